@@ -1,0 +1,65 @@
+"""What a command says when it cannot go on: one line on stderr and an exit code, never a traceback.
+
+A traceback therefore always means a bug in flaxlab itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+class UsageError(Exception):
+    """The input is wrong. The message says what was wrong, what was expected and what to do."""
+
+
+class RunFailed(Exception):
+    """The input was right, yet the run cannot go on (a loss that is no number, say)."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An `ArgumentParser` that reports a wrong argument as a `UsageError`.
+
+    Attributes:
+        keep_lines: a formatter that leaves the line breaks of examples alone.
+    """
+
+    keep_lines = argparse.RawDescriptionHelpFormatter
+
+    def error(self, message: str) -> NoReturn:
+        """Raises `UsageError` where argparse would print its usage text and exit."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> NoReturn:
+    """Runs `command(arguments)` and exits: 0 done, 1 failed, 2 wrong input, 130 interrupted.
+
+    What flaxlab logs goes to stderr as plain lines.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("flaxlab")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        command(arguments)
+    except UsageError as error:
+        _exit(f"error: {error}", EXIT_USAGE)
+    except RunFailed as error:
+        _exit(f"failed: {error}", EXIT_FAILED)
+    except KeyboardInterrupt:
+        _exit("interrupted: start the same command again to go on", EXIT_INTERRUPTED)
+    sys.exit(0)
+
+
+def _exit(message: str, code: int) -> NoReturn:
+    print(" ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
