@@ -1,0 +1,19 @@
+"""Pure linen models. They know nothing of data, losses or training."""
+
+from flaxlab.models.blocks import ConvBlock, DenseBlock, Pool
+from flaxlab.models.convnet import MODELS, VGG, AlexNet, ConvNet, build, knobs
+from flaxlab.models.summary import LayerRow, layer_table
+
+__all__ = [
+    "MODELS",
+    "VGG",
+    "AlexNet",
+    "ConvBlock",
+    "ConvNet",
+    "DenseBlock",
+    "LayerRow",
+    "Pool",
+    "build",
+    "knobs",
+    "layer_table",
+]

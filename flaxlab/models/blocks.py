@@ -1,0 +1,139 @@
+"""The building blocks of the lab report's networks, as pure `flax.linen` modules.
+
+A module holds no state of its own. Its parameters and running statistics come in with `apply`,
+and what a training step changes comes out of it:
+
+    logits, updates = model.apply(
+        {"params": params, "batch_stats": batch_stats}, images, train=True,
+        rngs={"dropout": key}, mutable=["batch_stats"])
+
+Defaults follow Keras, in which the report's networks were written: Glorot-uniform kernels
+(Glorot and Bengio, 2010), zero biases, batch normalization (Ioffe and Szegedy, 2015) after the
+pooling, "valid" pooling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": nn.relu, "tanh": nn.tanh}
+POOLINGS: dict[str, Callable[..., jax.Array]] = {"max": nn.max_pool, "avg": nn.avg_pool}
+KERNEL_INIT = nn.initializers.glorot_uniform()
+
+# Makes a normalization layer: `norm(use_running_average=..., name=...)`.
+NormFactory = Callable[..., nn.Module]
+
+
+class Pool(nn.Module):
+    """Square pooling over whole windows only (Keras `padding="valid"`).
+
+    Attributes:
+        kind: "max" or "avg".
+        window: side of the window, in pixels.
+        stride: step of the window, in pixels.
+    """
+
+    kind: str
+    window: int
+    stride: int
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Pools `x` (N, H, W, C) to (N, (H - window) // stride + 1, ..., C).
+
+        Raises:
+            ValueError: `x` is smaller than one window.
+        """
+        _require_size(x, self.window, "pooling window", self)
+        window, stride = (self.window, self.window), (self.stride, self.stride)
+        return POOLINGS[self.kind](x, window, strides=stride, padding="VALID")
+
+
+class ConvBlock(nn.Module):
+    """Convolutions with ReLU, then pooling, batch normalization and dropout, in this order.
+
+    Attributes:
+        convs: (filters, kernel side) of each convolution; all have stride 1.
+        padding: "SAME" or "VALID", of the convolutions.
+        pool: (window, stride) of the pooling, in pixels.
+        pool_kind: "max" or "avg".
+        norm: makes the normalization layer; None leaves it out.
+        dropout: share of the block's output values that training sets to zero.
+        dtype: dtype of the computation; parameters stay float32.
+    """
+
+    convs: tuple[tuple[int, int], ...]
+    padding: str
+    pool: tuple[int, int]
+    pool_kind: str = "max"
+    norm: NormFactory | None = None
+    dropout: float = 0.0
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Maps (N, H, W, C) to (N, H', W', filters of the last convolution).
+
+        Raises:
+            ValueError: the image is smaller than a "VALID" kernel or the pooling window.
+        """
+        for index, (filters, kernel) in enumerate(self.convs, start=1):
+            if self.padding == "VALID":
+                _require_size(x, kernel, "convolution kernel", self)
+            x = nn.Conv(
+                filters,
+                (kernel, kernel),
+                padding=self.padding,
+                kernel_init=KERNEL_INIT,
+                dtype=self.dtype,
+                name=f"conv{index}",
+            )(x)
+            x = nn.relu(x)
+        x = Pool(self.pool_kind, *self.pool, name="pool")(x)
+        if self.norm is not None:
+            x = self.norm(use_running_average=not train, name="norm")(x)
+        if self.dropout > 0:
+            x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(x)
+        return x
+
+
+class DenseBlock(nn.Module):
+    """A dense layer with its activation, then batch normalization and dropout, in this order.
+
+    Attributes:
+        features: number of output features.
+        activation: a key of `ACTIVATIONS`.
+        norm: makes the normalization layer; None leaves it out.
+        dropout: share of the block's output values that training sets to zero.
+        dtype: dtype of the computation; parameters stay float32.
+    """
+
+    features: int
+    activation: str
+    norm: NormFactory | None = None
+    dropout: float = 0.0
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Maps (N, F) to (N, features)."""
+        x = nn.Dense(self.features, kernel_init=KERNEL_INIT, dtype=self.dtype, name="dense")(x)
+        x = ACTIVATIONS[self.activation](x)
+        if self.norm is not None:
+            x = self.norm(use_running_average=not train, name="norm")(x)
+        if self.dropout > 0:
+            x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(x)
+        return x
+
+
+def _require_size(x: jax.Array, side: int, what: str, module: nn.Module) -> None:
+    height, width = x.shape[1:3]
+    if min(height, width) < side:
+        place = "/".join(module.path)
+        raise ValueError(
+            f"{place}: the {what} of {side}x{side} does not fit into its input of"
+            f" {height}x{width}; use larger images, SAME padding or smaller pools"
+        )
