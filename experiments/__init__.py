@@ -1,0 +1,1 @@
+"""One experiment a file: each is a difference to its baseline."""
