@@ -1,0 +1,271 @@
+"""Reads the original files of Fashion-MNIST and CIFAR-10, or class folders in their place.
+
+Nothing in a file is trusted: sizes, magic numbers, labels and checksums are checked, archives are
+never unpacked to disk, and CIFAR-10's pickles are read by an unpickler that can build arrays and
+bytes only.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import pickle
+import re
+import tarfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy._core.multiarray import _reconstruct  # what pickled arrays are rebuilt by
+
+from flaxlab.data.catalog import Entry
+from flaxlab.data.dataset import Split
+from flaxlab.data.images import class_folders, read_class_folders
+from flaxlab.errors import UsageError
+
+_CIFAR_TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
+_CIFAR_RECORD = 1 + 32 * 32 * 3
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as read from its original files.
+
+    Attributes:
+        train: the training split.
+        test: the test split.
+        title: what reports call it; tells JPEG copies from the original.
+        verified: True if the published checksums match, False if they do not, None if none is
+            published for this form.
+        form: what was read, for example "IDX files".
+    """
+
+    train: Split
+    test: Split
+    title: str
+    verified: bool | None
+    form: str
+
+
+def read_source(entry: Entry, path: Path) -> Source:
+    """Reads the data set from a folder or an archive, whichever form is there.
+
+    Args:
+        entry: which data set.
+        path: the folder of the original files (packed by gzip or not), CIFAR-10's tar.gz, or a
+            folder with "train" and "test", each with a folder of PNG or JPEG files per class.
+
+    Raises:
+        UsageError: nothing of it is there, or what is there is damaged.
+    """
+    if not path.exists():
+        raise UsageError(f"--source={path} does not exist; give the folder or file to read")
+    if path.is_dir() and (path / "train").is_dir() and (path / "test").is_dir():
+        return _read_folders(entry, path)
+    return {"fashion_mnist": _read_fashion_mnist, "cifar10": _read_cifar10}[entry.name](entry, path)
+
+
+def _read_folders(entry: Entry, root: Path) -> Source:
+    """Reads root/{train,test}/<class>/*; a class folder is named by its class or its label."""
+    labels = {_plain(name): label for label, name in enumerate(entry.class_names)}
+    labels |= {str(label): label for label in range(len(entry.class_names))}
+    splits, lossy = [], False
+    for part in ("train", "test"):
+        folders = class_folders(root / part)
+        numbers = [labels.get(_plain(name)) for name, _ in folders]
+        if sorted(n for n in numbers if n is not None) != list(range(len(entry.class_names))):
+            raise UsageError(
+                f"the class folders of {root / part} are {', '.join(name for name, _ in folders)};"
+                f" expected one for each of {', '.join(entry.class_names)}"
+            )
+        images, places = read_class_folders(folders, entry.image_shape)
+        splits.append(Split(images, np.array(numbers, np.int32)[places]))
+        lossy |= any(file.suffix.lower() != ".png" for _, files in folders for file in files)
+    title = f"{entry.title} (JPEG)" if lossy else entry.title
+    form = f"class folders of {'JPEG' if lossy else 'PNG'} files"
+    return Source(splits[0], splits[1], title, None, form)
+
+
+def _plain(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name.lower())
+
+
+def _read_fashion_mnist(entry: Entry, root: Path) -> Source:
+    contents = {}
+    for name in entry.md5:
+        found = [root / name, root / f"{name}.gz", root / name.replace("-idx", ".idx")]
+        file = next((path for path in found if path.is_file()), None)
+        if file is None:
+            raise UsageError(
+                f"--source={root} holds neither {name} nor {name}.gz; expected the four IDX files"
+                " of Fashion-MNIST, or train/ and test/ with a folder for each class"
+            )
+        contents[name] = _read_bytes(file)
+    names = list(entry.md5)
+    splits = []
+    for images_name, labels_name in (names[:2], names[2:]):
+        images = parse_idx(contents[images_name], 3, images_name)
+        labels = parse_idx(contents[labels_name], 1, labels_name)
+        splits.append(_checked_split(entry, images[..., None], labels, images_name))
+    return Source(splits[0], splits[1], entry.title, _sums_match(entry, contents), "IDX files")
+
+
+def parse_idx(content: bytes, dimensions: int, name: str) -> np.ndarray:
+    """Parses a file of the IDX format (LeCun's MNIST page) that holds bytes.
+
+    Returns:
+        uint8, with `dimensions` axes.
+
+    Raises:
+        UsageError: the magic number or the length is wrong; `name` says of which file.
+    """
+    header = 4 + 4 * dimensions
+    magic = bytes([0, 0, 8, dimensions])  # 8: unsigned bytes
+    if content[:4] != magic or len(content) < header:
+        raise UsageError(
+            f"{name} is no IDX file of {dimensions} dimensions: it starts with"
+            f" {content[:4].hex()}, expected {magic.hex()}; get the file again"
+        )
+    shape = tuple(int(size) for size in np.frombuffer(content, ">u4", dimensions, 4))
+    needed = header + int(np.prod(shape, dtype=np.int64))
+    if len(content) != needed:
+        raise UsageError(
+            f"{name} has {len(content)} bytes; its header promises {needed}; get the file again"
+        )
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def _read_cifar10(entry: Entry, path: Path) -> Source:
+    if path.is_dir():
+        archives = [path / name for name in ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")]
+        folders = [path, path / "cifar-10-batches-py", path / "cifar-10-batches-bin"]
+        for folder in folders:
+            for suffix, decode in (("", _decode_pickle), (".bin", _decode_binary)):
+                names = [name + suffix for name in (*_CIFAR_TRAIN, "test_batch")]
+                if all((folder / name).is_file() for name in names):
+                    contents = {name: (folder / name).read_bytes() for name in names}
+                    return _cifar_source(entry, contents, decode)
+        path = next((archive for archive in archives if archive.is_file()), path)
+    if path.is_dir():
+        raise UsageError(
+            f"--source={path} holds no CIFAR-10: expected cifar-10-batches-py,"
+            " cifar-10-batches-bin, one of their tar.gz, or train/ and test/ with a folder for"
+            " each class"
+        )
+    return _read_cifar10_archive(entry, path)
+
+
+def _read_cifar10_archive(entry: Entry, path: Path) -> Source:
+    wanted = (*_CIFAR_TRAIN, "test_batch")
+    contents: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path, "r:*") as archive:
+            for member in archive:
+                name = member.name.rsplit("/", 1)[-1]
+                if member.isfile() and name.removesuffix(".bin") in wanted:
+                    file = archive.extractfile(member)
+                    contents[name] = file.read() if file else b""
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise UsageError(
+            f"{path} is no intact tar archive ({error}); get the file again"
+        ) from error
+    binary = any(name.endswith(".bin") for name in contents)
+    names = [name + ".bin" * binary for name in wanted]
+    missing = [name for name in names if name not in contents]
+    if missing:
+        raise UsageError(f"{path} lacks {', '.join(missing)}; expected CIFAR-10's batches")
+    source = _cifar_source(entry, contents, _decode_binary if binary else _decode_pickle)
+    published = entry.archive_sha256.get(path.name)
+    if binary and published == hashlib.sha256(path.read_bytes()).hexdigest():
+        return Source(source.train, source.test, source.title, True, source.form)
+    return source
+
+
+def _cifar_source(
+    entry: Entry,
+    contents: dict[str, bytes],
+    decode: Callable[[bytes, str], tuple[np.ndarray, np.ndarray]],
+) -> Source:
+    suffix = ".bin" if decode is _decode_binary else ""
+
+    def read(*batches: str) -> Split:
+        parts = [decode(contents[batch + suffix], batch + suffix) for batch in batches]
+        pixels = np.concatenate([pixels for pixels, _ in parts])
+        labels = np.concatenate([labels for _, labels in parts])
+        # Stored by channel, then row, then column.
+        images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        return _checked_split(entry, images, labels, batches[0] + suffix)
+
+    verified = None if suffix else _sums_match(entry, contents)
+    form = "binary batches" if suffix else "Python batches"
+    return Source(read(*_CIFAR_TRAIN), read("test_batch"), entry.title, verified, form)
+
+
+def _decode_binary(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
+    if not content or len(content) % _CIFAR_RECORD:
+        raise UsageError(
+            f"{name} has {len(content)} bytes; expected a multiple of {_CIFAR_RECORD};"
+            " get the file again"
+        )
+    records = np.frombuffer(content, np.uint8).reshape(-1, _CIFAR_RECORD)
+    return records[:, 1:], records[:, 0]
+
+
+def _decode_pickle(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        batch = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
+        pixels, labels = batch[b"data"], np.array(batch[b"labels"], np.uint8)
+        if pixels.dtype != np.uint8 or pixels.shape != (len(labels), _CIFAR_RECORD - 1):
+            raise ValueError(f"its data are {pixels.dtype}{pixels.shape} for {len(labels)} labels")
+    except Exception as error:  # a damaged pickle raises nearly anything
+        raise UsageError(
+            f"{name} is no batch of CIFAR-10 ({error}); get the file again"
+        ) from error
+    return pixels, labels
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Builds NumPy arrays and plain values; refuses every other class and function."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        allowed = {
+            ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+            ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+            ("numpy", "ndarray"): np.ndarray,
+            ("numpy", "dtype"): np.dtype,
+        }
+        if (module, name) not in allowed:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return allowed[module, name]
+
+
+def _checked_split(entry: Entry, images: np.ndarray, labels: np.ndarray, name: str) -> Split:
+    if len(images) != len(labels) or not len(images):
+        raise UsageError(f"{name}: {len(images)} images, but {len(labels)} labels")
+    if images.shape[1:] != entry.image_shape:
+        raise UsageError(
+            f"{name}: images of {images.shape[1:]}; {entry.title} has {entry.image_shape}"
+        )
+    if labels.max() >= len(entry.class_names):
+        raise UsageError(
+            f"{name}: label {labels.max()}; {entry.title} has 0 to {len(entry.class_names) - 1}"
+        )
+    return Split(images, labels.astype(np.int32))
+
+
+def _sums_match(entry: Entry, contents: dict[str, bytes]) -> bool:
+    return all(hashlib.md5(contents[name]).hexdigest() == md5 for name, md5 in entry.md5.items())
+
+
+def _read_bytes(path: Path) -> bytes:
+    content = path.read_bytes()
+    if not content.startswith(b"\x1f\x8b"):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (EOFError, OSError, zlib.error) as error:
+        raise UsageError(f"{path} is a damaged gzip file ({error}); get it again") from error

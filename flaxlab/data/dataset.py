@@ -1,0 +1,76 @@
+"""What a data set is to the rest of flaxlab: arrays of images and labels, and where they are from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a data set.
+
+    Attributes:
+        images: uint8 (N, H, W, C); may be memory-mapped.
+        labels: int32 (N,).
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: np.ndarray) -> Split:
+        """Returns the examples at `indices`, in memory."""
+        return Split(np.asarray(self.images[indices]), self.labels[indices])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set with its two splits.
+
+    Attributes:
+        name: as in `config.data.name`.
+        title: what reports call it, for example "CIFAR-10 (JPEG)".
+        version: of the data, for example the TFDS version "3.0.1".
+        origin: one sentence: where the examples are from and whether they were verified.
+        fingerprint: changes when the data change.
+        class_names: for each label, what it stands for.
+        train: the training split.
+        test: the test split.
+    """
+
+    name: str
+    title: str
+    version: str
+    origin: str
+    fingerprint: str
+    class_names: tuple[str, ...]
+    train: Split
+    test: Split
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W, C) of every image."""
+        return self.train.images.shape[1:]
+
+    def with_splits(self, train: Split, test: Split) -> Dataset:
+        """Returns the same data set with other splits."""
+        return replace(self, train=train, test=test)
+
+
+@dataclass(frozen=True)
+class RunSplits:
+    """The splits of a run, after `config.data.validation` has been applied.
+
+    Attributes:
+        train: what the optimizer sees.
+        validation: what each epoch is scored on; the test split itself in the report's protocol.
+        test: what is scored once at the end; None in the report's protocol.
+    """
+
+    train: Split
+    validation: Split
+    test: Split | None

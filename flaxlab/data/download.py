@@ -1,0 +1,69 @@
+"""Fetches the original files of a data set from its home page, with a progress bar and checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.progress import Progress
+
+from flaxlab.data.catalog import Download
+from flaxlab.errors import UsageError
+
+_CHUNK = 1 << 18
+
+
+def reachable(url: str, seconds: float = 6.0) -> bool:
+    """Whether a server answers at `url`, decided within `seconds`.
+
+    In a thread of its own: looking up a name cannot be given a time limit otherwise.
+    """
+    answers: list[bool] = []
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(url, method="HEAD")
+            urllib.request.urlopen(request, timeout=seconds).close()
+            answers.append(True)
+        except (OSError, ValueError):
+            answers.append(False)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return answers == [True]
+
+
+def download(files: Sequence[Download], folder: Path) -> None:
+    """Downloads `files` into `folder`.
+
+    Raises:
+        UsageError: the connection broke off, or a checksum is wrong.
+    """
+    with Progress(transient=True) as progress:
+        for file in files:
+            task = progress.add_task(file.file_name, total=file.size)
+            algorithm, published = file.digest.split(":")
+            digest = hashlib.new(algorithm)
+            try:
+                with (
+                    urllib.request.urlopen(file.url, timeout=30) as response,
+                    (folder / file.file_name).open("wb") as out,
+                ):
+                    while chunk := response.read(_CHUNK):
+                        out.write(chunk)
+                        digest.update(chunk)
+                        progress.advance(task, len(chunk))
+            except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+                raise UsageError(
+                    f"the download of {file.url} broke off ({error}); start again"
+                ) from error
+            if digest.hexdigest() != published:
+                raise UsageError(
+                    f"{file.url} has {algorithm} {digest.hexdigest()}, expected {published};"
+                    " start again, or prepare from files of your own with --source"
+                )

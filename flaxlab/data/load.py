@@ -1,0 +1,199 @@
+"""From `config.data` to a data set in arrays."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from flaxlab import files
+from flaxlab.data.archives import Source, read_source
+from flaxlab.data.cache import Decoded, fingerprint, through_cache
+from flaxlab.data.catalog import CATALOG, Entry
+from flaxlab.data.dataset import Dataset, Split
+from flaxlab.data.digits import load_digits
+from flaxlab.data.download import download, reachable
+from flaxlab.data.images import class_folders, read_class_folders
+from flaxlab.data.splits import stratified_choice, stratified_split
+from flaxlab.errors import UsageError
+
+# Subsets and the test part of class folders are the same in every run.
+_FIXED_SEED = 0
+_FOLDER_TEST_FRACTION = 0.2
+_ORIGIN_FILE = "flaxlab_origin.json"
+
+_log = logging.getLogger(__name__)
+
+
+def load_dataset(config: ConfigDict) -> Dataset:
+    """Loads the data set that `config.data` names, with its subsets taken.
+
+    Fashion-MNIST and CIFAR-10 are read from the TFDS folder. If they are not prepared there, they
+    are prepared first: from the files of a system package, or by a download.
+
+    Raises:
+        UsageError: the data set is not there and cannot be got, or it is damaged.
+    """
+    if config.name == "digits":
+        dataset = load_digits(tuple(config.image_shape))
+    elif config.name == "folder":
+        dataset = _load_folder(Path(config.folder), tuple(config.image_shape))
+    else:
+        dataset = _load_tfds(CATALOG[config.name], tfds_folder(config.data_dir))
+    if dataset.image_shape != tuple(config.image_shape):
+        raise UsageError(
+            f"config.data.image_shape is {tuple(config.image_shape)}, but the images of"
+            f" {dataset.title} are {dataset.image_shape}; set it to that"
+        )
+    return dataset.with_splits(
+        _subset(dataset.train, config.train_examples), _subset(dataset.test, config.test_examples)
+    )
+
+
+def tfds_folder(data_dir: str | None) -> Path:
+    """Returns `data_dir`, else $TFDS_DATA_DIR, else TFDS's default, ~/tensorflow_datasets."""
+    given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(given).expanduser()
+
+
+def prepared_folder(name: str, data_dir: Path) -> Path | None:
+    """Returns the newest prepared version of a TFDS data set; None if there is none."""
+    versions = [path.parent for path in (data_dir / name).glob("*.*.*/dataset_info.json")]
+    return max(versions, key=lambda path: [*map(int, path.name.split("."))], default=None)
+
+
+def prepare(entry: Entry, source: Path | None, data_dir: Path, allow_unverified: bool) -> Path:
+    """Writes a TFDS data set from its original files.
+
+    Args:
+        entry: which data set.
+        source: see `read_source`; None looks for a system package, then downloads.
+        data_dir: the TFDS folder to write to.
+        allow_unverified: accept files whose published checksums do not match.
+
+    Returns:
+        The folder of the version that was written.
+
+    Raises:
+        UsageError: the files are missing or damaged, or there is no network.
+    """
+    if source is None and entry.system_folder is not None and entry.system_folder.is_dir():
+        source = entry.system_folder
+    if source is not None:
+        _log.info("preparing %s from %s", entry.title, source)
+        return _write(entry, read_source(entry, source), data_dir, allow_unverified)
+    if not reachable(entry.downloads[0].url):
+        raise UsageError(_not_prepared(entry, data_dir))
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".flaxlab-", dir=data_dir) as folder:
+        _log.info("downloading %s", entry.title)
+        download(entry.downloads, Path(folder))
+        return _write(entry, read_source(entry, Path(folder)), data_dir, allow_unverified)
+
+
+def _write(entry: Entry, source: Source, data_dir: Path, allow_unverified: bool) -> Path:
+    if source.verified is False and not allow_unverified:
+        raise UsageError(
+            f"the {source.form} are not the published {entry.title}: their md5 sums differ; get the"
+            " files again, or accept them as they are with --allow_unverified"
+        )
+    if source.verified is None:
+        _log.warning(
+            "warning: no checksums are published for %s of %s: what they contain is not verified",
+            source.form,
+            entry.title,
+        )
+    # Imported here and below: TFDS takes seconds that a start from the cache should not pay.
+    from flaxlab.data import tfds_store
+
+    folder = tfds_store.write(entry, source.train, source.test, data_dir)
+    state = "verified by checksum" if source.verified else "not verified"
+    origin = {"title": source.title, "origin": f"prepared from {source.form}, {state}"}
+    files.write_text(folder / _ORIGIN_FILE, json.dumps(origin, indent=2))
+    return folder
+
+
+def _not_prepared(entry: Entry, data_dir: Path) -> str:
+    package = " (2) apt install dataset-fashion-mnist;" if entry.system_folder else ""
+    last = 3 if package else 2
+    return (
+        f"{entry.title} is not prepared in {data_dir} and its home page cannot be reached. Ways out:"
+        f" (1) python -m flaxlab.prepare {entry.name} --source=DIR with the original files;"
+        f"{package} ({last}) --config.data.name=digits, which is always there"
+    )
+
+
+def _load_tfds(entry: Entry, data_dir: Path) -> Dataset:
+    folder = prepared_folder(entry.name, data_dir)
+    if folder is None:
+        folder = prepare(entry, None, data_dir, allow_unverified=False)
+
+    def decode() -> Decoded:
+        from flaxlab.data import tfds_store
+
+        _log.info("decoding %s once; later starts read the decoded images", folder)
+        return tfds_store.read(folder)
+
+    version = folder.name
+    mark = fingerprint(sorted(path for path in folder.iterdir() if path.name != _ORIGIN_FILE))
+    train, test, class_names = through_cache(f"{entry.name}-{version}-{mark}", decode)
+    origin = {"title": entry.title, "origin": "prepared by TFDS"}
+    if (folder / _ORIGIN_FILE).is_file():
+        origin = json.loads((folder / _ORIGIN_FILE).read_text())
+    return Dataset(
+        name=entry.name,
+        title=origin["title"],
+        version=version,
+        origin=f"TFDS {entry.name} {version}, {origin['origin']}.",
+        fingerprint=mark,
+        class_names=class_names,
+        train=train,
+        test=test,
+    )
+
+
+def _load_folder(root: Path, shape: tuple[int, int, int]) -> Dataset:
+    """Loads root/{train,test}/<class>/*, or root/<class>/* with a fifth of it as test split."""
+    parts = [root / "train", root / "test"]
+    has_parts = all(part.is_dir() for part in parts)
+    listings = [class_folders(part) for part in (parts if has_parts else [root])]
+    names = [tuple(name for name, _ in listing) for listing in listings]
+    if len(set(names)) > 1:
+        raise UsageError(
+            f"the class folders of {parts[0]} and {parts[1]} differ:"
+            f" {', '.join(sorted(set(names[0]) ^ set(names[1])))}; give both the same"
+        )
+
+    def decode() -> Decoded:
+        splits = [Split(*read_class_folders(listing, shape)) for listing in listings]
+        if not has_parts:
+            everything = splits[0]
+            indices = stratified_split(everything.labels, _FOLDER_TEST_FRACTION, _FIXED_SEED)
+            splits = [everything.take(part) for part in indices]
+        return splits[0], splits[1], names[0]
+
+    paths = [path for listing in listings for _, paths in listing for path in paths]
+    mark = fingerprint(paths, shape)
+    train, test, class_names = through_cache(f"folder-{root.name}-{mark}", decode)
+    return Dataset(
+        name="folder",
+        title=root.resolve().name,
+        version="1.0.0",
+        origin="class folders of images"
+        + (", split as they are." if has_parts else ", a fixed stratified fifth is the test split."),
+        fingerprint=mark,
+        class_names=class_names,
+        train=train,
+        test=test,
+    )
+
+
+def _subset(split: Split, examples: int | None) -> Split:
+    if examples is None or examples == len(split):
+        return split
+    return split.take(np.asarray(stratified_choice(split.labels, examples, _FIXED_SEED)))
