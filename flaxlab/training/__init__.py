@@ -1,0 +1,1 @@
+"""How a model is trained: pure state and steps, the loop around them, and its checkpoints."""

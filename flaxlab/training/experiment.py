@@ -1,0 +1,134 @@
+"""Puts together, from a config and a data set, everything that a run needs."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import jax
+import optax
+from ml_collections import ConfigDict
+
+from flaxlab import models
+from flaxlab.data.dataset import Dataset, RunSplits
+from flaxlab.data.pipeline import batches_per_epoch, scale_pixels
+from flaxlab.data.splits import stratified_split
+from flaxlab.errors import UsageError
+from flaxlab.training.losses import penalised_kernels, penalty
+from flaxlab.training.optimizer import make_optimizer, make_schedule
+from flaxlab.training.state import TrainState, create_state
+from flaxlab.training.steps import EvalStep, TrainStep, make_eval_step, make_train_step
+
+# Running statistics keep momentum**steps of their initial value: exp(-8) is 0.03%.
+_SETTLED = 8.0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment, ready to run; nothing has been computed yet.
+
+    Attributes:
+        config: resolved and validated.
+        dataset: what the examples are from.
+        splits: the examples of this run.
+        model: the linen module.
+        layers: its table of layers.
+        schedule: learning rate as a function of the number of steps taken.
+        optimizer: the Optax transformation.
+        train_step: pure (state, batch) -> (state, metrics).
+        eval_step: pure (state, batch) -> (metrics, logits).
+    """
+
+    config: ConfigDict
+    dataset: Dataset
+    splits: RunSplits
+    model: models.ConvNet
+    layers: list[models.LayerRow]
+    schedule: optax.Schedule
+    optimizer: optax.GradientTransformation
+    train_step: TrainStep
+    eval_step: EvalStep
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of optimizer steps in an epoch."""
+        return batches_per_epoch(len(self.splits.train), self.config.train.batch_size)
+
+    @property
+    def trainable(self) -> int:
+        """Number of values that the optimizer changes."""
+        return sum(row.trainable for row in self.layers)
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters with the running statistics, as Keras counts them."""
+        return self.trainable + sum(row.running for row in self.layers)
+
+    def create_state(self) -> TrainState:
+        """Draws the initial state."""
+        shape = self.dataset.image_shape
+        return create_state(self.model, self.optimizer, shape, self.config.seed)
+
+    def penalised(self) -> list[str]:
+        """Lists the paths of the penalised kernels; empty without a penalty."""
+        if not (self.config.loss.l1 or self.config.loss.l2):
+            return []
+        return list(penalised_kernels(jax.eval_shape(self.create_state).params))
+
+    def warnings(self) -> list[str]:
+        """Says what about this experiment will likely disappoint, and what to change."""
+        momentum = self.config.model.batch_norm_momentum
+        steps = self.steps_per_epoch * self.config.train.epochs
+        has_norm = any(row.running for row in self.layers)
+        if not has_norm or steps * (1 - momentum) >= _SETTLED:
+            return []
+        change = "train for more steps"
+        if steps > _SETTLED:
+            enough = math.floor((1 - _SETTLED / steps) * 100) / 100
+            change = f"use --config.model.batch_norm_momentum={enough:g} or {change}"
+        return [
+            f"batch normalization with momentum {momentum:g} cannot settle in {steps} steps: it"
+            f" will still keep {momentum**steps:.0%} of its initial statistics, and validation"
+            f" will lag far behind training; {change}."
+        ]
+
+
+def assemble(config: ConfigDict, dataset: Dataset) -> Experiment:
+    """Builds model, optimizer and steps for a validated config.
+
+    Raises:
+        UsageError: the images are too small for the model, or too few for a holdout.
+    """
+    splits = split_for_run(config, dataset)
+    model = models.build(config.model, len(dataset.class_names))
+    try:
+        layers = models.layer_table(model, dataset.image_shape)
+    except ValueError as error:
+        raise UsageError(f"the model does not take these images: {error}") from error
+    steps_per_epoch = batches_per_epoch(len(splits.train), config.train.batch_size)
+    schedule = make_schedule(config.optimizer, steps_per_epoch, config.train.epochs)
+    optimizer = make_optimizer(config.optimizer, schedule)
+    preprocess = functools.partial(scale_pixels, scaling=config.data.scaling)
+    penalize = functools.partial(penalty, l1=config.loss.l1, l2=config.loss.l2)
+    return Experiment(
+        config=config,
+        dataset=dataset,
+        splits=splits,
+        model=model,
+        layers=layers,
+        schedule=schedule,
+        optimizer=optimizer,
+        train_step=make_train_step(model, optimizer, preprocess, penalize),
+        eval_step=make_eval_step(model, preprocess),
+    )
+
+
+def split_for_run(config: ConfigDict, dataset: Dataset) -> RunSplits:
+    """Applies `config.data.validation`: the test split, or a holdout of the training split."""
+    if config.data.validation == "test":
+        return RunSplits(dataset.train, dataset.test, None)
+    rest, holdout = stratified_split(
+        dataset.train.labels, config.data.holdout_fraction, config.seed
+    )
+    return RunSplits(dataset.train.take(rest), dataset.train.take(holdout), dataset.test)

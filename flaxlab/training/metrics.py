@@ -1,0 +1,83 @@
+"""Sums and counts, never means of means: they add up over batches, devices and epochs."""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+_NEVER = jnp.iinfo(jnp.int32).max
+
+
+@flax.struct.dataclass
+class Metrics:
+    """Sums over examples and steps; `+` merges two of them.
+
+    Attributes:
+        loss: float32 scalar, sum of cross entropies in nats.
+        correct: int32 scalar, number of examples whose largest logit is the label's.
+        count: int32 scalar, number of examples.
+        penalty: float32 scalar, sum over steps of the penalty on the kernels.
+        steps: int32 scalar, number of training steps.
+        nonfinite_step: int32 scalar, the first step whose loss was NaN or infinite; the largest
+            int32 if there was none. A number and not an exception, so that the host need not
+            wait for the device after each step.
+    """
+
+    loss: jax.Array
+    correct: jax.Array
+    count: jax.Array
+    penalty: jax.Array
+    steps: jax.Array
+    nonfinite_step: jax.Array
+
+    def __add__(self, other: Metrics) -> Metrics:
+        added = jax.tree.map(jnp.add, self, other)
+        first = jnp.minimum(self.nonfinite_step, other.nonfinite_step)
+        return added.replace(nonfinite_step=first)
+
+
+def no_metrics() -> Metrics:
+    """The neutral element of `+`, each value in memory of its own, so that it can be donated."""
+    return Metrics(
+        loss=jnp.zeros(()),
+        correct=jnp.zeros((), jnp.int32),
+        count=jnp.zeros((), jnp.int32),
+        penalty=jnp.zeros(()),
+        steps=jnp.zeros((), jnp.int32),
+        nonfinite_step=jnp.full((), _NEVER, jnp.int32),
+    )
+
+
+def batch_metrics(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Metrics:
+    """Scores one batch.
+
+    Args:
+        logits: float32 (N, classes).
+        labels: int32 (N,).
+        mask: bool (N,), false for examples that only fill the batch up.
+    """
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    correct = jnp.argmax(logits, axis=-1) == labels
+    return no_metrics().replace(
+        loss=jnp.sum(jnp.where(mask, losses, 0.0)),
+        correct=jnp.sum(correct & mask, dtype=jnp.int32),
+        count=jnp.sum(mask, dtype=jnp.int32),
+    )
+
+
+def first_nonfinite_step(metrics: Metrics) -> int | None:
+    """Returns the number of the first step whose loss was no finite number; waits for it."""
+    step = int(metrics.nonfinite_step)
+    return None if step == _NEVER else step
+
+
+def means(metrics: Metrics) -> dict[str, float]:
+    """Returns the mean loss, accuracy and penalty as Python numbers; waits for the device."""
+    sums = jax.device_get(metrics)
+    return {
+        "loss": float(sums.loss) / int(sums.count),
+        "accuracy": int(sums.correct) / int(sums.count),
+        "penalty": float(sums.penalty) / max(int(sums.steps), 1),
+    }

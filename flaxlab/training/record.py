@@ -1,0 +1,80 @@
+"""What is written beside the arrays of a checkpoint, and whether a run may go on from it."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from flaxlab import config as configs
+from flaxlab.data.dataset import Dataset
+from flaxlab.errors import UsageError
+from flaxlab.training.history import History
+
+_PACKAGES = ("flaxlab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+# What a resumed run may have changed: nothing of it reaches the steps that are left to take.
+_MAY_CHANGE = ("name", "baseline", "reported.", "checkpoint.", "log.", "data.data_dir")
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that a result depends on.
+
+    With the git revision of flaxlab where it runs from a checkout; "-dirty" marks local changes.
+    """
+    found = {"python": sys.version.split()[0]}
+    found |= {package: metadata.version(package) for package in _PACKAGES}
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        folder = Path(__file__).parent
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except OSError:  # no git on this machine
+        return found
+    if result.returncode == 0:
+        found["git"] = result.stdout.strip()
+    return found
+
+
+def make_record(config: ConfigDict, dataset: Dataset, history: History) -> dict[str, Any]:
+    """Returns the JSON that stands beside the arrays of a checkpoint."""
+    return {
+        "config": configs.to_dict(config),
+        "dataset": {"title": dataset.title, "fingerprint": dataset.fingerprint},
+        "history": history,
+        "versions": versions(),
+    }
+
+
+def check_resumable(record: dict[str, Any], config: ConfigDict, dataset: Dataset) -> None:
+    """Raises a `UsageError` that shows what differs if `config` may not go on from `record`.
+
+    More (or fewer) epochs, logging and the like may change; with the cosine schedule the number
+    of epochs may not, since all learning rates follow from it.
+    """
+    may_change = _MAY_CHANGE
+    if config.optimizer.schedule != "cosine":
+        may_change += ("train.epochs",)
+    changed = [
+        f"{path}: {old!r} there, {new!r} now"
+        for path, (old, new) in configs.differences(
+            configs.from_dict(record["config"]), config
+        ).items()
+        if not path.startswith(may_change)
+    ]
+    if changed:
+        raise UsageError(
+            "the run in this --workdir was started with another config ("
+            + "; ".join(changed)
+            + "); take another --workdir, or the old values"
+        )
+    if record["dataset"]["fingerprint"] != dataset.fingerprint:
+        raise UsageError(
+            f"the run in this --workdir was started on other data ({record['dataset']['title']},"
+            " changed since); take another --workdir"
+        )

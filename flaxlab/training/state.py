@@ -1,0 +1,56 @@
+"""The whole state of a training run as one pytree of arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+Params = dict[str, Any]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that a step reads and writes; no functions, so it can be saved as it is.
+
+    Attributes:
+        step: int32 scalar, number of steps taken.
+        params: trainable parameters, float32.
+        batch_stats: running means and variances of batch normalization; {} without it.
+        opt_state: the optimizer's own state.
+        key: typed PRNG key of the run. It never changes: each step folds its number into it.
+    """
+
+    step: jax.Array
+    params: Params
+    batch_stats: Params
+    opt_state: optax.OptState
+    key: jax.Array
+
+
+def create_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, ...],
+    seed: int,
+) -> TrainState:
+    """Draws initial values for `model` on images (H, W, C); determined by `seed`."""
+    init_key, step_key = jax.random.split(jax.random.key(seed))
+
+    @jax.jit
+    def create() -> TrainState:
+        images = jnp.zeros((1, *image_shape))
+        variables = model.init(init_key, images, train=False)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=variables["params"],
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=optimizer.init(variables["params"]),
+            key=step_key,
+        )
+
+    return create()

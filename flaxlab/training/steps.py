@@ -1,0 +1,104 @@
+"""The training step and the evaluation step: pure functions of (state, batch).
+
+Nothing here knows how a step is run. The same function goes through `jit` (one device, or
+several with sharded arrays), `lax.scan` (several steps per call), `vmap` (several seeds) and
+`pmap` (with `axis_name`, which the model needs as well: its batch statistics are shared).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from flaxlab.training.metrics import Metrics, batch_metrics
+from flaxlab.training.state import Params, TrainState
+
+# "image": uint8 (N, H, W, C), "label": int32 (N,), "mask": bool (N,)
+Batch = Mapping[str, jax.Array]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+EvalStep = Callable[[TrainState, Batch], tuple[Metrics, jax.Array]]
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    preprocess: Callable[[jax.Array], jax.Array],
+    penalty: Callable[[Params], jax.Array],
+    axis_name: str | None = None,
+) -> TrainStep:
+    """Returns the pure function (state, batch) -> (next state, metrics of this batch).
+
+    Its loss is the mean cross entropy over the examples that `mask` keeps, plus the penalty.
+    Examples that only fill the batch up take part in the batch statistics and in nothing else.
+
+    Args:
+        model: maps (images, train) to logits.
+        optimizer: turns gradients into updates.
+        preprocess: maps uint8 images to floats, on the device.
+        penalty: maps parameters to a scalar that is added to the loss.
+        axis_name: the mapped axis under `pmap`; None otherwise.
+    """
+
+    def over_devices(tree: object) -> object:
+        return tree if axis_name is None else jax.lax.psum(tree, axis_name)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        dropout_key = jax.random.fold_in(state.key, state.step)
+        devices = 1
+        if axis_name is not None:
+            dropout_key = jax.random.fold_in(dropout_key, jax.lax.axis_index(axis_name))
+            devices = jax.lax.axis_size(axis_name)
+        count = over_devices(jnp.sum(batch["mask"], dtype=jnp.float32))
+
+        def loss_fn(params: Params) -> tuple[jax.Array, tuple[Metrics, Params]]:
+            logits, updates = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                preprocess(batch["image"]),
+                train=True,
+                rngs={"dropout": dropout_key},
+                mutable=["batch_stats"],
+            )
+            metrics = batch_metrics(logits, batch["label"], batch["mask"])
+            # Each device adds its share, so that the sum over devices is the loss.
+            penalty_share = penalty(params) / devices
+            metrics = metrics.replace(penalty=penalty_share)
+            batch_stats = updates.get("batch_stats", state.batch_stats)
+            return metrics.loss / count + penalty_share, (metrics, batch_stats)
+
+        grads, (metrics, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+        grads, metrics = over_devices((grads, metrics))
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        next_state = state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+        )
+        finite = jnp.isfinite(metrics.loss + metrics.penalty)
+        metrics = metrics.replace(
+            steps=jnp.ones((), jnp.int32),
+            nonfinite_step=jnp.where(finite, metrics.nonfinite_step, state.step),
+        )
+        return next_state, metrics
+
+    return train_step
+
+
+def make_eval_step(
+    model: nn.Module, preprocess: Callable[[jax.Array], jax.Array]
+) -> EvalStep:
+    """Returns the pure function (state, batch) -> (metrics, logits (N, classes)).
+
+    It uses the running statistics and no dropout, and changes nothing.
+    """
+
+    def eval_step(state: TrainState, batch: Batch) -> tuple[Metrics, jax.Array]:
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        logits = model.apply(variables, preprocess(batch["image"]), train=False)
+        return batch_metrics(logits, batch["label"], batch["mask"]), logits
+
+    return eval_step
