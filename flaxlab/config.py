@@ -15,14 +15,12 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import ml_collections
+from ml_collections import ConfigDict as ConfigDict
 from ml_collections.config_dict import placeholder
 
 from flaxlab import models
 from flaxlab.errors import UsageError
 from flaxlab.models.blocks import ACTIVATIONS, POOLINGS
-
-ConfigDict = ml_collections.ConfigDict
 
 
 def default_config(model: str = "alexnet") -> ConfigDict:
@@ -89,31 +87,49 @@ def default_config(model: str = "alexnet") -> ConfigDict:
     return config.lock()
 
 
-def _one_of(*values: Any) -> tuple[Callable[[Any], bool], str]:
+# What a value must be, as a test and in words.
+_Rule = tuple[Callable[[Any], bool], str]
+
+
+def _one_of(*values: Any) -> _Rule:
     return lambda value: value in values, "one of " + ", ".join(map(str, values))
 
 
-def _at_least(bound: float) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: value is None or value >= bound, f"at least {bound}"
+def _at_least(bound: float) -> _Rule:
+    return lambda value: value is None or bound <= value < float("inf"), f"at least {bound}"
 
 
-def _above(bound: float) -> tuple[Callable[[Any], bool], str]:
+def _above(bound: float) -> _Rule:
     return lambda value: bound < value < float("inf"), f"a number above {bound}"
 
 
-def _within(low: float, high: float) -> tuple[Callable[[Any], bool], str]:
+def _within(low: float, high: float) -> _Rule:
     return lambda value: low <= value < high, f"at least {low} and below {high}"
 
 
-def _all(
-    rule: tuple[Callable[[Any], bool], str],
-) -> tuple[Callable[[Any], bool], str]:
+def _numbers(rule: _Rule) -> _Rule:
     check, text = rule
-    return lambda values: all(map(check, values)), f"numbers, each {text}"
+    return (
+        lambda values: all(isinstance(value, int | float) and check(value) for value in values),
+        f"a tuple of numbers, each {text}",
+    )
 
 
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+def _are_pairs(values: Any) -> bool:
+    return isinstance(values, tuple) and all(
+        isinstance(pair, tuple)
+        and len(pair) == 2
+        and all(isinstance(number, int) and number >= 1 for number in pair)
+        for pair in values
+    )
+
+
+_RULES: dict[str, _Rule] = {
     "seed": _at_least(0),
+    "data.image_shape": (
+        lambda shape: _are_pairs((shape[:2],)) and len(shape) == 3 and shape[2] in (1, 3),
+        "(height, width, channels) with 1 or 3 channels",
+    ),
     "data.name": _one_of("fashion_mnist", "cifar10", "digits", "folder"),
     "data.train_examples": _at_least(1),
     "data.test_examples": _at_least(1),
@@ -122,13 +138,21 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data.holdout_fraction": _within(0.001, 1.0),
     "model.name": _one_of(*models.MODELS),
     "model.padding": _one_of("SAME", "VALID"),
+    "model.blocks": (
+        lambda blocks: blocks and all(block and _are_pairs(block) for block in blocks),
+        "for each block a tuple of (filters, kernel side), all whole numbers from 1",
+    ),
+    "model.pools": (_are_pairs, "for each block (window, stride), whole numbers from 1"),
     "model.pool_kind": _one_of(*POOLINGS),
     "model.batch_norm_momentum": _within(0.0, 1.0),
     "model.batch_norm_epsilon": _above(0.0),
-    "model.block_dropout": _all(_within(0.0, 1.0)),
-    "model.head_units": _all(_at_least(1)),
+    "model.block_dropout": _numbers(_within(0.0, 1.0)),
+    "model.head_units": (
+        lambda units: all(isinstance(number, int) and number >= 1 for number in units),
+        "a tuple of whole numbers from 1",
+    ),
     "model.head_activation": _one_of(*ACTIVATIONS),
-    "model.head_dropout": _all(_within(0.0, 1.0)),
+    "model.head_dropout": _numbers(_within(0.0, 1.0)),
     "model.dtype": _one_of("float32", "bfloat16"),
     "loss.l1": _at_least(0.0),
     "loss.l2": _at_least(0.0),
@@ -164,16 +188,16 @@ def validate(config: ConfigDict) -> None:
             raise UsageError(f"config.{path} is {values[path]!r}; expected {expected}")
     if not config.name:
         raise UsageError("config.name is empty; give the experiment a name")
-    shape = config.data.image_shape
-    if len(shape) != 3 or min(shape) < 1 or shape[2] not in (1, 3):
-        raise UsageError(
-            f"config.data.image_shape is {shape}; expected (height, width, channels) with 1 or 3"
-            " channels"
-        )
     if config.data.name == "folder" and not config.data.folder:
-        raise UsageError("config.data.folder is not set; data.name=folder needs --config.data.folder=DIR")
+        raise UsageError(
+            "config.data.folder is not set; data.name=folder needs --config.data.folder=DIR"
+        )
     model = config.model
-    for field, of in (("pools", "blocks"), ("block_dropout", "blocks"), ("head_dropout", "head_units")):
+    for field, of in (
+        ("pools", "blocks"),
+        ("block_dropout", "blocks"),
+        ("head_dropout", "head_units"),
+    ):
         given, needed = len(model[field]), len(model[of])
         if given != needed and not (given == 0 and field.endswith("dropout")):
             raise UsageError(
@@ -197,6 +221,13 @@ def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
     paths = list(dict.fromkeys([*before, *after]))
     pairs = {path: (before.get(path), after.get(path)) for path in paths}
     return {path: pair for path, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def meaningful_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """Returns `differences` without those that only name or describe an experiment."""
+    describing = ("name", "baseline", "reported.", "log.")
+    changed = differences(old, new)
+    return {path: pair for path, pair in changed.items() if not path.startswith(describing)}
 
 
 def to_dict(config: ConfigDict) -> dict[str, Any]:

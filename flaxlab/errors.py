@@ -46,7 +46,7 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("flaxlab")
-    logger.addHandler(handler)
+    logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
     try:

@@ -222,9 +222,7 @@ def _decode_pickle(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
         if pixels.dtype != np.uint8 or pixels.shape != (len(labels), _CIFAR_RECORD - 1):
             raise ValueError(f"its data are {pixels.dtype}{pixels.shape} for {len(labels)} labels")
     except Exception as error:  # a damaged pickle raises nearly anything
-        raise UsageError(
-            f"{name} is no batch of CIFAR-10 ({error}); get the file again"
-        ) from error
+        raise UsageError(f"{name} is no batch of CIFAR-10 ({error}); get the file again") from error
     return pixels, labels
 
 

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of flaxlab: arrays of images and labels, and where they are from."""
+"""What a data set is to the rest of flaxlab: arrays, and a word on where they are from."""
 
 from __future__ import annotations
 

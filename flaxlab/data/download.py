@@ -1,4 +1,4 @@
-"""Fetches the original files of a data set from its home page, with a progress bar and checksums."""
+"""Fetches the original files of a data set from its home page, checked against their sums."""
 
 from __future__ import annotations
 

@@ -122,8 +122,8 @@ def _not_prepared(entry: Entry, data_dir: Path) -> str:
     package = " (2) apt install dataset-fashion-mnist;" if entry.system_folder else ""
     last = 3 if package else 2
     return (
-        f"{entry.title} is not prepared in {data_dir} and its home page cannot be reached. Ways out:"
-        f" (1) python -m flaxlab.prepare {entry.name} --source=DIR with the original files;"
+        f"{entry.title} is not prepared in {data_dir} and its home page cannot be reached. Ways"
+        f" out: (1) python -m flaxlab.prepare {entry.name} --source=DIR with the original files;"
         f"{package} ({last}) --config.data.name=digits, which is always there"
     )
 
@@ -185,7 +185,9 @@ def _load_folder(root: Path, shape: tuple[int, int, int]) -> Dataset:
         title=root.resolve().name,
         version="1.0.0",
         origin="class folders of images"
-        + (", split as they are." if has_parts else ", a fixed stratified fifth is the test split."),
+        + (
+            ", split as they are." if has_parts else ", a fixed stratified fifth is the test split."
+        ),
         fingerprint=mark,
         class_names=class_names,
         train=train,

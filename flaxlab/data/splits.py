@@ -27,7 +27,9 @@ def stratified_choice(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
         UsageError: fewer than `count` examples are there.
     """
     if count > len(labels):
-        raise UsageError(f"{count} examples asked for, but there are only {len(labels)}; ask for fewer")
+        raise UsageError(
+            f"{count} examples asked for, but there are only {len(labels)}; ask for fewer"
+        )
     classes, sizes = np.unique(labels, return_counts=True)
     shares = sizes * count / len(labels)
     quotas = np.floor(shares).astype(int)
@@ -44,7 +46,7 @@ def stratified_choice(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 def stratified_split(
     labels: np.ndarray, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Splits into (the rest, a stratified `fraction`, rounded up): ascending indices that share none.
+    """Splits into (the rest, a stratified `fraction`, rounded up): ascending, disjoint indices.
 
     Raises:
         UsageError: one of the two parts would be empty.

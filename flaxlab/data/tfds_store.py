@@ -18,6 +18,8 @@ from flaxlab.data.catalog import Entry
 from flaxlab.data.dataset import Split
 from flaxlab.errors import UsageError
 
+_READ_AT_ONCE = 1000
+
 
 def read(folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
     """Decodes a prepared image classification data set.
@@ -99,7 +101,9 @@ def _records(builder: Any, name: str, decoders: Any) -> Iterator[dict[str, Any]]
             for record in _tfrecords(Path(file).read_bytes(), str(file)):
                 yield features.deserialize_example_np(record, decoders=decoders)
     else:
-        yield from builder.as_data_source(name, decoders=decoders)
+        source = builder.as_data_source(name, decoders=decoders)
+        for start in range(0, len(source), _READ_AT_ONCE):  # one by one takes twice as long
+            yield from source.__getitems__(range(start, min(start + _READ_AT_ONCE, len(source))))
 
 
 def _tfrecords(content: bytes, name: str) -> Iterator[bytes]:

@@ -70,7 +70,7 @@ def layer_table(model: nn.Module, image_shape: tuple[int, ...]) -> list[LayerRow
     def is_container(path: tuple[str, ...]) -> bool:
         return any(len(other) > len(path) and other[: len(path)] == path for other in calls)
 
-    # A container is called before, but returns after, the layers inside it; layers keep their order.
+    # A block returns after the layers inside it, which keep their order.
     return [
         LayerRow(
             path="/".join(path),

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from flaxlab import config as configs
 from flaxlab import files
 from flaxlab.data.dataset import Split
 from flaxlab.data.pipeline import HostBatch, eval_batches, train_batches
@@ -90,7 +91,7 @@ def fit(experiment: Experiment, workdir: Path, observers: Sequence[Observer] = (
 
     Args:
         experiment: what to train, see `assemble`.
-        workdir: run directory; "checkpoints/" and "history.csv" are written there.
+        workdir: run directory; "checkpoints/", "config.json", "history.csv" are written there.
         observers: told how the run goes on.
 
     Raises:
@@ -102,6 +103,7 @@ def fit(experiment: Experiment, workdir: Path, observers: Sequence[Observer] = (
     workdir.mkdir(parents=True, exist_ok=True)
     with Checkpoints(workdir / "checkpoints", config.checkpoint.keep) as checkpoints:
         state, history = _start(experiment, checkpoints)
+        files.write_text(workdir / "config.json", configs.to_json(config) + "\n")
         scores = None
         try:
             for observer in observers:

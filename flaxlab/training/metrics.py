@@ -10,8 +10,7 @@ import optax
 _NEVER = jnp.iinfo(jnp.int32).max
 
 
-@flax.struct.dataclass
-class Metrics:
+class Metrics(flax.struct.PyTreeNode):
     """Sums over examples and steps; `+` merges two of them.
 
     Attributes:

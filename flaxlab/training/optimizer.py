@@ -30,9 +30,7 @@ def make_schedule(config: ConfigDict, steps_per_epoch: int, epochs: int) -> opta
     return optax.join_schedules([ramp, after], [warmup])
 
 
-def make_optimizer(
-    config: ConfigDict, schedule: optax.Schedule
-) -> optax.GradientTransformation:
+def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Returns the optimizer `config.name` of `config.optimizer`, with this schedule."""
     if config.name == "sgd":
         return optax.sgd(schedule, config.momentum or None, config.nesterov)

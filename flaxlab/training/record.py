@@ -57,7 +57,7 @@ def check_resumable(record: dict[str, Any], config: ConfigDict, dataset: Dataset
     More (or fewer) epochs, logging and the like may change; with the cosine schedule the number
     of epochs may not, since all learning rates follow from it.
     """
-    may_change = _MAY_CHANGE
+    may_change: tuple[str, ...] = _MAY_CHANGE
     if config.optimizer.schedule != "cosine":
         may_change += ("train.epochs",)
     changed = [

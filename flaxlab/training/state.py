@@ -13,8 +13,7 @@ import optax
 Params = dict[str, Any]
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """Everything that a step reads and writes; no functions, so it can be saved as it is.
 
     Attributes:

@@ -8,6 +8,7 @@ several with sharded arrays), `lax.scan` (several steps per call), `vmap` (sever
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -18,7 +19,7 @@ from flaxlab.training.metrics import Metrics, batch_metrics
 from flaxlab.training.state import Params, TrainState
 
 # "image": uint8 (N, H, W, C), "label": int32 (N,), "mask": bool (N,)
-Batch = Mapping[str, jax.Array]
+Batch = Mapping[str, Any]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[TrainState, Batch], tuple[Metrics, jax.Array]]
 
@@ -43,7 +44,7 @@ def make_train_step(
         axis_name: the mapped axis under `pmap`; None otherwise.
     """
 
-    def over_devices(tree: object) -> object:
+    def over_devices(tree: Any) -> Any:
         return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -88,9 +89,7 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(
-    model: nn.Module, preprocess: Callable[[jax.Array], jax.Array]
-) -> EvalStep:
+def make_eval_step(model: nn.Module, preprocess: Callable[[jax.Array], jax.Array]) -> EvalStep:
     """Returns the pure function (state, batch) -> (metrics, logits (N, classes)).
 
     It uses the running statistics and no dropout, and changes nothing.
@@ -98,7 +97,7 @@ def make_eval_step(
 
     def eval_step(state: TrainState, batch: Batch) -> tuple[Metrics, jax.Array]:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        logits = model.apply(variables, preprocess(batch["image"]), train=False)
+        logits = cast(jax.Array, model.apply(variables, preprocess(batch["image"]), train=False))
         return batch_metrics(logits, batch["label"], batch["mask"]), logits
 
     return eval_step

@@ -1,0 +1,162 @@
+"""The pictures of a run; no other module imports matplotlib.
+
+Colours are from the palette of Okabe and Ito (2008), which people with colour-blindness can tell
+apart; training and validation differ in line style as well.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from flaxlab.analysis.metrics import Mistake
+from flaxlab.training.history import History
+
+_BLUE, _VERMILLION, _GREY = "#0072B2", "#D55E00", "#595959"
+_MAX_CELLS_WITH_TEXT = 20  # classes; more do not leave room for counts
+
+
+def png(figure: Figure) -> bytes:
+    """Renders a figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def curves(history: History, title: str, reported: float | None) -> Figure:
+    """Draws accuracy and loss over the epochs, training against validation.
+
+    Args:
+        history: at least one row.
+        title: of the figure.
+        reported: validation accuracy to compare with, drawn as a line; None for none.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure.suptitle(title, fontweight="bold")
+    left, right = figure.subplots(1, 2)
+    _curve(left, history, "accuracy")
+    _curve(right, history, "loss")
+    if reported is not None:
+        left.axhline(reported, color=_GREY, linestyle=":", linewidth=1.5)
+        left.annotate(
+            f"lab report, last epoch: {reported:.4f}",
+            (0.99, reported),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="right",
+            color=_GREY,
+            fontsize=9,
+        )
+    left.set_ylabel("accuracy")
+    right.set_ylabel("cross entropy (nats)")
+    left.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def _curve(axes: Axes, history: History, quantity: str) -> None:
+    epochs = [row["epoch"] for row in history]
+    for key, label, color, style in (
+        ("train", "training", _VERMILLION, "--"),
+        ("val", "validation", _BLUE, "-"),
+    ):
+        values = [row[f"{key}_{quantity}"] for row in history]
+        axes.plot(epochs, values, style, marker="o", markersize=4, color=color, label=label)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _quiet(axes)
+
+
+def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
+    """Draws a confusion matrix: counts as text, each row's shares as colour."""
+    classes = len(class_names)
+    side = min(max(0.62 * classes + 2.4, 5.0), 16.0)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.subplots()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    axes.set_xticks(range(classes), class_names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(classes), class_names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(title, fontweight="bold")
+    if classes <= _MAX_CELLS_WITH_TEXT:
+        for (row, column), count in np.ndenumerate(matrix):
+            color = "white" if shares[row, column] > 0.5 else ("black" if count else "#BBBBBB")
+            axes.text(column, row, f"{count}", ha="center", va="center", color=color, fontsize=9)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return figure
+
+
+def samples(
+    images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], per_class: int = 10
+) -> Figure:
+    """Draws up to `per_class` random images of each class, a class a row.
+
+    Args:
+        images: uint8 (N, H, W, C).
+        labels: int (N,).
+        class_names: for each label.
+        per_class: images in a row.
+    """
+    rng = np.random.default_rng(0)
+    figure = Figure(figsize=(per_class * 0.8 + 1.8, len(class_names) * 0.8), layout="constrained")
+    grid = figure.subplots(len(class_names), per_class, squeeze=False)
+    for label, row in enumerate(grid):
+        chosen = rng.permutation(np.flatnonzero(labels == label))[:per_class]
+        for place, axes in enumerate(row):
+            axes.set_axis_off()
+            if place < len(chosen):
+                _show(axes, images[chosen[place]])
+        row[0].text(
+            -0.15,
+            0.5,
+            class_names[label],
+            transform=row[0].transAxes,
+            ha="right",
+            va="center",
+            fontsize=11,
+        )
+    return figure
+
+
+def mistakes(
+    images: np.ndarray, found: Sequence[Mistake], class_names: Sequence[str], columns: int = 6
+) -> Figure:
+    """Draws wrong predictions, each with what it is, what it was taken for, and how surely."""
+    rows = max(-(-len(found) // columns), 1)
+    figure = Figure(figsize=(columns * 1.8, rows * 2.2), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, mistake in zip(grid.flat, found, strict=False):
+        _show(axes, images[mistake.example])
+        axes.set_title(
+            f"{class_names[mistake.predicted]} {mistake.probability:.0%}\n"
+            f"is {class_names[mistake.label]}",
+            fontsize=9,
+        )
+    if not found:
+        figure.text(0.5, 0.5, "no mistakes", ha="center", va="center")
+    return figure
+
+
+def _show(axes: Axes, image: np.ndarray) -> None:
+    if image.shape[-1] == 1:
+        axes.imshow(image[..., 0], cmap="gray", vmin=0, vmax=255)
+    else:
+        axes.imshow(image)
+
+
+def _quiet(axes: Axes) -> None:
+    axes.grid(color="#E6E6E6")
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

@@ -1,0 +1,184 @@
+"""Writes what a finished run leaves behind: numbers, pictures and a page that shows them."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import shlex
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jinja2
+import numpy as np
+
+from flaxlab import config as configs
+from flaxlab import files
+from flaxlab.analysis import metrics, plots
+from flaxlab.config import ConfigDict
+from flaxlab.training.experiment import Experiment
+from flaxlab.training.history import best_row
+from flaxlab.training.loop import FitResult
+from flaxlab.training.record import versions
+
+_MISTAKES = 18
+
+
+def write_report(
+    experiment: Experiment,
+    baseline: ConfigDict,
+    result: FitResult,
+    workdir: Path,
+    command: Sequence[str],
+) -> dict[str, Any]:
+    """Writes every file of a run directory but its checkpoints, history and events.
+
+    Args:
+        experiment: what was trained.
+        baseline: config to show the difference to.
+        result: what `fit` returned.
+        workdir: the run directory.
+        command: the arguments that started the run.
+
+    Returns:
+        The contents of summary.json.
+    """
+    scores, dataset = result.test_scores, experiment.dataset
+    test = experiment.splits.test or experiment.splits.validation
+    summary = summarize(experiment, result)
+    confusion = metrics.confusion_matrix(
+        scores.labels, scores.logits.argmax(axis=1), len(dataset.class_names)
+    )
+    mistakes = metrics.most_confident_mistakes(scores.logits, scores.labels, _MISTAKES)
+    name, names = experiment.config.name, dataset.class_names
+    pictures = {
+        "curves": plots.curves(result.history, name, comparable_report(experiment)),
+        "confusion_matrix": plots.confusion(
+            confusion, names, f"{name} on {dataset.title}: accuracy {scores.accuracy:.4f}"
+        ),
+        "samples": plots.samples(
+            experiment.splits.train.images, experiment.splits.train.labels, names
+        ),
+        "mistakes": plots.mistakes(test.images, mistakes, names),
+    }
+    rendered = {key: plots.png(figure) for key, figure in pictures.items()}
+    for key, content in rendered.items():
+        files.write_bytes(workdir / f"{key}.png", content)
+    files.write_bytes(workdir / "predictions.npz", _npz(logits=scores.logits, labels=scores.labels))
+    files.write_text(workdir / "confusion_matrix.csv", _confusion_csv(confusion, names))
+    page = _page(experiment, baseline, result, summary, confusion, rendered, command)
+    files.write_text(workdir / "report.html", page)
+    # Last: a run directory with a summary is a complete one.
+    files.write_text(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def summarize(experiment: Experiment, result: FitResult) -> dict[str, Any]:
+    """Returns the numbers of a run; accuracies are shares, losses nats, times seconds.
+
+    "final" is the last epoch, "best" the epoch with the highest validation accuracy. With the
+    protocol "holdout", "test_accuracy" is the best epoch's, on data that chose nothing.
+    """
+    config, history = experiment.config, result.history
+    last, best = history[-1], best_row(history)
+    device = jax.devices()[0]
+    seconds = sum(row["seconds"] for row in history)
+    speed = statistics.harmonic_mean(row["images_per_second"] for row in history)
+    summary = {
+        "name": config.name,
+        "seed": config.seed,
+        "dataset": experiment.dataset.title,
+        "dataset_version": experiment.dataset.version,
+        "dataset_origin": experiment.dataset.origin,
+        "dataset_fingerprint": experiment.dataset.fingerprint,
+        "protocol": config.data.validation,
+        "train_examples": len(experiment.splits.train),
+        "validation_examples": len(experiment.splits.validation),
+        "test_examples": len(experiment.splits.test or experiment.splits.validation),
+        "epochs": len(history),
+        "steps": int(result.state.step),
+        "parameters_total": experiment.parameters,
+        "parameters_trainable": experiment.trainable,
+        "penalised": experiment.penalised(),
+        "final_val_accuracy": last["val_accuracy"],
+        "final_val_loss": last["val_loss"],
+        "best_val_accuracy": best["val_accuracy"],
+        "best_epoch": best["epoch"],
+        "train_accuracy": last["train_accuracy"],
+        "train_loss": last["train_loss"],
+        "images_per_second": speed,
+        "seconds": seconds,
+        "device": f"{jax.device_count()} x {device.platform} ({device.device_kind})",
+        "versions": versions(),
+    }
+    if experiment.splits.test is not None:
+        summary["test_accuracy"] = result.test_scores.accuracy
+        summary["test_loss"] = result.test_scores.loss
+    return summary
+
+
+def comparable_report(experiment: Experiment) -> float | None:
+    """Returns the lab report's final accuracy if it was measured on this data set, else None."""
+    return experiment.config.reported.final_accuracy if _is_reports_data(experiment) else None
+
+
+def _is_reports_data(experiment: Experiment) -> bool:
+    # The titles of the originals; JPEG copies and other data are not what the report used.
+    return experiment.dataset.title in ("Fashion-MNIST", "CIFAR-10")
+
+
+def _npz(logits: np.ndarray, labels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, logits=logits, labels=labels)
+    return buffer.getvalue()
+
+
+def _confusion_csv(confusion: np.ndarray, class_names: Sequence[str]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["true \\ predicted", *class_names])
+    writer.writerows(
+        [name, *row] for name, row in zip(class_names, confusion.tolist(), strict=True)
+    )
+    return text.getvalue()
+
+
+def _page(
+    experiment: Experiment,
+    baseline: ConfigDict,
+    result: FitResult,
+    summary: dict[str, Any],
+    confusion: np.ndarray,
+    pictures: dict[str, bytes],
+    command: Sequence[str],
+) -> str:
+    """Renders report.html: one file, with its pictures and style inside."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("flaxlab.analysis", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    scores = metrics.class_scores(confusion)
+    names = experiment.dataset.class_names
+    return environment.get_template("report.html.j2").render(
+        config=experiment.config,
+        summary=summary,
+        scored=result.test_scores,
+        history=result.history,
+        layers=experiment.layers,
+        flops=sum(row.flops for row in experiment.layers),
+        warnings=experiment.warnings(),
+        reported=experiment.config.reported if _is_reports_data(experiment) else None,
+        differences=configs.meaningful_differences(baseline, experiment.config),
+        baseline=baseline.name,
+        classes=list(zip(names, *scores, strict=True)),
+        pictures={key: base64.b64encode(image).decode() for key, image in pictures.items()},
+        config_json=configs.to_json(experiment.config),
+        command=shlex.join(["python", "-m", "flaxlab.main", *command]),
+    )
