@@ -81,7 +81,11 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Fig
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    axes.set_xticks(range(classes), class_names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_xticks(range(classes), class_names)
+    if max(map(len, class_names)) > 3:
+        axes.tick_params("x", rotation=45)
+        for label in axes.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
     axes.set_yticks(range(classes), class_names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
@@ -132,16 +136,16 @@ def mistakes(
 ) -> Figure:
     """Draws wrong predictions, each with what it is, what it was taken for, and how surely."""
     rows = max(-(-len(found) // columns), 1)
-    figure = Figure(figsize=(columns * 1.8, rows * 2.2), layout="constrained")
+    figure = Figure(figsize=(columns * 1.9, rows * 2.3), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, mistake in zip(grid.flat, found, strict=False):
         _show(axes, images[mistake.example])
         axes.set_title(
-            f"{class_names[mistake.predicted]} {mistake.probability:.0%}\n"
+            f"taken for {class_names[mistake.predicted]} ({mistake.probability:.0%})\n"
             f"is {class_names[mistake.label]}",
-            fontsize=9,
+            fontsize=8,
         )
     if not found:
         figure.text(0.5, 0.5, "no mistakes", ha="center", va="center")
