@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,10 +20,13 @@ class Programs(NamedTuple):
         train: (state, totals, batch) -> (next state, totals + metrics of this batch). It takes
             the memory of `state` and `totals`: neither may be used afterwards.
         evaluate: (state, batch) -> (metrics, logits).
+        place: puts a tree where the programs expect it. Arrays that come from elsewhere (drawn,
+            restored) would make `jit` compile again for their placement.
     """
 
     train: Callable[[TrainState, Metrics, Batch], tuple[TrainState, Metrics]]
     evaluate: EvalStep
+    place: Callable[[Any], Any]
 
 
 def compile_programs(train_step: TrainStep, eval_step: EvalStep) -> Programs:
@@ -33,7 +36,12 @@ def compile_programs(train_step: TrainStep, eval_step: EvalStep) -> Programs:
         state, metrics = train_step(state, batch)
         return state, totals + metrics
 
-    return Programs(jax.jit(train, donate_argnums=(0, 1)), jax.jit(eval_step))
+    device = jax.devices()[0]
+    return Programs(
+        train=jax.jit(train, donate_argnums=(0, 1)),
+        evaluate=jax.jit(eval_step),
+        place=lambda tree: jax.device_put(tree, device),
+    )
 
 
 def evaluate(

@@ -103,6 +103,7 @@ def fit(experiment: Experiment, workdir: Path, observers: Sequence[Observer] = (
     workdir.mkdir(parents=True, exist_ok=True)
     with Checkpoints(workdir / "checkpoints", config.checkpoint.keep) as checkpoints:
         state, history = _start(experiment, checkpoints)
+        state = programs.place(state)
         files.write_text(workdir / "config.json", configs.to_json(config) + "\n")
         scores = None
         try:
@@ -186,7 +187,7 @@ def _train_epoch(
         The state, the summed metrics, and images per second; the first step, which may have to
         compile, is left out of the speed where there is a second one.
     """
-    totals = no_metrics()
+    totals = programs.place(no_metrics())
     images = 0
     started = ticked = time.perf_counter()
     for step, batch in enumerate(batches, start=1):
@@ -236,5 +237,5 @@ def _test_scores(
     if splits.test is None:
         epoch = len(history)
         return last or _score(experiment, programs, state, splits.validation, epoch)
-    best = checkpoints.restore_best(state)
+    best = programs.place(checkpoints.restore_best(state))
     return _score(experiment, programs, best, splits.test, histories.best_row(history)["epoch"])

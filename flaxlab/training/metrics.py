@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-_NEVER = jnp.iinfo(jnp.int32).max
+NEVER = jnp.iinfo(jnp.int32).max  # the value of `Metrics.nonfinite_step` for no such step
 
 
 class Metrics(flax.struct.PyTreeNode):
@@ -45,7 +45,7 @@ def no_metrics() -> Metrics:
         count=jnp.zeros((), jnp.int32),
         penalty=jnp.zeros(()),
         steps=jnp.zeros((), jnp.int32),
-        nonfinite_step=jnp.full((), _NEVER, jnp.int32),
+        nonfinite_step=jnp.full((), NEVER, jnp.int32),
     )
 
 
@@ -69,7 +69,7 @@ def batch_metrics(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Metr
 def first_nonfinite_step(metrics: Metrics) -> int | None:
     """Returns the number of the first step whose loss was no finite number; waits for it."""
     step = int(metrics.nonfinite_step)
-    return None if step == _NEVER else step
+    return None if step == NEVER else step
 
 
 def means(metrics: Metrics) -> dict[str, float]:

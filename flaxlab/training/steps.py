@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flaxlab.training.metrics import Metrics, batch_metrics
+from flaxlab.training.metrics import NEVER, Metrics, batch_metrics
 from flaxlab.training.state import Params, TrainState
 
 # "image": uint8 (N, H, W, C), "label": int32 (N,), "mask": bool (N,)
@@ -82,7 +82,7 @@ def make_train_step(
         finite = jnp.isfinite(metrics.loss + metrics.penalty)
         metrics = metrics.replace(
             steps=jnp.ones((), jnp.int32),
-            nonfinite_step=jnp.where(finite, metrics.nonfinite_step, state.step),
+            nonfinite_step=jnp.where(finite, NEVER, state.step),
         )
         return next_state, metrics
 
