@@ -31,7 +31,7 @@ def compile_once(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path_factory, monkeypatch):
-    """Keeps caches and TFDS data sets of the user out of the tests, and the tests' out of theirs."""
+    """Keeps the user's caches and data sets out of the tests, and theirs out of the user's."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("tfds")))
 

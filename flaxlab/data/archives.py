@@ -226,6 +226,12 @@ def _decode_pickle(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
     return pixels, labels
 
 
+def _encode_latin1(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it asks for the encoding {encoding}")
+    return text.encode("latin1")
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     """Builds NumPy arrays and plain values; refuses every other class and function."""
 
@@ -235,6 +241,7 @@ class _ArrayUnpickler(pickle.Unpickler):
             ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
             ("numpy", "ndarray"): np.ndarray,
             ("numpy", "dtype"): np.dtype,
+            ("_codecs", "encode"): _encode_latin1,  # how Python 3 writes bytes for Python 2
         }
         if (module, name) not in allowed:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
