@@ -111,23 +111,24 @@ def samples(
         per_class: images in a row.
     """
     rng = np.random.default_rng(0)
-    figure = Figure(figsize=(per_class * 0.8 + 1.8, len(class_names) * 0.8), layout="constrained")
-    grid = figure.subplots(len(class_names), per_class, squeeze=False)
-    for label, row in enumerate(grid):
+    height, width, channels = images.shape[1:]
+    margin = max(width // 10, 1)
+    rows, columns = height + margin, width + margin
+    # One picture of all: a subplot for each image would take seconds.
+    sheet = np.full((len(class_names) * rows, per_class * columns, channels), 255, np.uint8)
+    for label in range(len(class_names)):
         chosen = rng.permutation(np.flatnonzero(labels == label))[:per_class]
-        for place, axes in enumerate(row):
-            axes.set_axis_off()
-            if place < len(chosen):
-                _show(axes, images[chosen[place]])
-        row[0].text(
-            -0.15,
-            0.5,
-            class_names[label],
-            transform=row[0].transAxes,
-            ha="right",
-            va="center",
-            fontsize=11,
-        )
+        for place, image in enumerate(images[chosen]):
+            top, left = label * rows, place * columns
+            sheet[top : top + height, left : left + width] = image
+    figure = Figure(figsize=(per_class * 0.8 + 1.8, len(class_names) * 0.8), layout="constrained")
+    axes = figure.subplots()
+    _show(axes, sheet)
+    axes.set_xticks([])
+    axes.set_yticks(np.arange(len(class_names)) * rows + height / 2, class_names, fontsize=11)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
     return figure
 
 

@@ -1,0 +1,141 @@
+"""Metrics against scikit-learn, pictures, and the page that shows them."""
+
+import csv
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn import metrics as sklearn_metrics
+
+from flaxlab.analysis import metrics, plots
+from flaxlab.analysis.report import write_report
+from flaxlab.training.experiment import assemble
+from flaxlab.training.loop import fit
+from tests.conftest import small_config, small_dataset
+
+pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=50)
+
+
+@given(pairs)
+def test_scores_are_scikit_learns(examples):
+    labels, predicted = np.array(examples).T
+    confusion = metrics.confusion_matrix(labels, predicted, 4)
+    assert np.array_equal(
+        confusion, sklearn_metrics.confusion_matrix(labels, predicted, labels=range(4))
+    )
+    expected = sklearn_metrics.precision_recall_fscore_support(
+        labels, predicted, labels=range(4), zero_division=0
+    )
+    np.testing.assert_allclose(np.stack(metrics.class_scores(confusion)), np.stack(expected))
+
+
+def test_probabilities_of_large_logits():
+    logits = np.array([[1000.0, 1000.0], [0.0, np.log(3)]], np.float32)
+    np.testing.assert_allclose(metrics.probabilities(logits), [[0.5, 0.5], [0.25, 0.75]])
+
+
+def test_most_confident_mistakes_by_hand():
+    logits = np.log([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7]])
+    found = metrics.most_confident_mistakes(logits, np.array([0, 1, 0, 0]), count=2)
+    assert [(m.example, m.label, m.predicted) for m in found] == [(2, 0, 1), (3, 0, 1)]
+    assert found[0].probability == pytest.approx(0.8)
+
+
+def size(figure):
+    return Image.open(io.BytesIO(plots.png(figure))).size
+
+
+@pytest.mark.parametrize("classes", [2, 10, 40])
+def test_pictures_take_any_number_of_classes(classes):
+    names = [f"a rather long class name {label}" for label in range(classes)]
+    labels = np.arange(classes)
+    images = np.zeros((classes, 4, 4, 3), np.uint8)
+    assert min(size(plots.confusion(np.eye(classes, dtype=int), names, "title"))) > 400
+    assert min(size(plots.samples(images, labels, names))) > 100
+    mistakes = [metrics.Mistake(0, 0, 1, 0.9)] * classes
+    assert min(size(plots.mistakes(images, mistakes, names))) > 100
+    assert min(size(plots.mistakes(images, [], names))) > 100
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run directory whose class names would break a careless page."""
+    workdir = tmp_path_factory.mktemp("run")
+    dataset = small_dataset()
+    object.__setattr__(dataset, "class_names", ("<script>alert(1)</script>", "a,b", 'c"d'))
+    config = small_config(**{"data.validation": "holdout", "loss.l2": 0.01, "loss.l1": 0.001})
+    experiment = assemble(config, dataset)
+    result = fit(experiment, workdir)
+    summary = write_report(experiment, small_config(), result, workdir, ["--config=x y.py"])
+    return workdir, experiment, result, summary
+
+
+def test_the_run_directory_is_complete(finished):
+    workdir, *_ = finished
+    names = {path.name for path in workdir.iterdir()}
+    assert names == {
+        "checkpoints",
+        "config.json",
+        "confusion_matrix.csv",
+        "confusion_matrix.png",
+        "curves.png",
+        "history.csv",
+        "mistakes.png",
+        "predictions.npz",
+        "report.html",
+        "samples.png",
+        "summary.json",
+    }
+
+
+def test_the_summary_agrees_with_the_files(finished):
+    workdir, experiment, _, summary = finished
+    assert json.loads((workdir / "summary.json").read_text()) == json.loads(json.dumps(summary))
+    history = list(csv.DictReader((workdir / "history.csv").read_text().splitlines()))
+    assert float(history[-1]["val_accuracy"]) == summary["final_val_accuracy"]
+    assert max(float(row["val_accuracy"]) for row in history) == summary["best_val_accuracy"]
+    with np.load(workdir / "predictions.npz", allow_pickle=False) as predictions:
+        hits = predictions["logits"].argmax(axis=1) == predictions["labels"]
+    assert summary["test_accuracy"] == hits.mean()
+    table = list(csv.reader((workdir / "confusion_matrix.csv").read_text().splitlines()))
+    assert table[0][1:] == list(experiment.dataset.class_names)
+    counts = np.array([row[1:] for row in table[1:]], int)
+    assert np.trace(counts) == hits.sum()
+    assert counts.sum() == len(hits) == summary["test_examples"] == 10
+    assert summary["protocol"] == "holdout"
+    assert summary["steps"] == 3 * experiment.steps_per_epoch
+    assert summary["penalised"] == [
+        "block1/conv1/kernel",
+        "block1/conv2/kernel",
+        "block2/conv1/kernel",
+        "head1/dense/kernel",
+        "head2/dense/kernel",
+    ]
+
+
+def test_the_page_stands_alone_and_shows_the_run(finished):
+    workdir, _, _, summary = finished
+    page = (workdir / "report.html").read_text()
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page)
+    assert "http" not in page
+    assert page.count('src="data:image/png;base64,') == 4
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert f"{summary['test_accuracy'] * 100:.2f}%" in page
+    assert "loss.l2" in page
+    assert "data.validation" in page
+    assert "python -m flaxlab.main &#39;--config=x y.py&#39;" in page
+    assert "cannot settle" in page
+
+
+def test_the_confusion_picture_has_labels_as_rows():
+    figure = plots.confusion(np.array([[5, 7], [0, 9]]), ["a", "b"], "title")
+    axes = figure.axes[0]
+    assert axes.get_ylabel() == "true"
+    texts = {text.get_position(): text.get_text() for text in axes.texts}
+    assert texts == {(0, 0): "5", (1, 0): "7", (0, 1): "0", (1, 1): "9"}

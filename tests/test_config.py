@@ -1,0 +1,153 @@
+"""The config, the experiment files, and the command line that joins them."""
+
+import importlib
+import json
+from pathlib import Path
+
+import ml_collections
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flaxlab import config as configs
+from flaxlab.command_line import load_experiment, resolve_config
+from flaxlab.errors import UsageError
+from tests.report_facts import ACCURACIES
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+POOL = EXPERIMENTS / "alexnet_pool.py"
+
+
+def test_there_is_a_file_for_each_network_of_the_report():
+    files = {path.stem for path in EXPERIMENTS.glob("*.py")} - {"__init__"}
+    assert files == {*ACCURACIES, "quickstart"}
+
+
+@pytest.mark.parametrize("name", [*ACCURACIES, "quickstart"])
+def test_an_experiment_is_a_short_valid_difference(name):
+    path = EXPERIMENTS / f"{name}.py"
+    config = load_experiment(path)
+    configs.validate(config)
+    assert config.name == name
+    assert len(path.read_text().splitlines()) < 40
+    assert f"python -m flaxlab.main --config=experiments/{name}.py" in path.read_text()
+    baseline = load_experiment(EXPERIMENTS / f"{config.baseline}.py")
+    difference = configs.meaningful_differences(baseline, config)
+    assert len(difference) <= 5
+    assert bool(difference) == (config.baseline != name)
+    if name in ACCURACIES:
+        reported = (config.reported.final_accuracy, config.reported.best_accuracy)
+        assert reported == ACCURACIES[name]
+        # The protocol is the same in all thirteen.
+        untouched = ("train.", "optimizer.", "seed", "data.scaling", "data.validation")
+        assert not any(path.startswith(untouched) for path in difference)
+
+
+def test_experiments_import_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    copy = tmp_path / "mine.py"
+    copy.write_text(POOL.read_text())
+    assert load_experiment(copy) == importlib.import_module("experiments.alexnet_pool").get_config()
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("--config.train.epochs=3", "train.epochs", 3),
+        ("--config.optimizer.learning_rate=1", "optimizer.learning_rate", 1.0),
+        ("--config.data.train_examples=5", "data.train_examples", 5),
+        ("--config.data.data_dir=/somewhere", "data.data_dir", "/somewhere"),
+        ("--config.model.batch_norm=false", "model.batch_norm", False),
+        ("--noconfig.model.batch_norm", "model.batch_norm", False),
+        ("--config.model.head_dropout=(0.1, 0.2)", "model.head_dropout", (0.1, 0.2)),
+        ("--config.model.pools=((2,2),(2,2),(2,1))", "model.pools", ((2, 2), (2, 2), (2, 1))),
+    ],
+)
+def test_overrides(override, path, value):
+    config = resolve_config(POOL, [override])
+    assert dict(configs.flatten(config))[path] == value
+    assert list(configs.differences(load_experiment(POOL), config)) == [path]
+
+
+def test_a_resolved_config_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        resolve_config(POOL, []).train.epochs = 3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--config.train.epoch=3", "there is no --config.train.epoch; did you mean --config.train"),
+        ("--config.epochs=3", "did you mean --config.train.epochs?"),
+        ("--workdirr=x", "there is no --workdirr"),
+        ("--config.train=3", "is a group of fields"),
+        ("--config.train.epochs=ten", "wrong kind; expected int, now 10"),
+        ("--config.train.epochs=1.5", "wrong kind; expected int"),
+        ("--config.model.batch_norm=7", "wrong kind; expected bool"),
+        ("--config.data.train_examples=few", "wrong kind; expected int, now None"),
+        ("--config.train.epochs", "Missing value"),
+        ("--config.train.epochs=0", "config.train.epochs is 0; expected at least 1"),
+        ("--config.optimizer.learning_rate=nan", "expected a number above 0"),
+        ("--config.data.name=mnist", "expected one of fashion_mnist, cifar10, digits, folder"),
+        ("--config.data.name=folder", "needs --config.data.folder=DIR"),
+        ("--config.data.image_shape=(28,28,2)", "expected (height, width, channels)"),
+        ("--config.model.block_dropout=(0.1,)", "has 1 entries, but model.blocks has 3"),
+        ("--config.model.head_dropout=(0.1,1.0)", "each at least 0.0 and below 1.0"),
+        ("--config.model.head_units=a", "expected a tuple of whole numbers"),
+        ("--config.model.blocks=3", "expected for each block a tuple of (filters, kernel side)"),
+        ("--config.model.pools=(3,2)", "expected for each block (window, stride)"),
+        ("--config.model.name=vgg", "start from an experiment on vgg"),
+        ("--config.name=", "config.name is empty"),
+        ("stray", "what is 'stray' for?"),
+    ],
+)
+def test_wrong_overrides_are_explained(override, message):
+    with pytest.raises(UsageError) as error:
+        resolve_config(POOL, [override])
+    assert message in str(error.value)
+
+
+def test_a_missing_experiment_file_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"alexnet_pol\.py; did you mean .*alexnet_pool\.py\?"):
+        load_experiment(EXPERIMENTS / "alexnet_pol.py")
+    with pytest.raises(UsageError, match=r"there is no experiment file"):
+        load_experiment(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config(:\n", "line 1: SyntaxError"),
+        ("import flaxlab\n\nflaxlab.nothing\n", "line 3: AttributeError"),
+        ("x = 1\n", "AttributeError"),
+        ("def get_config():\n    return 3\n", "returned int, no ConfigDict"),
+        ("def get_config():\n    return 1 / 0\n", "line 2: ZeroDivisionError"),
+    ],
+)
+def test_a_broken_experiment_file_is_explained(tmp_path, text, message):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(UsageError) as error:
+        load_experiment(path)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", [*ACCURACIES, "quickstart"])
+def test_a_config_survives_json(name):
+    config = load_experiment(EXPERIMENTS / f"{name}.py")
+    again = configs.from_dict(json.loads(configs.to_json(config)))
+    assert configs.differences(config, again) == {}
+    configs.validate(again)
+
+
+values = st.none() | st.booleans() | st.integers() | st.text("xy") | st.tuples(st.integers())
+
+
+@given(
+    st.dictionaries(st.sampled_from("abc"), values), st.dictionaries(st.sampled_from("abc"), values)
+)
+def test_differences_are_what_differs(old, new):
+    found = configs.differences(ml_collections.ConfigDict(old), ml_collections.ConfigDict(new))
+    assert found == {
+        key: (old.get(key), new.get(key)) for key in {*old, *new} if old.get(key) != new.get(key)
+    }

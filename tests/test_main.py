@@ -1,0 +1,210 @@
+"""The commands as a user starts them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flaxlab import prepare
+from flaxlab.errors import RunFailed, UsageError, run_command
+from flaxlab.main import main
+from tests.report_facts import ACCURACIES, PARAMETERS
+
+ROOT = Path(__file__).parent.parent
+SMALL = [
+    "--config.data.name=digits",
+    "--config.data.image_shape=(8, 8, 1)",
+    "--config.data.train_examples=64",
+    "--config.data.test_examples=40",
+    "--config.train.epochs=1",
+    "--config.model.blocks=(((4, 3),), ((8, 3),), ((8, 3),))",
+    "--config.model.pools=((2, 2), (2, 1), (2, 1))",
+    "--config.model.head_units=(16, 8)",
+]
+POOL = f"--config={ROOT}/experiments/alexnet_pool.py"
+FILES = {
+    "checkpoints",
+    "config.json",
+    "confusion_matrix.csv",
+    "confusion_matrix.png",
+    "curves.png",
+    "history.csv",
+    "mistakes.png",
+    "predictions.npz",
+    "report.html",
+    "samples.png",
+    "summary.json",
+}
+
+
+@pytest.mark.parametrize("name", ACCURACIES)
+def test_each_experiment_runs_and_writes_a_complete_run_directory(tmp_path, capsys, name):
+    main(
+        [
+            f"--config={ROOT}/experiments/{name}.py",
+            f"--workdir={tmp_path}",
+            "--config.data.name=digits",
+            "--config.train.epochs=1",
+            "--config.data.train_examples=64",
+            "--config.data.test_examples=32",
+            "--config.train.batch_size=32",
+        ]
+    )
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names >= FILES
+    assert all(name.startswith("events.out.tfevents") for name in names - FILES)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    total, trainable, _ = PARAMETERS[name]
+    assert (summary["parameters_total"], summary["parameters_trainable"]) == (total, trainable)
+    assert summary["steps"] == 2
+    assert summary["name"] == name
+    assert len(summary["penalised"]) == (7 if name == "alexnet_l2" else 0)
+    shown = capsys.readouterr().out
+    assert f"{total:,}" in shown
+    assert "epoch 1/1" in shown
+
+
+def command(*arguments, module="flaxlab.main", cwd=None):
+    """Runs a command in a process of its own, without a terminal."""
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment,
+        check=False,
+    )
+
+
+def test_a_run_in_a_process_of_its_own_resumes_and_finishes(tmp_path):
+    arguments = [POOL, *SMALL, "--config.data.validation=holdout"]
+    first = command(*arguments, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    run = tmp_path / "runs/alexnet_pool"
+    assert "runs/alexnet_pool/report.html" in first.stdout
+    assert "test accuracy" in first.stdout
+    assert {path.name for path in run.iterdir()} >= FILES
+    again = command(*arguments, "--config.train.epochs=2", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "resuming after epoch 1" in again.stdout
+    assert "epoch 2/2" in again.stdout
+    assert json.loads((run / "summary.json").read_text())["epochs"] == 2
+    assert json.loads((run / "config.json").read_text())["train"]["epochs"] == 2
+    finished = command(*arguments, "--config.train.epochs=2", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert "epoch 2/2" not in finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--config"),
+        (["--config=experiments/nothing.py"], "there is no experiment file"),
+        ([POOL, "--config.train.epoch=3"], "did you mean --config.train.epochs?"),
+        ([POOL, "--config.train.epochs=ten"], "wrong kind; expected int"),
+        (
+            [POOL, "--config.data.name=folder", "--config.data.folder=/nowhere"],
+            "no folder /nowhere",
+        ),
+        ([POOL, *SMALL, "--config.data.train_examples=9999"], "there are only 1437"),
+        ([POOL, *SMALL, "--config.model.padding=VALID"], "does not fit"),
+        ([POOL, *SMALL, "--workdir=/dev/null/x"], "cannot be made"),
+        ([POOL, *SMALL, "--config.baseline=nothing"], "there is no experiment file"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run_command(main, arguments)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+def test_a_missing_data_set_without_a_network_is_one_line(tmp_path):
+    # No name can be looked up in an empty network namespace or on a machine without a network;
+    # a proxy that refuses every connection does the same anywhere.
+    environment = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    arguments = [f"--config={ROOT}/experiments/vgg_default.py", f"--workdir={tmp_path}/run"]
+    result = subprocess.run(
+        [sys.executable, "-m", "flaxlab.main", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+        timeout=60,
+    )
+    assert result.returncode == 2
+    assert "python -m flaxlab.prepare cifar10 --source=DIR" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "start"),
+    [
+        (UsageError("wrong\ninput"), 2, "error: wrong input"),
+        (RunFailed("no number"), 1, "failed: no number"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_exit_codes(error, code, start, capsys):
+    def failing(arguments):
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        run_command(failing, [])
+    assert stop.value.code == code
+    assert capsys.readouterr().err.startswith(start)
+
+
+def test_show_prints_and_trains_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main([POOL, *SMALL, "--config.loss.l2=0.5", "--show"])
+    shown = capsys.readouterr().out
+    assert "loss.l2   0.0 -> 0.5" in shown
+    assert "penalised (L1 0, L2 0.5): block1/conv1/kernel" in shown
+    assert "cannot settle" in shown
+    assert '"l2": 0.5' in shown
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command_main", [main, prepare.main])
+def test_help_shows_examples(command_main, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command_main(["--help"])
+    assert stop.value.code == 0
+    assert "examples:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mnist"], "invalid choice"),
+        (["cifar10", "--source=/nowhere"], "--source=/nowhere does not exist"),
+        (["cifar10", "--source=."], "holds no CIFAR-10"),
+        (["fashion_mnist", "--source=."], "neither train-images-idx3-ubyte nor"),
+    ],
+)
+def test_prepare_explains_wrong_input(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        run_command(prepare.main, arguments)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_prepare_does_not_overwrite(tmp_path, capsys):
+    folder = tmp_path / "cifar10/3.0.2"
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text("{}")
+    with pytest.raises(SystemExit) as stop:
+        run_command(prepare.main, ["cifar10", f"--data_dir={tmp_path}"])
+    assert stop.value.code == 2
+    assert "is already prepared" in capsys.readouterr().err

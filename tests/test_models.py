@@ -1,0 +1,116 @@
+"""The blocks and networks by properties and by hand."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxlab import models
+from flaxlab.models import ConvBlock, DenseBlock, Pool
+from tests.conftest import small_config
+
+KEY = jax.random.key(0)
+
+
+def test_pools_by_hand():
+    image = jnp.arange(25.0).reshape(1, 5, 5, 1)
+    largest = Pool("max", window=3, stride=2).apply({}, image)
+    assert largest.squeeze().tolist() == [[12, 14], [22, 24]]
+    # Whole windows only: the last row and column of a 5x5 image are left out.
+    mean = Pool("avg", window=2, stride=2).apply({}, image)
+    assert mean.squeeze().tolist() == [[3, 5], [13, 15]]
+
+
+def test_a_block_normalizes_after_the_pool_by_the_batch_and_keeps_running_statistics():
+    norm = functools.partial(nn.BatchNorm, momentum=0.9, epsilon=1e-3)
+    block = ConvBlock(convs=((3, 3),), padding="SAME", pool=(2, 2), norm=norm)
+    bare = ConvBlock(convs=((3, 3),), padding="SAME", pool=(2, 2))
+    images = jax.random.normal(KEY, (4, 6, 6, 2))
+    variables = block.init(KEY, images, train=False)
+    pooled = bare.apply({"params": {"conv1": variables["params"]["conv1"]}}, images, train=False)
+    mean, var = np.mean(pooled, axis=(0, 1, 2)), np.var(pooled, axis=(0, 1, 2))
+    out, updates = block.apply(variables, images, train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(out, (pooled - mean) / np.sqrt(var + 1e-3), atol=1e-5)
+    kept = updates["batch_stats"]["norm"]
+    np.testing.assert_allclose(kept["mean"], 0.1 * mean, atol=1e-6)
+    np.testing.assert_allclose(kept["var"], 0.9 + 0.1 * var, atol=1e-6)
+    out = block.apply(variables, images, train=False)
+    np.testing.assert_allclose(out, pooled / np.sqrt(1 + 1e-3), atol=1e-6)
+
+
+def test_dropout_scales_what_it_keeps_and_only_in_training():
+    block = DenseBlock(features=1000, activation="relu", dropout=0.25)
+    x = jnp.ones((1, 5))
+    variables = block.init(KEY, x, train=False)
+    plain = block.apply(variables, x, train=False)
+    dropped = block.apply(variables, x, train=True, rngs={"dropout": KEY})
+    kept = dropped != 0
+    np.testing.assert_allclose(dropped[kept], plain[kept] / 0.75, rtol=1e-6)
+    assert float(jnp.mean(kept[plain > 0])) == pytest.approx(0.75, abs=0.06)
+
+
+def test_initial_values_are_glorot_uniform_and_zero():
+    block = DenseBlock(features=300, activation="tanh")
+    params = block.init(KEY, jnp.ones((1, 200)), train=False)["params"]["dense"]
+    limit = np.sqrt(6 / 500)
+    assert np.abs(params["kernel"]).max() <= limit
+    assert np.std(params["kernel"]) == pytest.approx(limit / np.sqrt(3), rel=0.02)
+    assert not params["bias"].any()
+
+
+def test_flops_against_xla():
+    config = small_config(**{"model.batch_norm": False})
+    model = models.build(config.model, 3)
+    rows = models.layer_table(model, (8, 8, 1))
+    variables = model.init(KEY, jnp.ones((1, 8, 8, 1)), train=False)
+    compiled = jax.jit(lambda v, x: model.apply(v, x, train=False)).lower(
+        variables, jnp.ones((1, 8, 8, 1))
+    )
+    counted = compiled.compile().cost_analysis()["flops"]
+    ours = sum(row.flops for row in rows)
+    # XLA leaves multiplications with the padding out and counts biases and activations.
+    assert ours == pytest.approx(counted, rel=0.25)
+    first = rows[0]
+    assert first.flops == 2 * 8 * 8 * 4 * 3 * 3
+    assert rows[-1].flops == 2 * 8 * 3
+
+
+def test_layer_table_lists_layers_in_the_order_of_the_forward_pass():
+    rows = models.layer_table(models.build(small_config().model, 3), (8, 8, 1))
+    assert [row.path for row in rows] == [
+        "block1/conv1",
+        "block1/conv2",
+        "block1/pool",
+        "block1/norm",
+        "block1/dropout",
+        "block2/conv1",
+        "block2/pool",
+        "block2/norm",
+        "block2/dropout",
+        "head1/dense",
+        "head1/dropout",
+        "head2/dense",
+        "head2/dropout",
+        "output",
+    ]
+    assert rows[3] == ("block1/norm", "BatchNorm", (4, 4, 4), 8, 8, 0)
+
+
+def test_average_pooling_is_one_knob():
+    model = models.build(small_config(**{"model.pool_kind": "avg"}).model, 3)
+    usual = models.build(small_config().model, 3)
+    images = jax.random.uniform(KEY, (2, 8, 8, 1))
+    variables = usual.init(KEY, images, train=False)
+    ours, theirs = (m.apply(variables, images, train=False) for m in (model, usual))
+    assert not np.allclose(ours, theirs)
+
+
+def test_alexnet_and_vgg_stand_alone():
+    logits = models.AlexNet(num_classes=7).lazy_init(
+        KEY, jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32), train=False
+    )
+    assert logits["params"]["output"]["kernel"].shape == (4096, 7)
+    assert models.VGG(num_classes=7).pools[-1] == (2, 1)
