@@ -37,6 +37,7 @@ def print_experiment(console: Console, experiment: Experiment, baseline: ConfigD
     for key, value in lines.items():
         console.print(f"  {key:<11} {value}", highlight=False, markup=False, soft_wrap=True)
     console.print(_layers(experiment))
+    console.print("MFLOP: forward pass of one image, multiply and add counted as two", style="dim")
     penalised = experiment.penalised()
     if penalised:
         text = f"penalised (L1 {config.loss.l1:g}, L2 {config.loss.l2:g}): {', '.join(penalised)}"
@@ -62,8 +63,6 @@ def _layers(experiment: Experiment) -> Table:
     table.add_section()
     table.add_row("total", "", "", f"{experiment.parameters:,}", f"{total / 1e6:,.1f}")
     table.add_row("trainable", "", "", f"{experiment.trainable:,}", "")
-    table.caption = "MFLOP: forward pass of one image, multiply and add counted as two"
-    table.caption_justify = "left"
     return table
 
 

@@ -15,7 +15,7 @@ from flaxlab.data.pipeline import (
     epoch_order,
     eval_batches,
     scale_pixels,
-    shard,
+    shard_batches,
     train_batches,
 )
 from flaxlab.data.splits import stratified_choice, stratified_split
@@ -62,13 +62,13 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert orders == {(s, e): tuple(epoch_order(50, s, e)) for s in range(3) for e in range(3)}
 
 
-def test_shard_adds_a_device_axis_and_loses_nothing():
-    batch = next(train_batches(numbered(12), 6, 0, 1))
-    sharded = shard(batch, 2)
-    assert sharded["image"].shape == (2, 3, 1, 1, 1)
-    assert np.array_equal(sharded["label"].ravel(), batch["label"])
+def test_sharding_adds_a_device_axis_and_loses_nothing():
+    batches = list(train_batches(numbered(10), 6, 0, 1))
+    for batch, sharded in zip(batches, shard_batches(batches, 2), strict=True):
+        assert sharded["image"].shape == (2, 3, 1, 1, 1)
+        assert all(np.array_equal(sharded[key].ravel(), batch[key].ravel()) for key in batch)
     with pytest.raises(ValueError, match="a batch of 6 does not divide among 4 devices"):
-        shard(batch, 4)
+        next(shard_batches(batches, 4))
 
 
 @pytest.mark.parametrize(

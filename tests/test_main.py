@@ -1,5 +1,6 @@
 """The commands as a user starts them."""
 
+import io
 import json
 import os
 import subprocess
@@ -7,10 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from flaxlab import prepare
+from flaxlab.analysis.tensorboard import TensorBoardLog
+from flaxlab.console import ConsoleProgress
 from flaxlab.errors import RunFailed, UsageError, run_command
 from flaxlab.main import main
+from flaxlab.training.experiment import assemble
+from flaxlab.training.loop import fit
+from tests.conftest import small_config, small_dataset
 from tests.report_facts import ACCURACIES, PARAMETERS
 
 ROOT = Path(__file__).parent.parent
@@ -173,6 +180,43 @@ def test_show_prints_and_trains_nothing(tmp_path, monkeypatch, capsys):
     assert "cannot settle" in shown
     assert '"l2": 0.5' in shown
     assert not list(tmp_path.iterdir())
+
+
+def test_the_bar_and_the_lines_of_a_run():
+    shown = {}
+    for style in ("bar", "lines", "none"):
+        text = io.StringIO()
+        console = Console(file=text, force_terminal=True, width=120)
+        progress = ConsoleProgress(console, style)
+        progress.run_started(assemble(small_config(), small_dataset()), [])
+        progress.step_done(1, 2, {"loss": 0.5, "accuracy": 0.25})
+        progress.epoch_done(
+            {
+                "epoch": 1,
+                "train_loss": 0.5,
+                "train_accuracy": 0.25,
+                "val_loss": 0.75,
+                "val_accuracy": 0.125,
+                "penalty": 2.0,
+                "images_per_second": 1234.0,
+            }
+        )
+        progress.run_done()
+        shown[style] = text.getvalue()
+    line = "epoch 1/3  train loss 0.5000 accuracy 0.2500 penalty 2.0000  validation loss 0.7500"
+    assert line in shown["lines"]
+    assert line in shown["bar"]
+    assert "2/3" in shown["bar"]
+    assert "1,234 images/s  ETA 0:00" in shown["lines"]
+    assert shown["none"] == ""
+
+
+def test_tensorboard_gets_every_epoch(tmp_path):
+    fit(assemble(small_config(), small_dataset()), tmp_path, [TensorBoardLog(tmp_path)])
+    (events,) = tmp_path.glob("events.out.tfevents*")
+    content = events.read_bytes()
+    for tag in (b"accuracy/train", b"accuracy/validation", b"loss/train", b"learning_rate"):
+        assert content.count(tag) == 3
 
 
 @pytest.mark.parametrize("command_main", [main, prepare.main])

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flaxlab import models
-from flaxlab.data.pipeline import scale_pixels, shard, train_batches
+from flaxlab.data.pipeline import scale_pixels, shard_batches, train_batches
 from flaxlab.training.experiment import assemble
 from flaxlab.training.losses import penalised_kernels, penalty
 from flaxlab.training.metrics import first_nonfinite_step, means, no_metrics
@@ -129,8 +129,8 @@ def test_pmap_over_two_devices_equals_one(batches):
     spread = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), state)
     run = jax.pmap(mapped_step, axis_name="batch", devices=devices)
     alone = jax.jit(step)
-    for batch in uneven(batches):
-        spread, mapped_metrics = run(spread, shard(batch, 2))
+    for batch, sharded in zip(uneven(batches), shard_batches(uneven(batches), 2), strict=True):
+        spread, mapped_metrics = run(spread, sharded)
         state, metrics = alone(state, batch)
         assert_close(jax.tree.map(lambda x: x[0], mapped_metrics), metrics, atol=1e-5)
     for device in range(2):
@@ -145,14 +145,11 @@ def test_pmap_draws_another_mask_on_each_device(experiment, batches):
     state = create_state(model, optax.sgd(0.1), (8, 8, 1), seed=0)
     spread = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), state)
     half = {key: np.concatenate([x[:4], x[:4]]) for key, x in batches[0].items()}
-    same_half = jax.pmap(step, axis_name="batch", devices=jax.local_devices()[:2])
-    _, metrics = same_half(spread, shard(half, 2))
     alone = {**half, "mask": np.arange(8) < 4}
-    _, one = jax.pmap(step, axis_name="batch", devices=jax.local_devices()[:2])(
-        spread, shard(alone, 2)
-    )
+    run = jax.pmap(step, axis_name="batch", devices=jax.local_devices()[:2])
+    (_, both), (_, one) = (run(spread, batch) for batch in shard_batches([half, alone], 2))
     # Were the masks the same, both halves would have the same loss.
-    assert float(metrics.loss[0]) != pytest.approx(2 * float(one.loss[0]), rel=1e-4)
+    assert float(both.loss[0]) != pytest.approx(2 * float(one.loss[0]), rel=1e-4)
 
 
 def test_sharded_over_two_devices_equals_one(experiment, batches, one_by_one):

@@ -42,17 +42,8 @@ def curves(history: History, title: str, reported: float | None) -> Figure:
     _curve(left, history, "accuracy")
     _curve(right, history, "loss")
     if reported is not None:
-        left.axhline(reported, color=_GREY, linestyle=":", linewidth=1.5)
-        left.annotate(
-            f"lab report, last epoch: {reported:.4f}",
-            (0.99, reported),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="right",
-            color=_GREY,
-            fontsize=9,
-        )
+        label = f"lab report, last epoch ({reported:.4f})"
+        left.axhline(reported, color=_GREY, linestyle=":", linewidth=1.5, label=label)
     left.set_ylabel("accuracy")
     right.set_ylabel("cross entropy (nats)")
     left.legend(frameon=False, loc="lower right")
@@ -144,7 +135,7 @@ def mistakes(
     for axes, mistake in zip(grid.flat, found, strict=False):
         _show(axes, images[mistake.example])
         axes.set_title(
-            f"taken for {class_names[mistake.predicted]} ({mistake.probability:.0%})\n"
+            f"taken for {class_names[mistake.predicted]} ({mistake.probability:.1%})\n"
             f"is {class_names[mistake.label]}",
             fontsize=8,
         )

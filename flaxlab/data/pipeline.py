@@ -10,7 +10,7 @@ batches. Every batch has the same shape, so that one compiled program serves a w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -58,16 +58,18 @@ def _batches(split: Split, indices: np.ndarray, batch_size: int) -> Iterator[Hos
         }
 
 
-def shard(batch: HostBatch, devices: int) -> HostBatch:
+def shard_batches(batches: Iterable[HostBatch], devices: int) -> Iterator[HostBatch]:
     """Gives each array a leading device axis, (B, ...) to (devices, B / devices, ...), for `pmap`.
 
     Raises:
         ValueError: the batch size is no multiple of `devices`.
     """
-    size = len(batch["label"])
-    if size % devices:
-        raise ValueError(f"a batch of {size} does not divide among {devices} devices")
-    return {key: x.reshape(devices, size // devices, *x.shape[1:]) for key, x in batch.items()}
+    for batch in batches:
+        size = len(batch["label"])
+        if size % devices:
+            raise ValueError(f"a batch of {size} does not divide among {devices} devices")
+        shape = (devices, size // devices)
+        yield {key: array.reshape(*shape, *array.shape[1:]) for key, array in batch.items()}
 
 
 def scale_pixels(images: jax.Array, scaling: str) -> jax.Array:
