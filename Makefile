@@ -19,7 +19,10 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 
 .venv/bin/python:
-	$(PYTHON) -m venv .venv
+	# Debian's Python has no venv of its own before python3-venv is installed: pip brings one.
+	$(PYTHON) -m venv .venv || { rm -rf .venv && \
+	  $(PYTHON) -m pip install --quiet --target .virtualenv virtualenv && \
+	  PYTHONPATH=.virtualenv $(PYTHON) -m virtualenv --quiet .venv; }
 
 .venv/installed: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable .
@@ -30,4 +33,4 @@ lint: .venv/installed-dev
 	touch $@ .venv/installed
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .virtualenv build *.egg-info

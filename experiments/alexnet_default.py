@@ -14,5 +14,6 @@ from flaxlab.config import ConfigDict, default_config
 def get_config() -> ConfigDict:
     config = default_config("alexnet")
     config.name = config.baseline = "alexnet_default"
+    config.reported.data = "fashion_mnist"
     config.reported.final_accuracy = 0.8596
     return config

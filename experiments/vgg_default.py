@@ -14,6 +14,7 @@ from flaxlab.config import ConfigDict, default_config
 def get_config() -> ConfigDict:
     config = default_config("vgg")
     config.name = config.baseline = "vgg_default"
+    config.reported.data = "cifar10"
     config.reported.final_accuracy = 0.8060
     config.data.name = "cifar10"
     config.data.image_shape = (32, 32, 3)

@@ -15,6 +15,7 @@ def get_config() -> ConfigDict:
     config = vgg_default.get_config()
     config.name = "vgg_fashion"
     config.baseline = "vgg_default"
+    config.reported.data = "fashion_mnist"
     config.reported.final_accuracy = 0.9141
     config.data.name = "fashion_mnist"
     config.data.image_shape = (28, 28, 1)

@@ -12,6 +12,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import FrozenConfigDict, config_flags
 
+import experiments
 from flaxlab import config as configs
 from flaxlab.config import ConfigDict
 from flaxlab.errors import UsageError
@@ -23,6 +24,7 @@ def load_experiment(path: Path) -> ConfigDict:
     Raises:
         UsageError: there is no such file, or it fails; the message names its line.
     """
+    path = path.expanduser().resolve()
     if not path.is_file():
         near = difflib.get_close_matches(
             path.name, [file.name for file in path.parent.glob("*.py")]
@@ -46,6 +48,27 @@ def load_experiment(path: Path) -> ConfigDict:
     return config
 
 
+def load_baseline(path: Path, config: ConfigDict) -> ConfigDict:
+    """Loads the experiment that `config.baseline` names; none named: that of `path` itself.
+
+    Looks beside the experiment file at `path`, then among flaxlab's own experiments.
+
+    Raises:
+        UsageError: there is no such experiment.
+    """
+    if not config.baseline:
+        return load_experiment(path)
+    if not config.baseline.isidentifier():
+        raise UsageError(
+            f"config.baseline is {config.baseline!r}; expected the name of an experiment file"
+            " without its folder and without .py"
+        )
+    file = f"{config.baseline}.py"
+    beside = path.expanduser().with_name(file)
+    own = Path(experiments.__path__[0]) / file
+    return load_experiment(own if own.is_file() and not beside.is_file() else beside)
+
+
 def resolve_config(path: Path, overrides: Sequence[str]) -> ConfigDict:
     """Returns the experiment's config with the overrides applied, validated and frozen.
 
@@ -57,6 +80,7 @@ def resolve_config(path: Path, overrides: Sequence[str]) -> ConfigDict:
         UsageError: a field does not exist, a value is of the wrong kind or not allowed.
     """
     config = load_experiment(path)
+    configs.validate(config)
     _require_fields(config, overrides)
     model = config.model.name
     values = flags.FlagValues()

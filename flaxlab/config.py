@@ -32,6 +32,7 @@ def default_config(model: str = "alexnet") -> ConfigDict:
 
     # What the lab report measured, where it did: validation accuracy of the last and best epoch.
     config.reported = ConfigDict()
+    config.reported.data = ""  # name of the data set that it was measured on
     config.reported.final_accuracy = placeholder(float)
     config.reported.best_accuracy = placeholder(float)
 
@@ -96,7 +97,7 @@ def _one_of(*values: Any) -> _Rule:
 
 
 def _at_least(bound: float) -> _Rule:
-    return lambda value: value is None or bound <= value < float("inf"), f"at least {bound}"
+    return lambda value: bound <= value < float("inf"), f"at least {bound}"
 
 
 def _above(bound: float) -> _Rule:
@@ -105,6 +106,11 @@ def _above(bound: float) -> _Rule:
 
 def _within(low: float, high: float) -> _Rule:
     return lambda value: low <= value < high, f"at least {low} and below {high}"
+
+
+def _optional(rule: _Rule) -> _Rule:
+    check, text = rule
+    return lambda value: value is None or check(value), f"{text}, or None"
 
 
 def _numbers(rule: _Rule) -> _Rule:
@@ -125,14 +131,14 @@ def _are_pairs(values: Any) -> bool:
 
 
 _RULES: dict[str, _Rule] = {
-    "seed": _at_least(0),
+    "seed": _within(0, 2**32),
     "data.image_shape": (
         lambda shape: _are_pairs((shape[:2],)) and len(shape) == 3 and shape[2] in (1, 3),
         "(height, width, channels) with 1 or 3 channels",
     ),
     "data.name": _one_of("fashion_mnist", "cifar10", "digits", "folder"),
-    "data.train_examples": _at_least(1),
-    "data.test_examples": _at_least(1),
+    "data.train_examples": _optional(_at_least(1)),
+    "data.test_examples": _optional(_at_least(1)),
     "data.scaling": _one_of("unit", "symmetric", "raw"),
     "data.validation": _one_of("test", "holdout"),
     "data.holdout_fraction": _within(0.001, 1.0),
@@ -183,8 +189,12 @@ def validate(config: ConfigDict) -> None:
         UsageError: says which field is wrong and what it takes.
     """
     values = dict(flatten(config))
+    known = dict(flatten(default_config()))
+    for path in sorted(known.keys() ^ values.keys()):
+        verb = "lacks" if path in known else "has an unknown"
+        raise UsageError(f"the config {verb} field {path}; start from default_config()")
     for path, (check, expected) in _RULES.items():
-        if not check(values[path]):
+        if not _holds(check, values[path]):
             raise UsageError(f"config.{path} is {values[path]!r}; expected {expected}")
     if not config.name:
         raise UsageError("config.name is empty; give the experiment a name")
@@ -204,6 +214,13 @@ def validate(config: ConfigDict) -> None:
                 f"config.model.{field} has {given} entries, but model.{of} has {needed};"
                 " give one for each"
             )
+
+
+def _holds(check: Callable[[Any], bool], value: Any) -> bool:
+    try:
+        return bool(check(value))
+    except TypeError:  # a value of another kind, set in an experiment file
+        return False
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -19,7 +19,7 @@ from flaxlab.training.history import History
 def print_experiment(console: Console, experiment: Experiment, baseline: ConfigDict) -> None:
     """Prints what is about to run: data, protocol, difference to the baseline, layers."""
     config, splits = experiment.config, experiment.splits
-    console.print(f"[bold]{config.name}[/bold]", highlight=False)
+    console.print(config.name, style="bold", highlight=False, markup=False)
     protocol = "test split, as in the lab report"
     if splits.test is not None:
         protocol = f"holdout of {len(splits.validation):,}; test split scored once at the end"
@@ -42,8 +42,6 @@ def print_experiment(console: Console, experiment: Experiment, baseline: ConfigD
     if penalised:
         text = f"penalised (L1 {config.loss.l1:g}, L2 {config.loss.l2:g}): {', '.join(penalised)}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
-    for warning in experiment.warnings():
-        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _layers(experiment: Experiment) -> Table:
@@ -123,7 +121,7 @@ class ConsoleProgress:
             f"  ETA {_clock(each * (epochs - row['epoch']))}"
         )
         if self._lines:
-            self._console.print(line, highlight=False, soft_wrap=True)
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def run_done(self) -> None:
         """Takes the bar away."""

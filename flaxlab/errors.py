@@ -55,6 +55,11 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
         _exit(f"error: {error}", EXIT_USAGE)
     except RunFailed as error:
         _exit(f"failed: {error}", EXIT_FAILED)
+    except OSError as error:
+        # A place that cannot be read or written; an error that names no file is a bug.
+        if error.filename is None:
+            raise
+        _exit(f"error: {error.filename}: {error.strerror}", EXIT_USAGE)
     except KeyboardInterrupt:
         _exit("interrupted: start the same command again to go on", EXIT_INTERRUPTED)
     sys.exit(0)

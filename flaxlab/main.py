@@ -14,7 +14,7 @@ from rich.console import Console
 from flaxlab import config as configs
 from flaxlab.analysis.report import write_report
 from flaxlab.analysis.tensorboard import TensorBoardLog
-from flaxlab.command_line import load_experiment, resolve_config
+from flaxlab.command_line import load_baseline, resolve_config
 from flaxlab.console import ConsoleProgress, print_experiment
 from flaxlab.data.load import load_dataset
 from flaxlab.errors import CommandParser, UsageError, run_command
@@ -48,15 +48,17 @@ def main(arguments: Sequence[str]) -> None:
     )
     options, overrides = parser.parse_known_args(arguments)
     config = resolve_config(options.config, overrides)
-    baseline = load_experiment(options.config.with_name(f"{config.baseline or config.name}.py"))
+    baseline = load_baseline(options.config, config)
     experiment = assemble(config, load_dataset(config.data))
     console = Console(width=None if sys.stdout.isatty() else 120)
     if options.show or config.log.progress != "none":
         print_experiment(console, experiment, baseline)
+    for warning in experiment.warnings():
+        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
     if options.show:
         console.print(configs.to_json(config), highlight=False, markup=False, soft_wrap=True)
         return
-    workdir = options.workdir or Path("runs") / config.name
+    workdir = (options.workdir or Path("runs") / config.name).expanduser()
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -69,7 +71,8 @@ def main(arguments: Sequence[str]) -> None:
     line = f"validation accuracy {summary['final_val_accuracy']:.4f}"
     if "test_accuracy" in summary:
         line = f"test accuracy {summary['test_accuracy']:.4f} (epoch {summary['best_epoch']})"
-    console.print(f"{line}; report: {workdir / 'report.html'}", highlight=False, soft_wrap=True)
+    line = f"{line}; report: {workdir / 'report.html'}"
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ def main(arguments: Sequence[str]) -> None:
     existing = prepared_folder(options.name, data_dir)
     if existing is not None:
         raise UsageError(f"{existing} is already prepared; remove that folder to prepare it again")
-    folder = prepare(CATALOG[options.name], options.source, data_dir, options.allow_unverified)
+    source = options.source and options.source.expanduser()
+    folder = prepare(CATALOG[options.name], source, data_dir, options.allow_unverified)
     print(f"prepared {folder}")
 
 

@@ -6,6 +6,8 @@ import hashlib
 import http.server
 import io
 import pickle
+import shutil
+import socket
 import struct
 import tarfile
 import threading
@@ -22,6 +24,7 @@ from PIL import Image
 from flaxlab.data import load as loading
 from flaxlab.data.archives import parse_idx, read_source
 from flaxlab.data.catalog import CATALOG, CIFAR10, FASHION_MNIST, Download
+from flaxlab.data.download import reachable
 from flaxlab.data.load import load_dataset, prepare, prepared_folder
 from flaxlab.errors import UsageError
 from tests.conftest import small_config
@@ -134,6 +137,7 @@ def test_a_wrong_checksum_is_refused_unless_accepted(fashion, tmp_path):
     prepare(entry, fashion, tmp_path / "tfds", allow_unverified=True)
     dataset = load_dataset(fashion_config(**{"data.data_dir": str(tmp_path / "tfds")}))
     assert "not verified" in dataset.origin
+    assert dataset.title == "Fashion-MNIST (unverified)"
 
 
 def test_a_missing_file_is_named(fashion):
@@ -268,22 +272,28 @@ def test_a_pickle_that_would_run_code_is_refused(cifar_arrays, tmp_path, capsys)
 @given(st.data())
 def test_a_damaged_batch_is_refused_or_right(cifar_arrays, tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("damaged")
-    for name, arrays in cifar_arrays.items():
-        (folder / name).write_bytes(cifar_pickle(*arrays))
+    contents = {name: cifar_pickle(*arrays) for name, arrays in cifar_arrays.items()}
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    md5 = {name: hashlib.md5(content).hexdigest() for name, content in contents.items()}
+    entry = replace(CIFAR10, md5=md5)
+    assert read_source(entry, folder).verified is True
     path = folder / "test_batch"
     content = bytearray(path.read_bytes())
     position = data.draw(st.integers(0, 200) | st.integers(0, len(content) - 1))
     content[position] ^= data.draw(st.integers(1, 255))
     path.write_bytes(bytes(content))
     try:
-        source = read_source(CIFAR10, folder)
+        source = read_source(entry, folder)
     except UsageError:
         return
     assert source.test.images.shape == (len(source.test.labels), 32, 32, 3)
     assert source.verified is False
 
 
-@pytest.mark.parametrize(("suffix", "title"), [("png", "CIFAR-10"), ("jpg", "CIFAR-10 (JPEG)")])
+@pytest.mark.parametrize(
+    ("suffix", "title"), [("png", "CIFAR-10 (PNG)"), ("jpg", "CIFAR-10 (JPEG)")]
+)
 def test_class_folders_in_place_of_the_originals(tmp_path, caplog, suffix, title):
     for part in ("train", "test"):
         for label, name in enumerate(CIFAR10.class_names):
@@ -364,15 +374,61 @@ def test_a_data_set_is_downloaded_and_checked(fashion, home_page, tmp_path, monk
 
 def test_a_download_with_a_wrong_checksum_is_refused(fashion, home_page, tmp_path):
     files = downloads(fashion, home_page)
-    (fashion / files[0].file_name).write_bytes(b"something else")
+    (fashion / files[0].file_name).write_bytes(bytes(files[0].size))
     entry = replace(CATALOG["fashion_mnist"], downloads=files)
     with pytest.raises(UsageError, match=r"has sha256 [0-9a-f]+, expected"):
+        loading.prepare(entry, None, tmp_path / "tfds", allow_unverified=False)
+    (fashion / files[0].file_name).write_bytes(b"something else")
+    with pytest.raises(UsageError, match=r"broke off \(14 of"):
         loading.prepare(entry, None, tmp_path / "tfds", allow_unverified=False)
     assert prepared_folder("fashion_mnist", tmp_path / "tfds") is None
 
 
-def test_a_damaged_tfds_folder_is_named(fashion, tmp_path):
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("features.json", lambda content: None),
+        ("dataset_info.json", lambda content: b""),
+        ("dataset_info.json", lambda content: b"{"),
+        ("fashion_mnist-train.array_record-00000-of-00001", lambda content: content[:-70000]),
+        ("fashion_mnist-test.array_record-00000-of-00001", lambda content: None),
+    ],
+)
+def test_a_damaged_tfds_folder_is_named(fashion, tmp_path, file, damage):
     folder = prepare(CATALOG["fashion_mnist"], fashion, tmp_path / "tfds", allow_unverified=False)
-    (folder / "features.json").unlink()
+    content = damage((folder / file).read_bytes())
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_bytes(content)
     with pytest.raises(UsageError, match="is no readable TFDS image data set"):
         load_dataset(fashion_config(**{"data.data_dir": str(tmp_path / "tfds")}))
+
+
+def test_leftovers_of_a_killed_preparation_are_no_version(fashion, tmp_path):
+    leftover = tmp_path / "tfds/fashion_mnist/incomplete.ABC_3.0.1"
+    leftover.mkdir(parents=True)
+    (leftover / "dataset_info.json").write_text("{}")
+    assert prepared_folder("fashion_mnist", tmp_path / "tfds") is None
+    folder = prepare(CATALOG["fashion_mnist"], fashion, tmp_path / "tfds", allow_unverified=False)
+    assert prepared_folder("fashion_mnist", tmp_path / "tfds") == folder
+
+
+def test_a_moved_data_set_is_the_same_data(fashion, tmp_path):
+    prepare(CATALOG["fashion_mnist"], fashion, tmp_path / "tfds", allow_unverified=False)
+    first = load_dataset(fashion_config(**{"data.data_dir": str(tmp_path / "tfds")}))
+    shutil.copytree(tmp_path / "tfds", tmp_path / "moved")
+    second = load_dataset(fashion_config(**{"data.data_dir": str(tmp_path / "moved")}))
+    assert first.fingerprint == second.fingerprint
+
+
+def test_a_server_that_speaks_no_http_is_no_network(fashion):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"welcome to the hotel\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        assert not reachable(f"http://127.0.0.1:{server.getsockname()[1]}/")

@@ -86,6 +86,7 @@ def test_a_resolved_config_cannot_be_changed():
         ("--config.model.batch_norm=7", "wrong kind; expected bool"),
         ("--config.data.train_examples=few", "wrong kind; expected int, now None"),
         ("--config.train.epochs", "Missing value"),
+        ("--config.seed=4294967296", "expected at least 0 and below 4294967296"),
         ("--config.train.epochs=0", "config.train.epochs is 0; expected at least 1"),
         ("--config.optimizer.learning_rate=nan", "expected a number above 0"),
         ("--config.data.name=mnist", "expected one of fashion_mnist, cifar10, digits, folder"),
@@ -122,13 +123,26 @@ def test_a_missing_experiment_file_is_named(tmp_path):
         ("x = 1\n", "AttributeError"),
         ("def get_config():\n    return 3\n", "returned int, no ConfigDict"),
         ("def get_config():\n    return 1 / 0\n", "line 2: ZeroDivisionError"),
+        (
+            "import ml_collections\n\n\ndef get_config():\n"
+            "    return ml_collections.ConfigDict()\n",
+            "the config lacks field baseline",
+        ),
+        (
+            "from flaxlab.config import default_config\n\n\ndef get_config():\n"
+            "    config = default_config()\n    config.name = 'x'\n"
+            "    with config.ignore_type():\n        config.train.epochs = None\n"
+            "    return config\n",
+            "config.train.epochs is None; expected at least 1",
+        ),
     ],
 )
-def test_a_broken_experiment_file_is_explained(tmp_path, text, message):
-    path = tmp_path / "broken.py"
+def test_a_broken_experiment_file_is_explained(tmp_path, monkeypatch, text, message):
+    monkeypatch.chdir(tmp_path)
+    path = Path("broken.py")
     path.write_text(text)
     with pytest.raises(UsageError) as error:
-        load_experiment(path)
+        resolve_config(path, [])
     assert message in str(error.value)
 
 

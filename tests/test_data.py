@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flaxlab.data import load as loading
+from flaxlab.data.cache import cache_folder
 from flaxlab.data.dataset import Split
 from flaxlab.data.images import fit_image, read_image
 from flaxlab.data.load import load_dataset
@@ -132,7 +133,7 @@ def test_digits_are_scikit_learns():
     assert {x.tobytes() for x in ours} == {x.tobytes() for x in theirs}
 
 
-def test_subsets_are_stratified_and_the_same_for_every_seed():
+def test_subsets_are_stratified_and_always_the_same():
     config = data_config(train_examples=40, test_examples=20)
     first, second = load_dataset(config), load_dataset(config)
     assert np.array_equal(np.bincount(first.train.labels), [4] * 10)
@@ -193,6 +194,18 @@ def test_a_second_start_decodes_nothing(class_folders, monkeypatch):
     assert np.array_equal(first.test.labels, second.test.labels)
 
 
+def test_a_damaged_cache_is_made_again(class_folders, caplog):
+    config = data_config(name="folder", folder=str(class_folders))
+    first = load_dataset(config)
+    images = first.train.images.copy()
+    (cached,) = cache_folder().glob("data/folder-*/train_images.npy")
+    cached.write_bytes(cached.read_bytes()[:200])
+    second = load_dataset(config)
+    assert "decoding again" in caplog.text
+    assert np.array_equal(images, second.train.images)
+    assert first.fingerprint == second.fingerprint
+
+
 def test_an_unwritable_cache_costs_time_only(class_folders, monkeypatch, caplog):
     blocked = class_folders / "file"
     blocked.write_text("no folder")
@@ -248,6 +261,9 @@ def test_images_are_fitted_by_the_documented_rule():
     assert np.all(fit_image(transparent, (4, 4, 3)) == 255)
     same = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     assert np.array_equal(fit_image(Image.fromarray(same), (4, 4, 3)), same)
+    deep = Image.fromarray(np.linspace(0, 65535, 16).astype(np.uint16).reshape(4, 4))
+    ramp = np.linspace(0, 255, 16).reshape(4, 4, 1)
+    assert np.abs(fit_image(deep, (4, 4, 1)) - ramp).max() <= 1
     turned = Image.fromarray(wide)
     turned.getexif()[0x0112] = 6
     assert np.array_equal(fit_image(turned, (12, 4, 3)), np.rot90(wide, -1))

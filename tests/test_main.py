@@ -157,6 +157,7 @@ def test_a_missing_data_set_without_a_network_is_one_line(tmp_path):
     ("error", "code", "start"),
     [
         (UsageError("wrong\ninput"), 2, "error: wrong input"),
+        (PermissionError(13, "Permission denied", "/x"), 2, "error: /x: Permission denied"),
         (RunFailed("no number"), 1, "failed: no number"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
@@ -169,6 +170,20 @@ def test_exit_codes(error, code, start, capsys):
         run_command(failing, [])
     assert stop.value.code == code
     assert capsys.readouterr().err.startswith(start)
+
+
+def test_an_experiment_of_ones_own_in_any_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "experiments/alexnet_pool.py").read_text()
+    Path("mine.py").write_text(text.replace('"alexnet_pool"', '"my [/b] $x"'))
+    workdir = "run [/b] $x"
+    main(["--config=mine.py", *SMALL, f"--workdir={workdir}"])
+    shown = capsys.readouterr().out
+    assert "my [/b] $x" in shown
+    assert f"{workdir}/report.html" in shown
+    assert "alexnet_default" in Path(workdir, "report.html").read_text()
+    with pytest.raises(UsageError, match="expected the name of an experiment file"):
+        main(["--config=mine.py", *SMALL, "--config.baseline=../x"])
 
 
 def test_show_prints_and_trains_nothing(tmp_path, monkeypatch, capsys):

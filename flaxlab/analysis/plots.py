@@ -37,7 +37,7 @@ def curves(history: History, title: str, reported: float | None) -> Figure:
         reported: validation accuracy to compare with, drawn as a line; None for none.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
-    figure.suptitle(title, fontweight="bold")
+    figure.suptitle(title, fontweight="bold", parse_math=False)
     left, right = figure.subplots(1, 2)
     _curve(left, history, "accuracy")
     _curve(right, history, "loss")
@@ -72,15 +72,15 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Fig
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    axes.set_xticks(range(classes), class_names)
+    axes.set_xticks(range(classes), class_names, parse_math=False)
     if max(map(len, class_names)) > 3:
         axes.tick_params("x", rotation=45)
         for label in axes.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(classes), class_names)
+    axes.set_yticks(range(classes), class_names, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title(title, fontweight="bold")
+    axes.set_title(title, fontweight="bold", parse_math=False)
     if classes <= _MAX_CELLS_WITH_TEXT:
         for (row, column), count in np.ndenumerate(matrix):
             color = "white" if shares[row, column] > 0.5 else ("black" if count else "#BBBBBB")
@@ -116,7 +116,8 @@ def samples(
     axes = figure.subplots()
     _show(axes, sheet)
     axes.set_xticks([])
-    axes.set_yticks(np.arange(len(class_names)) * rows + height / 2, class_names, fontsize=11)
+    centers = np.arange(len(class_names)) * rows + height / 2
+    axes.set_yticks(centers, class_names, fontsize=11, parse_math=False)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -138,6 +139,7 @@ def mistakes(
             f"taken for {class_names[mistake.predicted]} ({mistake.probability:.1%})\n"
             f"is {class_names[mistake.label]}",
             fontsize=8,
+            parse_math=False,
         )
     if not found:
         figure.text(0.5, 0.5, "no mistakes", ha="center", va="center")

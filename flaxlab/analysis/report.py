@@ -20,6 +20,7 @@ from flaxlab import config as configs
 from flaxlab import files
 from flaxlab.analysis import metrics, plots
 from flaxlab.config import ConfigDict
+from flaxlab.data.catalog import CATALOG
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.history import best_row
 from flaxlab.training.loop import FitResult
@@ -49,14 +50,17 @@ def write_report(
     """
     scores, dataset = result.test_scores, experiment.dataset
     test = experiment.splits.test or experiment.splits.validation
-    summary = summarize(experiment, result)
     confusion = metrics.confusion_matrix(
         scores.labels, scores.logits.argmax(axis=1), len(dataset.class_names)
     )
+    summary = summarize(experiment, result, confusion)
     mistakes = metrics.most_confident_mistakes(scores.logits, scores.labels, _MISTAKES)
     name, names = experiment.config.name, dataset.class_names
+    reported = comparable_report(experiment)
     pictures = {
-        "curves": plots.curves(result.history, name, comparable_report(experiment)),
+        "curves": plots.curves(
+            result.history, name, None if reported is None else reported.final_accuracy
+        ),
         "confusion_matrix": plots.confusion(
             confusion, names, f"{name} on {dataset.title}: accuracy {scores.accuracy:.4f}"
         ),
@@ -73,13 +77,15 @@ def write_report(
     page = _page(experiment, baseline, result, summary, confusion, rendered, command)
     files.write_text(workdir / "report.html", page)
     # Last: a run directory with a summary is a complete one.
-    files.write_text(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
+    numbers = json.dumps(summary, indent=2, allow_nan=False)
+    files.write_text(workdir / "summary.json", numbers + "\n")
     return summary
 
 
-def summarize(experiment: Experiment, result: FitResult) -> dict[str, Any]:
+def summarize(experiment: Experiment, result: FitResult, confusion: np.ndarray) -> dict[str, Any]:
     """Returns the numbers of a run; accuracies are shares, losses nats, times seconds.
 
+    "classes" holds precision, recall, F1 and number of examples of each class of the test split.
     "final" is the last epoch, "best" the epoch with the highest validation accuracy. With the
     protocol "holdout", "test_accuracy" is the best epoch's, on data that chose nothing.
     """
@@ -115,20 +121,28 @@ def summarize(experiment: Experiment, result: FitResult) -> dict[str, Any]:
         "device": f"{jax.device_count()} x {device.platform} ({device.device_kind})",
         "versions": versions(),
     }
+    scores = metrics.class_scores(confusion)
+    summary["classes"] = {
+        name: dict(zip(scores._fields, values, strict=True))
+        for name, *values in zip(
+            experiment.dataset.class_names, *(column.tolist() for column in scores), strict=True
+        )
+    }
     if experiment.splits.test is not None:
         summary["test_accuracy"] = result.test_scores.accuracy
         summary["test_loss"] = result.test_scores.loss
     return summary
 
 
-def comparable_report(experiment: Experiment) -> float | None:
-    """Returns the lab report's final accuracy if it was measured on this data set, else None."""
-    return experiment.config.reported.final_accuracy if _is_reports_data(experiment) else None
+def comparable_report(experiment: Experiment) -> ConfigDict | None:
+    """Returns the lab report's accuracies if they were measured on this data set, else None.
 
-
-def _is_reports_data(experiment: Experiment) -> bool:
-    # The titles of the originals; JPEG copies and other data are not what the report used.
-    return experiment.dataset.title in ("Fashion-MNIST", "CIFAR-10")
+    JPEG copies and files of unknown content have other titles, and are not what it used.
+    """
+    dataset, reported = experiment.dataset, experiment.config.reported
+    if dataset.name != reported.data or dataset.title != CATALOG[dataset.name].title:
+        return None
+    return None if reported.final_accuracy is None else reported
 
 
 def _npz(logits: np.ndarray, labels: np.ndarray) -> bytes:
@@ -174,7 +188,7 @@ def _page(
         layers=experiment.layers,
         flops=sum(row.flops for row in experiment.layers),
         warnings=experiment.warnings(),
-        reported=experiment.config.reported if _is_reports_data(experiment) else None,
+        reported=comparable_report(experiment),
         differences=configs.meaningful_differences(baseline, experiment.config),
         baseline=baseline.name,
         classes=list(zip(names, *scores, strict=True)),

@@ -85,9 +85,9 @@ def _read_folders(entry: Entry, root: Path) -> Source:
         images, places = read_class_folders(folders, entry.image_shape)
         splits.append(Split(images, np.array(numbers, np.int32)[places]))
         lossy |= any(file.suffix.lower() != ".png" for _, files in folders for file in files)
-    title = f"{entry.title} (JPEG)" if lossy else entry.title
-    form = f"class folders of {'JPEG' if lossy else 'PNG'} files"
-    return Source(splits[0], splits[1], title, None, form)
+    kind = "JPEG" if lossy else "PNG"
+    title = f"{entry.title} ({kind})"
+    return Source(splits[0], splits[1], title, None, f"class folders of {kind} files")
 
 
 def _plain(name: str) -> str:

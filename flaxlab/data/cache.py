@@ -9,15 +9,42 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from flaxlab.data.dataset import Split
 
-Decoded = tuple[Split, Split, tuple[str, ...]]
-
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The arrays of a data set.
+
+    Attributes:
+        train: the training split.
+        test: the test split.
+        class_names: for each label.
+        fingerprint: 16 hex digits of the sha256 of all images and labels in their order; the same
+            wherever the files lie.
+    """
+
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+    fingerprint: str
+
+
+def fingerprinted(train: Split, test: Split, class_names: tuple[str, ...]) -> Decoded:
+    """Adds the fingerprint to decoded arrays."""
+    digest = hashlib.sha256()
+    for split in (train, test):
+        for array in (split.images, split.labels):
+            digest.update(repr((array.shape, array.dtype.str)).encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return Decoded(train, test, class_names, digest.hexdigest()[:16])
 
 
 def cache_folder() -> Path:
@@ -25,58 +52,68 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flaxlab"
 
 
-def fingerprint(files: Iterable[Path], *more: object) -> str:
-    """Returns 16 hex digits that change when a file's name, size or time of change does."""
+def files_key(files: Iterable[Path], *more: object) -> str:
+    """Returns 16 hex digits that change when a file's place, size or time of change does.
+
+    Cheap, since no file is read: it tells whether what was decoded once is still what is there.
+    """
     digest = hashlib.sha256(repr(more).encode())
     for path in files:
         status = path.stat()
-        digest.update(repr((str(path), status.st_size, status.st_mtime_ns)).encode())
+        digest.update(repr((str(path.resolve()), status.st_size, status.st_mtime_ns)).encode())
     return digest.hexdigest()[:16]
 
 
 def through_cache(key: str, decode: Callable[[], Decoded]) -> Decoded:
-    """Returns (train, test, class names) from the cache, after `decode()` has filled it.
+    """Returns a data set from the cache, after `decode()` has filled it.
 
     Args:
         key: names the entry; must change when the data do.
-        decode: makes the arrays.
+        decode: makes the arrays; called again if the entry is damaged.
 
     Returns:
         Splits whose images are memory-mapped. If the cache cannot be written, the decoded ones.
     """
     folder = cache_folder() / "data" / key
-    if not folder.is_dir():
-        decoded = decode()
+    if folder.is_dir():
         try:
-            _store(folder, decoded)
-        except OSError as error:
-            _log.warning("warning: decoded images are not cached (%s)", error)
-            return decoded
-    return _load(folder)
+            return _load(folder)
+        except (OSError, ValueError, KeyError) as error:
+            _log.warning("warning: decoding again, %s is damaged (%s)", folder, error)
+            shutil.rmtree(folder, ignore_errors=True)
+    made = decode()
+    try:
+        _store(folder, made)
+        return _load(folder)
+    except OSError as error:
+        _log.warning("warning: decoded images are not cached (%s)", error)
+        return made
 
 
-def _store(folder: Path, decoded: Decoded) -> None:
+def _store(folder: Path, made: Decoded) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
     try:
-        for name, split in zip(("train", "test"), decoded[:2], strict=True):
+        for name, split in (("train", made.train), ("test", made.test)):
             np.save(temporary / f"{name}_images.npy", split.images)
             np.save(temporary / f"{name}_labels.npy", split.labels)
-        (temporary / "class_names.json").write_text(json.dumps(decoded[2]))
+        about = {"class_names": made.class_names, "fingerprint": made.fingerprint}
+        (temporary / "about.json").write_text(json.dumps(about))
         temporary.rename(folder)
-    except FileExistsError:
-        pass  # another process was faster
+    except OSError:
+        if not folder.is_dir():  # else another process was faster
+            raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _load(folder: Path) -> Decoded:
-    splits = [
+    train, test = (
         Split(
             np.load(folder / f"{name}_images.npy", mmap_mode="r", allow_pickle=False),
             np.load(folder / f"{name}_labels.npy", allow_pickle=False),
         )
         for name in ("train", "test")
-    ]
-    names = json.loads((folder / "class_names.json").read_text())
-    return splits[0], splits[1], tuple(names)
+    )
+    about = json.loads((folder / "about.json").read_text())
+    return Decoded(train, test, tuple(about["class_names"]), about["fingerprint"])

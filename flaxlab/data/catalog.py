@@ -38,6 +38,7 @@ class Entry:
         class_names: in the order of the labels; the names of TFDS.
         downloads: the files of its home page.
         md5: published md5 sums of the decompressed files, by file name.
+        archive_sha256: published sums of archives whose members have none, by file name.
         system_folder: where a Linux distribution's package puts the original files.
     """
 

@@ -36,7 +36,7 @@ class Dataset:
         title: what reports call it, for example "CIFAR-10 (JPEG)".
         version: of the data, for example the TFDS version "3.0.1".
         origin: one sentence: where the examples are from and whether they were verified.
-        fingerprint: changes when the data change.
+        fingerprint: changes when an image or a label does.
         class_names: for each label, what it stands for.
         train: the training split.
         test: the test split.

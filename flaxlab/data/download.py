@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import threading
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from flaxlab.errors import UsageError
 _CHUNK = 1 << 18
 
 
-def reachable(url: str, seconds: float = 6.0) -> bool:
+def reachable(url: str, seconds: float = 4.0) -> bool:
     """Whether a server answers at `url`, decided within `seconds`.
 
     In a thread of its own: looking up a name cannot be given a time limit otherwise.
@@ -29,7 +29,7 @@ def reachable(url: str, seconds: float = 6.0) -> bool:
             request = urllib.request.Request(url, method="HEAD")
             urllib.request.urlopen(request, timeout=seconds).close()
             answers.append(True)
-        except (OSError, ValueError):
+        except (OSError, ValueError, http.client.HTTPException):
             answers.append(False)
 
     thread = threading.Thread(target=ask, daemon=True)
@@ -58,7 +58,10 @@ def download(files: Sequence[Download], folder: Path) -> None:
                         out.write(chunk)
                         digest.update(chunk)
                         progress.advance(task, len(chunk))
-            except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+                received = (folder / file.file_name).stat().st_size
+                if received < file.size:
+                    raise ConnectionError(f"{received:,} of {file.size:,} bytes")
+            except (OSError, http.client.HTTPException) as error:
                 raise UsageError(
                     f"the download of {file.url} broke off ({error}); start again"
                 ) from error

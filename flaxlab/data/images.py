@@ -18,10 +18,14 @@ def fit_image(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
 
     The rule: turn it upright as its EXIF tag says, convert it to grey (C = 1, ITU-R 601 luma)
     or RGB (C = 3) with transparency laid on white, crop its centre to the aspect of H x W, and
-    resize bilinearly with antialiasing. A picture that already has the size keeps its pixels.
+    resize bilinearly with antialiasing. 16-bit grey is scaled to 8 bits first. A picture that
+    already has the size keeps its pixels.
     """
     height, width, channels = shape
     image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits: Pillow would clip them, not scale them
+        grey = np.asarray(image).astype(np.int64) // 257
+        image = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ml_collections import ConfigDict
 
 from flaxlab import files
 from flaxlab.data.archives import Source, read_source
-from flaxlab.data.cache import Decoded, fingerprint, through_cache
+from flaxlab.data.cache import Decoded, files_key, fingerprinted, through_cache
 from flaxlab.data.catalog import CATALOG, Entry
 from flaxlab.data.dataset import Dataset, Split
 from flaxlab.data.digits import load_digits
@@ -42,7 +43,7 @@ def load_dataset(config: ConfigDict) -> Dataset:
     if config.name == "digits":
         dataset = load_digits(tuple(config.image_shape))
     elif config.name == "folder":
-        dataset = _load_folder(Path(config.folder), tuple(config.image_shape))
+        dataset = _load_folder(Path(config.folder).expanduser(), tuple(config.image_shape))
     else:
         dataset = _load_tfds(CATALOG[config.name], tfds_folder(config.data_dir))
     if dataset.image_shape != tuple(config.image_shape):
@@ -63,7 +64,8 @@ def tfds_folder(data_dir: str | None) -> Path:
 
 def prepared_folder(name: str, data_dir: Path) -> Path | None:
     """Returns the newest prepared version of a TFDS data set; None if there is none."""
-    versions = [path.parent for path in (data_dir / name).glob("*.*.*/dataset_info.json")]
+    found = (data_dir / name).glob("*/dataset_info.json")
+    versions = [path.parent for path in found if re.fullmatch(r"\d+\.\d+\.\d+", path.parent.name)]
     return max(versions, key=lambda path: [*map(int, path.name.split("."))], default=None)
 
 
@@ -113,7 +115,8 @@ def _write(entry: Entry, source: Source, data_dir: Path, allow_unverified: bool)
 
     folder = tfds_store.write(entry, source.train, source.test, data_dir)
     state = "verified by checksum" if source.verified else "not verified"
-    origin = {"title": source.title, "origin": f"prepared from {source.form}, {state}"}
+    title = f"{source.title} (unverified)" if source.verified is False else source.title
+    origin = {"title": title, "origin": f"prepared from {source.form}, {state}"}
     files.write_text(folder / _ORIGIN_FILE, json.dumps(origin, indent=2))
     return folder
 
@@ -137,11 +140,11 @@ def _load_tfds(entry: Entry, data_dir: Path) -> Dataset:
         from flaxlab.data import tfds_store
 
         _log.info("decoding %s once; later starts read the decoded images", folder)
-        return tfds_store.read(folder)
+        return fingerprinted(*tfds_store.read(folder))
 
     version = folder.name
-    mark = fingerprint(sorted(path for path in folder.iterdir() if path.name != _ORIGIN_FILE))
-    train, test, class_names = through_cache(f"{entry.name}-{version}-{mark}", decode)
+    key = files_key(sorted(path for path in folder.iterdir() if path.name != _ORIGIN_FILE))
+    found = through_cache(f"{entry.name}-{version}-{key}", decode)
     origin = {"title": entry.title, "origin": "prepared by TFDS"}
     if (folder / _ORIGIN_FILE).is_file():
         origin = json.loads((folder / _ORIGIN_FILE).read_text())
@@ -150,10 +153,10 @@ def _load_tfds(entry: Entry, data_dir: Path) -> Dataset:
         title=origin["title"],
         version=version,
         origin=f"TFDS {entry.name} {version}, {origin['origin']}.",
-        fingerprint=mark,
-        class_names=class_names,
-        train=train,
-        test=test,
+        fingerprint=found.fingerprint,
+        class_names=found.class_names,
+        train=found.train,
+        test=found.test,
     )
 
 
@@ -175,11 +178,10 @@ def _load_folder(root: Path, shape: tuple[int, int, int]) -> Dataset:
             everything = splits[0]
             indices = stratified_split(everything.labels, _FOLDER_TEST_FRACTION, _FIXED_SEED)
             splits = [everything.take(part) for part in indices]
-        return splits[0], splits[1], names[0]
+        return fingerprinted(splits[0], splits[1], names[0])
 
     paths = [path for listing in listings for _, paths in listing for path in paths]
-    mark = fingerprint(paths, shape)
-    train, test, class_names = through_cache(f"folder-{root.name}-{mark}", decode)
+    found = through_cache(f"folder-{files_key(paths, shape)}", decode)
     return Dataset(
         name="folder",
         title=root.resolve().name,
@@ -188,10 +190,10 @@ def _load_folder(root: Path, shape: tuple[int, int, int]) -> Dataset:
         + (
             ", split as they are." if has_parts else ", a fixed stratified fifth is the test split."
         ),
-        fingerprint=mark,
-        class_names=class_names,
-        train=train,
-        test=test,
+        fingerprint=found.fingerprint,
+        class_names=found.class_names,
+        train=found.train,
+        test=found.test,
     )
 
 

@@ -38,9 +38,10 @@ def read(folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
         features = builder.info.features
         splits = [_read_split(builder, name) for name in ("train", "test")]
         return splits[0], splits[1], tuple(features["label"].names)
-    except (KeyError, ValueError, OSError, struct.error) as error:
+    except Exception as error:  # readers of damaged files raise nearly anything
         raise UsageError(
-            f"{folder} is no readable TFDS image data set ({error}); remove it and prepare it again"
+            f"{folder} is no readable TFDS image data set ({type(error).__name__}: {error});"
+            " remove it and prepare it again"
         ) from error
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from flaxlab.errors import UsageError
 from flaxlab.training.state import TrainState
 
 Record = dict[str, Any]
@@ -39,7 +40,8 @@ class Checkpoints:
         # Orbax reports each save on the absl logger at INFO and its own start at WARNING.
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._latest = _manager(directory / "latest", keep)
-        self._best = _manager(directory / "best", 1)
+        # Two, so that the one before is left if the newest belongs to an epoch that is repeated.
+        self._best = _manager(directory / "best", 2)
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -50,8 +52,10 @@ class Checkpoints:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._latest.close()
-        self._best.close()
+        try:
+            self._latest.close()
+        finally:
+            self._best.close()
 
     def save_latest(self, state: TrainState, record: Record) -> None:
         """Saves the whole state under its step number; replaces older ones."""
@@ -61,12 +65,18 @@ class Checkpoints:
     def save_best(self, state: TrainState, record: Record) -> None:
         """Saves the parameters and running statistics as the best so far.
 
-        A later `save_latest` waits for it. An epoch that a killed run repeats finds its own
-        earlier save, which holds the same bits, and keeps it.
+        A later `save_latest` waits for it.
         """
-        step = int(state.step)
-        if step not in self._best.all_steps():
-            _save(self._best, step, _variables(state), record)
+        _save(self._best, int(state.step), _variables(state), record)
+
+    def forget_best_after(self, step: int) -> None:
+        """Deletes the best ones of steps that a run which goes on from `step` has yet to take.
+
+        A run that was killed between `save_best` and `save_latest` leaves one.
+        """
+        for saved in self._best.all_steps():
+            if saved > step:
+                self._best.delete(saved)
 
     def latest_record(self) -> Record | None:
         """Reads the record of the newest checkpoint, not its arrays; None if there is none."""
@@ -115,4 +125,13 @@ def _save(manager: ocp.CheckpointManager, step: int, tree: Any, record: Record) 
 def _restore(manager: ocp.CheckpointManager, like: Any) -> Any:
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-    return manager.restore(manager.latest_step(), args=args)["state"]
+    step = manager.latest_step()
+    try:
+        return manager.restore(step, args=args)["state"]
+    except Exception as error:  # what Orbax raises for damaged files has no common class
+        folder = manager.directory / str(step)
+        reason = str(error).split("\n")[0][:200]
+        raise UsageError(
+            f"checkpoint {folder} cannot be read ({reason}); move that folder away to go on from"
+            " the one before"
+        ) from error

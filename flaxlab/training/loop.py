@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from flaxlab.training.state import TrainState
 
 # Reading the running metrics makes the host wait for the device: not more often than this.
 _TICK_SECONDS = 0.5
+
+_ADVICE = "the checkpoints of earlier epochs are kept. Try a lower --config.optimizer.learning_rate"
 
 
 class Observer(Protocol):
@@ -105,6 +108,10 @@ def fit(experiment: Experiment, workdir: Path, observers: Sequence[Observer] = (
         state, history = _start(experiment, checkpoints)
         state = programs.place(state)
         files.write_text(workdir / "config.json", configs.to_json(config) + "\n")
+        files.write_text(workdir / "history.csv", histories.to_csv(history))
+        if not _finished(config.train, history):
+            # A summary says that a run is complete; this one is about to go on.
+            (workdir / "summary.json").unlink(missing_ok=True)
         scores = None
         try:
             for observer in observers:
@@ -135,9 +142,12 @@ def _start(experiment: Experiment, checkpoints: Checkpoints) -> tuple[TrainState
     state = experiment.create_state()
     record = checkpoints.latest_record()
     if record is None:
+        checkpoints.forget_best_after(0)
         return state, []
     check_resumable(record, experiment.config, experiment.dataset)
-    return checkpoints.restore_latest(state), record["history"]
+    state = checkpoints.restore_latest(state)
+    checkpoints.forget_best_after(int(state.step))
+    return state, record["history"]
 
 
 def _finished(config: ConfigDict, history: History) -> bool:
@@ -160,6 +170,11 @@ def _run_epoch(
     state, totals, images_per_second = _train_epoch(programs, state, batches, epoch, observers)
     running = means(totals)
     scores = _score(experiment, programs, state, splits.validation, epoch)
+    if not math.isfinite(scores.loss):
+        raise RunFailed(
+            f"the validation loss is NaN or infinite after step {int(state.step)} (epoch {epoch});"
+            f" {_ADVICE}"
+        )
     row = {
         "epoch": epoch,
         "train_loss": running["loss"],
@@ -194,7 +209,7 @@ def _train_epoch(
         state, totals = programs.train(state, totals, batch)
         if step == 2:
             started, images = time.perf_counter(), 0
-        images += len(batch["label"])
+        images += int(np.sum(batch["mask"]))
         if step == 1:
             jax.block_until_ready(totals)
         if time.perf_counter() - ticked > _TICK_SECONDS:
@@ -210,8 +225,7 @@ def _require_finite(totals: Metrics, epoch: int) -> None:
     step = first_nonfinite_step(totals)
     if step is not None:
         raise RunFailed(
-            f"the loss was NaN or infinite in step {step} (epoch {epoch}); the checkpoints of"
-            " earlier epochs are kept. Try a lower --config.optimizer.learning_rate"
+            f"the loss was NaN or infinite in step {step + 1} (epoch {epoch}); {_ADVICE}"
         )
 
 

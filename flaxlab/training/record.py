@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import subprocess
 import sys
@@ -30,14 +31,13 @@ def versions() -> dict[str, str]:
     """
     found = {"python": sys.version.split()[0]}
     found |= {package: metadata.version(package) for package in _PACKAGES}
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        folder = Path(__file__).parent
-        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    except OSError:  # no git on this machine
-        return found
-    if result.returncode == 0:
-        found["git"] = result.stdout.strip()
+    root = Path(__file__).parents[2]
+    if (root / ".git").exists():
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        with contextlib.suppress(OSError):  # no git on this machine
+            result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+            if result.returncode == 0:
+                found["git"] = result.stdout.strip()
     return found
 
 
@@ -54,9 +54,15 @@ def make_record(config: ConfigDict, dataset: Dataset, history: History) -> dict[
 def check_resumable(record: dict[str, Any], config: ConfigDict, dataset: Dataset) -> None:
     """Raises a `UsageError` that shows what differs if `config` may not go on from `record`.
 
-    More (or fewer) epochs, logging and the like may change; with the cosine schedule the number
-    of epochs may not, since all learning rates follow from it.
+    More epochs, logging and the like may change; with the cosine schedule the number of epochs
+    may not, since all learning rates follow from it.
     """
+    epochs = len(record["history"])
+    if config.train.epochs < epochs:
+        raise UsageError(
+            f"the run in this --workdir has {epochs} epochs, but config.train.epochs is"
+            f" {config.train.epochs}; take another --workdir, or at least {epochs} epochs"
+        )
     may_change: tuple[str, ...] = _MAY_CHANGE
     if config.optimizer.schedule != "cosine":
         may_change += ("train.epochs",)
