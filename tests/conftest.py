@@ -21,6 +21,21 @@ import pytest
 from flaxlab.config import default_config
 from flaxlab.data.dataset import Dataset, Split
 
+# What a complete run directory holds, beside the TensorBoard events.
+RUN_FILES = {
+    "checkpoints",
+    "config.json",
+    "confusion_matrix.csv",
+    "confusion_matrix.png",
+    "curves.png",
+    "history.csv",
+    "mistakes.png",
+    "predictions.npz",
+    "report.html",
+    "samples.png",
+    "summary.json",
+}
+
 
 @pytest.fixture(scope="session", autouse=True)
 def compile_once(tmp_path_factory):

@@ -16,7 +16,7 @@ from flaxlab.analysis import metrics, plots
 from flaxlab.analysis.report import write_report
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
-from tests.conftest import small_config, small_dataset
+from tests.conftest import RUN_FILES, small_config, small_dataset
 
 pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=50)
 
@@ -78,19 +78,7 @@ def finished(tmp_path_factory):
 def test_the_run_directory_is_complete(finished):
     workdir, *_ = finished
     names = {path.name for path in workdir.iterdir()}
-    assert names == {
-        "checkpoints",
-        "config.json",
-        "confusion_matrix.csv",
-        "confusion_matrix.png",
-        "curves.png",
-        "history.csv",
-        "mistakes.png",
-        "predictions.npz",
-        "report.html",
-        "samples.png",
-        "summary.json",
-    }
+    assert names == RUN_FILES
 
 
 def test_the_summary_agrees_with_the_files(finished):

@@ -17,7 +17,7 @@ from flaxlab.errors import RunFailed, UsageError, run_command
 from flaxlab.main import main
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
-from tests.conftest import small_config, small_dataset
+from tests.conftest import RUN_FILES, small_config, small_dataset
 from tests.report_facts import ACCURACIES, PARAMETERS
 
 ROOT = Path(__file__).parent.parent
@@ -32,19 +32,6 @@ SMALL = [
     "--config.model.head_units=(16, 8)",
 ]
 POOL = f"--config={ROOT}/experiments/alexnet_pool.py"
-FILES = {
-    "checkpoints",
-    "config.json",
-    "confusion_matrix.csv",
-    "confusion_matrix.png",
-    "curves.png",
-    "history.csv",
-    "mistakes.png",
-    "predictions.npz",
-    "report.html",
-    "samples.png",
-    "summary.json",
-}
 
 
 @pytest.mark.parametrize("name", ACCURACIES)
@@ -61,8 +48,8 @@ def test_each_experiment_runs_and_writes_a_complete_run_directory(tmp_path, caps
         ]
     )
     names = {path.name for path in tmp_path.iterdir()}
-    assert names >= FILES
-    assert all(name.startswith("events.out.tfevents") for name in names - FILES)
+    assert names >= RUN_FILES
+    assert all(name.startswith("events.out.tfevents") for name in names - RUN_FILES)
     summary = json.loads((tmp_path / "summary.json").read_text())
     total, trainable, _ = PARAMETERS[name]
     assert (summary["parameters_total"], summary["parameters_trainable"]) == (total, trainable)
@@ -94,7 +81,7 @@ def test_a_run_in_a_process_of_its_own_resumes_and_finishes(tmp_path):
     run = tmp_path / "runs/alexnet_pool"
     assert "runs/alexnet_pool/report.html" in first.stdout
     assert "test accuracy" in first.stdout
-    assert {path.name for path in run.iterdir()} >= FILES
+    assert {path.name for path in run.iterdir()} >= RUN_FILES
     again = command(*arguments, "--config.train.epochs=2", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "resuming after epoch 1" in again.stdout
