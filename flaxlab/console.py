@@ -100,10 +100,12 @@ class ConsoleProgress:
             return
         text = f"loss {running['loss']:.4f} accuracy {running['accuracy']:.4f}"
         if self._task is None:
+            total = self._experiment.steps_per_epoch
             self._task = self._bar.add_task(
-                f"epoch {epoch}", total=self._experiment.steps_per_epoch, running=text
+                f"epoch {epoch}", total=total, completed=step, running=text
             )
-        self._bar.update(self._task, completed=step, running=text)
+        else:
+            self._bar.update(self._task, completed=step, running=text)
 
     def epoch_done(self, row: dict[str, Any]) -> None:
         """Prints the line of the epoch."""
