@@ -9,7 +9,6 @@ import re
 import tempfile
 from pathlib import Path
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from flaxlab import files
@@ -200,4 +199,4 @@ def _load_folder(root: Path, shape: tuple[int, int, int]) -> Dataset:
 def _subset(split: Split, examples: int | None) -> Split:
     if examples is None or examples == len(split):
         return split
-    return split.take(np.asarray(stratified_choice(split.labels, examples, _FIXED_SEED)))
+    return split.take(stratified_choice(split.labels, examples, _FIXED_SEED))
