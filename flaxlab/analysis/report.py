@@ -74,7 +74,7 @@ def write_report(
         files.write_bytes(workdir / f"{key}.png", content)
     files.write_bytes(workdir / "predictions.npz", _npz(logits=scores.logits, labels=scores.labels))
     files.write_text(workdir / "confusion_matrix.csv", _confusion_csv(confusion, names))
-    page = _page(experiment, baseline, result, summary, confusion, rendered, command)
+    page = _page(experiment, baseline, result, summary, rendered, command)
     files.write_text(workdir / "report.html", page)
     # Last: a run directory with a summary is a complete one.
     numbers = json.dumps(summary, indent=2, allow_nan=False)
@@ -166,7 +166,6 @@ def _page(
     baseline: ConfigDict,
     result: FitResult,
     summary: dict[str, Any],
-    confusion: np.ndarray,
     pictures: dict[str, bytes],
     command: Sequence[str],
 ) -> str:
@@ -178,8 +177,6 @@ def _page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    scores = metrics.class_scores(confusion)
-    names = experiment.dataset.class_names
     return environment.get_template("report.html.j2").render(
         config=experiment.config,
         summary=summary,
@@ -191,7 +188,6 @@ def _page(
         reported=comparable_report(experiment),
         differences=configs.meaningful_differences(baseline, experiment.config),
         baseline=baseline.name,
-        classes=list(zip(names, *scores, strict=True)),
         pictures={key: base64.b64encode(image).decode() for key, image in pictures.items()},
         config_json=configs.to_json(experiment.config),
         command=shlex.join(["python", "-m", "flaxlab.main", *command]),
