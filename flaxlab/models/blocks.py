@@ -19,9 +19,10 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": nn.relu, "tanh": nn.tanh}
-POOLINGS: dict[str, Callable[..., jax.Array]] = {"max": nn.max_pool, "avg": nn.avg_pool}
+POOLINGS = ("max", "avg")
 KERNEL_INIT = nn.initializers.glorot_uniform()
 
 # Makes a normalization layer: `norm(use_running_average=..., name=...)`.
@@ -35,11 +36,13 @@ class Pool(nn.Module):
         kind: "max" or "avg".
         window: side of the window, in pixels.
         stride: step of the window, in pixels.
+        max_pool: computes the maxima; called as `flax.linen.max_pool`.
     """
 
     kind: str
     window: int
     stride: int
+    max_pool: Callable[..., jax.Array] = nn.max_pool
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Pools `x` (N, H, W, C) to (N, (H - window) // stride + 1, ..., C).
@@ -48,8 +51,8 @@ class Pool(nn.Module):
             ValueError: `x` is smaller than one window.
         """
         _require_size(x, self.window, "pooling window", self)
-        window, stride = (self.window, self.window), (self.stride, self.stride)
-        return POOLINGS[self.kind](x, window, strides=stride, padding="VALID")
+        pool = {"max": self.max_pool, "avg": nn.avg_pool}[self.kind]
+        return pool(x, (self.window, self.window), (self.stride, self.stride))
 
 
 class ConvBlock(nn.Module):
@@ -63,6 +66,8 @@ class ConvBlock(nn.Module):
         norm: makes the normalization layer; None leaves it out.
         dropout: share of the block's output values that training sets to zero.
         dtype: dtype of the computation; parameters stay float32.
+        conv: computes the convolutions; called as `lax.conv_general_dilated`.
+        max_pool: computes max pooling; called as `flax.linen.max_pool`.
     """
 
     convs: tuple[tuple[int, int], ...]
@@ -72,6 +77,8 @@ class ConvBlock(nn.Module):
     norm: NormFactory | None = None
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.dtype("float32")
+    conv: Callable[..., jax.Array] = lax.conv_general_dilated
+    max_pool: Callable[..., jax.Array] = nn.max_pool
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -89,10 +96,11 @@ class ConvBlock(nn.Module):
                 padding=self.padding,
                 kernel_init=KERNEL_INIT,
                 dtype=self.dtype,
+                conv_general_dilated=self.conv,
                 name=f"conv{index}",
             )(x)
             x = nn.relu(x)
-        x = Pool(self.pool_kind, *self.pool, name="pool")(x)
+        x = Pool(self.pool_kind, *self.pool, self.max_pool, name="pool")(x)
         if self.norm is not None:
             x = self.norm(use_running_average=not train, name="norm")(x)
         if self.dropout > 0:

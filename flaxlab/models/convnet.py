@@ -8,12 +8,13 @@ exercise), which follow Krizhevsky et al. (2012) and Simonyan and Zisserman (201
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from flaxlab.models.blocks import KERNEL_INIT, ConvBlock, DenseBlock
 
@@ -41,6 +42,8 @@ class ConvNet(nn.Module):
         dtype: of the computation, "float32" or "bfloat16". Parameters, running statistics and
             logits are float32 in any case.
         axis_name: the mapped axis over which `pmap` shares batch statistics, if there is one.
+        conv: computes the convolutions; called as `lax.conv_general_dilated`.
+        max_pool: computes max pooling; called as `flax.linen.max_pool`.
     """
 
     num_classes: int
@@ -58,6 +61,8 @@ class ConvNet(nn.Module):
     head_dropout: tuple[float, ...] = (0.5, 0.5)
     dtype: str = "float32"
     axis_name: str | None = None
+    conv: Callable[..., jax.Array] = lax.conv_general_dilated
+    max_pool: Callable[..., jax.Array] = nn.max_pool
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -93,6 +98,8 @@ class ConvNet(nn.Module):
                 norm=norm if self.batch_norm else None,
                 dropout=block_dropout[index],
                 dtype=dtype,
+                conv=self.conv,
+                max_pool=self.max_pool,
                 name=f"block{index + 1}",
             )(x, train=train)
         x = x.reshape(x.shape[0], -1)
@@ -135,8 +142,9 @@ class VGG(ConvNet):
 
 MODELS: dict[str, type[ConvNet]] = {"alexnet": AlexNet, "vgg": VGG}
 
-# Not a choice of the experiment: they follow from the data and from how the step is mapped.
-_NOT_KNOBS = ("num_classes", "axis_name", "parent", "name")
+# Not a choice of the model: they follow from the data, from how the step is mapped and from the
+# machine that computes it.
+_NOT_KNOBS = ("num_classes", "axis_name", "conv", "max_pool", "parent", "name")
 
 
 def knobs(name: str) -> dict[str, Any]:
@@ -145,7 +153,15 @@ def knobs(name: str) -> dict[str, Any]:
     return {key: field.default for key, field in fields.items() if key not in _NOT_KNOBS}
 
 
-def build(knobs: Mapping[str, Any], num_classes: int, axis_name: str | None = None) -> ConvNet:
+def build(
+    knobs: Mapping[str, Any],
+    num_classes: int,
+    axis_name: str | None = None,
+    conv: Callable[..., jax.Array] = lax.conv_general_dilated,
+    max_pool: Callable[..., jax.Array] = nn.max_pool,
+) -> ConvNet:
     """Builds the model `knobs["name"]` from its other knobs (`config.model` as it stands)."""
     fields = {key: value for key, value in knobs.items() if key != "name"}
-    return MODELS[knobs["name"]](num_classes=num_classes, axis_name=axis_name, **fields)
+    return MODELS[knobs["name"]](
+        num_classes=num_classes, axis_name=axis_name, conv=conv, max_pool=max_pool, **fields
+    )

@@ -10,7 +10,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from flaxlab import models
+from flaxlab import kernels, models
 from flaxlab.data.dataset import Dataset, RunSplits
 from flaxlab.data.pipeline import batches_per_epoch, scale_pixels
 from flaxlab.data.splits import stratified_split
@@ -101,11 +101,13 @@ def assemble(config: ConfigDict, dataset: Dataset) -> Experiment:
         UsageError: the images are too small for the model, or too few for a holdout.
     """
     splits = split_for_run(config, dataset)
-    model = models.build(config.model, len(dataset.class_names))
+    plain = models.build(config.model, len(dataset.class_names))
     try:
-        layers = models.layer_table(model, dataset.image_shape)
+        layers = models.layer_table(plain, dataset.image_shape)
     except ValueError as error:
         raise UsageError(f"the model does not take these images: {error}") from error
+    chosen = kernels.for_backend(jax.default_backend(), config.train.fast_kernels)
+    model = plain.clone(conv=chosen.conv, max_pool=chosen.max_pool)
     steps_per_epoch = batches_per_epoch(len(splits.train), config.train.batch_size)
     schedule = make_schedule(config.optimizer, steps_per_epoch, config.train.epochs)
     optimizer = make_optimizer(config.optimizer, schedule)
