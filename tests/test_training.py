@@ -86,7 +86,7 @@ def test_a_run_stopped_inside_an_epoch_repeats_that_epoch(tmp_path, undisturbed,
             if (epoch, step) == (2, 2):
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr("flaxlab.training.loop._TICK_SECONDS", 0.0)
+    monkeypatch.setattr("flaxlab.training.epoch._TICK_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, [StopInside()])
     resumed = run(tmp_path)

@@ -11,6 +11,7 @@ batches. Every batch has the same shape, so that one compiled program serves a w
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,31 +32,52 @@ def batches_per_epoch(examples: int, batch_size: int) -> int:
     return -(-examples // batch_size)
 
 
+class Plan(NamedTuple):
+    """Which examples make up the batches of one pass.
+
+    Attributes:
+        numbers: int32 (batches, batch size), of the examples in their split.
+        mask: bool (batches, batch size), false where an example only fills its batch up.
+    """
+
+    numbers: np.ndarray
+    mask: np.ndarray
+
+
+def train_plan(examples: int, batch_size: int, seed: int, epoch: int) -> Plan:
+    """Plans one epoch of training."""
+    order = epoch_order(examples, seed, epoch)
+    batches = batches_per_epoch(examples, batch_size)
+    return _plan(np.resize(order, batches * batch_size), examples, batch_size)
+
+
+def eval_plan(examples: int, batch_size: int) -> Plan:
+    """Plans one pass over every example, in order."""
+    missing = batches_per_epoch(examples, batch_size) * batch_size - examples
+    return _plan(np.pad(np.arange(examples), (0, missing), mode="edge"), examples, batch_size)
+
+
+def _plan(index: np.ndarray, examples: int, batch_size: int) -> Plan:
+    mask = np.arange(len(index)) < examples
+    return Plan(index.astype(np.int32).reshape(-1, batch_size), mask.reshape(-1, batch_size))
+
+
 def train_batches(split: Split, batch_size: int, seed: int, epoch: int) -> Iterator[HostBatch]:
     """Yields the batches of one training epoch.
 
     Each is {"image": uint8 (B, H, W, C), "label": int32 (B,), "mask": bool (B,)}.
     """
-    order = epoch_order(len(split), seed, epoch)
-    filled = np.resize(order, batches_per_epoch(len(order), batch_size) * batch_size)
-    yield from _batches(split, filled, batch_size)
+    yield from _batches(split, train_plan(len(split), batch_size, seed, epoch))
 
 
 def eval_batches(split: Split, batch_size: int) -> Iterator[HostBatch]:
     """Yields every example once, in order; the same form as `train_batches`."""
-    order = np.arange(len(split))
-    missing = batches_per_epoch(len(order), batch_size) * batch_size - len(order)
-    yield from _batches(split, np.pad(order, (0, missing), mode="edge"), batch_size)
+    yield from _batches(split, eval_plan(len(split), batch_size))
 
 
-def _batches(split: Split, indices: np.ndarray, batch_size: int) -> Iterator[HostBatch]:
-    for start in range(0, len(indices), batch_size):
-        batch = indices[start : start + batch_size]
-        yield {
-            "image": split.images[batch],
-            "label": split.labels[batch],
-            "mask": np.arange(start, start + batch_size) < len(split),
-        }
+def _batches(split: Split, plan: Plan) -> Iterator[HostBatch]:
+    for index, mask in zip(*plan, strict=True):
+        yield {"image": split.images[index], "label": split.labels[index], "mask": mask}
 
 
 def shard_batches(batches: Iterable[HostBatch], devices: int) -> Iterator[HostBatch]:

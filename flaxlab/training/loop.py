@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,21 +16,18 @@ from ml_collections import ConfigDict
 from flaxlab import config as configs
 from flaxlab import files
 from flaxlab.data.dataset import Split
-from flaxlab.data.pipeline import HostBatch, eval_batches, train_batches
+from flaxlab.data.feed import Feed, make_feed
 from flaxlab.errors import RunFailed
 from flaxlab.training import history as histories
 from flaxlab.training.checkpoints import Checkpoints
 from flaxlab.training.engine import Programs, compile_programs, evaluate
+from flaxlab.training.epoch import ADVICE, train_epoch
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.history import History
-from flaxlab.training.metrics import Metrics, first_nonfinite_step, means, no_metrics
+from flaxlab.training.metrics import means
+from flaxlab.training.profile import Profile
 from flaxlab.training.record import check_resumable, make_record
 from flaxlab.training.state import TrainState
-
-# Reading the running metrics makes the host wait for the device: not more often than this.
-_TICK_SECONDS = 0.5
-
-_ADVICE = "the checkpoints of earlier epochs are kept. Try a lower --config.optimizer.learning_rate"
 
 
 class Observer(Protocol):
@@ -102,7 +99,27 @@ def fit(experiment: Experiment, workdir: Path, observers: Sequence[Observer] = (
         RunFailed: the loss was NaN or infinite; the checkpoints of earlier epochs are kept.
     """
     config = experiment.config
-    programs = compile_programs(experiment.train_step, experiment.eval_step)
+    device = jax.devices()[0]
+    programs = compile_programs(experiment.train_step, experiment.eval_step, device)
+
+    def eval_feed(split: Split) -> Feed:
+        # Never resident: splits of another size would need another program.
+        return make_feed(split, config.train.batch_size, 1, device, "streamed")
+
+    def tick(epoch: int, steps: int, running: dict[str, float]) -> None:
+        for observer in observers:
+            observer.step_done(epoch, steps, running)
+
+    splits = experiment.splits
+    train_feed = make_feed(
+        splits.train,
+        config.train.batch_size,
+        min(config.train.steps_per_execution, experiment.steps_per_epoch),
+        device,
+        config.data.placement,
+    )
+    validation_feed = eval_feed(splits.validation)
+    profile = Profile(workdir / "profile") if config.train.profile else None
     workdir.mkdir(parents=True, exist_ok=True)
     with Checkpoints(workdir / "checkpoints", config.checkpoint.keep) as checkpoints:
         state, history = _start(experiment, checkpoints)
@@ -117,9 +134,13 @@ def fit(experiment: Experiment, workdir: Path, observers: Sequence[Observer] = (
             for observer in observers:
                 observer.run_started(experiment, history)
             while not _finished(config.train, history):
-                row, state, scores = _run_epoch(
-                    experiment, programs, state, len(history) + 1, observers
+                epoch = len(history) + 1
+                started = time.perf_counter()
+                state, trained = train_epoch(
+                    programs, state, train_feed, config.seed, epoch, tick, profile
                 )
+                scores = _score(programs, state, validation_feed, epoch)
+                row = _row(experiment, state, trained, scores, time.perf_counter() - started)
                 history = [*history, row]
                 record = make_record(config, experiment.dataset, history)
                 # The best one first: a run that is killed in between repeats this epoch, and
@@ -133,7 +154,13 @@ def fit(experiment: Experiment, workdir: Path, observers: Sequence[Observer] = (
         finally:
             for observer in observers:
                 observer.run_done()
-        test_scores = _test_scores(experiment, programs, state, history, scores, checkpoints)
+        if splits.test is None:
+            # The validation split is the test split, and was scored after the last epoch.
+            test_scores = scores or _score(programs, state, validation_feed, len(history))
+        else:
+            best = programs.place(checkpoints.restore_best(state))
+            epoch = histories.best_row(history)["epoch"]
+            test_scores = _score(programs, best, eval_feed(splits.test), epoch)
     return FitResult(state, history, test_scores, programs)
 
 
@@ -156,100 +183,32 @@ def _finished(config: ConfigDict, history: History) -> bool:
     )
 
 
-def _run_epoch(
+def _row(
     experiment: Experiment,
-    programs: Programs,
     state: TrainState,
-    epoch: int,
-    observers: Sequence[Observer],
-) -> tuple[dict[str, Any], TrainState, Scores]:
-    """Trains one epoch and scores the validation split; returns the epoch's row as well."""
-    config, splits = experiment.config, experiment.splits
-    started = time.perf_counter()
-    batches = train_batches(splits.train, config.train.batch_size, config.seed, epoch)
-    state, totals, images_per_second = _train_epoch(programs, state, batches, epoch, observers)
-    running = means(totals)
-    scores = _score(experiment, programs, state, splits.validation, epoch)
+    trained: dict[str, float],
+    scores: Scores,
+    seconds: float,
+) -> dict[str, Any]:
     if not math.isfinite(scores.loss):
         raise RunFailed(
-            f"the validation loss is NaN or infinite after step {int(state.step)} (epoch {epoch});"
-            f" {_ADVICE}"
+            f"the validation loss is NaN or infinite after step {int(state.step)}"
+            f" (epoch {scores.epoch}); {ADVICE}"
         )
-    row = {
-        "epoch": epoch,
-        "train_loss": running["loss"],
-        "train_accuracy": running["accuracy"],
+    return {
+        "epoch": scores.epoch,
+        "train_loss": trained["loss"],
+        "train_accuracy": trained["accuracy"],
         "val_loss": scores.loss,
         "val_accuracy": scores.accuracy,
         "learning_rate": float(experiment.schedule(int(state.step) - 1)),
-        "seconds": time.perf_counter() - started,
-        "penalty": running["penalty"],
-        "images_per_second": images_per_second,
+        "seconds": seconds,
+        "penalty": trained["penalty"],
+        "images_per_second": trained["images_per_second"],
     }
-    return row, state, scores
 
 
-def _train_epoch(
-    programs: Programs,
-    state: TrainState,
-    batches: Iterable[HostBatch],
-    epoch: int,
-    observers: Sequence[Observer],
-) -> tuple[TrainState, Metrics, float]:
-    """Runs the training step over `batches`.
-
-    Returns:
-        The state, the summed metrics, and images per second; the first step, which may have to
-        compile, is left out of the speed where there is a second one.
-    """
-    totals = programs.place(no_metrics())
-    images = 0
-    started = ticked = time.perf_counter()
-    for step, batch in enumerate(batches, start=1):
-        state, totals = programs.train(state, totals, batch)
-        if step == 2:
-            started, images = time.perf_counter(), 0
-        images += int(np.sum(batch["mask"]))
-        if step == 1:
-            jax.block_until_ready(totals)
-        if time.perf_counter() - ticked > _TICK_SECONDS:
-            _require_finite(totals, epoch)
-            for observer in observers:
-                observer.step_done(epoch, step, means(totals))
-            ticked = time.perf_counter()
-    _require_finite(totals, epoch)
-    return state, totals, images / (time.perf_counter() - started)
-
-
-def _require_finite(totals: Metrics, epoch: int) -> None:
-    step = first_nonfinite_step(totals)
-    if step is not None:
-        raise RunFailed(
-            f"the loss was NaN or infinite in step {step + 1} (epoch {epoch}); {_ADVICE}"
-        )
-
-
-def _score(
-    experiment: Experiment, programs: Programs, state: TrainState, split: Split, epoch: int
-) -> Scores:
-    batches = eval_batches(split, experiment.config.train.batch_size)
-    totals, logits = evaluate(programs, state, batches)
+def _score(programs: Programs, state: TrainState, feed: Feed, epoch: int) -> Scores:
+    totals, logits = evaluate(programs, state, feed)
     scored = means(totals)
-    return Scores(epoch, scored["loss"], scored["accuracy"], logits, split.labels)
-
-
-def _test_scores(
-    experiment: Experiment,
-    programs: Programs,
-    state: TrainState,
-    history: History,
-    last: Scores | None,
-    checkpoints: Checkpoints,
-) -> Scores:
-    """Scores the test split once: the last epoch's model, or the holdout's best one."""
-    splits = experiment.splits
-    if splits.test is None:
-        epoch = len(history)
-        return last or _score(experiment, programs, state, splits.validation, epoch)
-    best = programs.place(checkpoints.restore_best(state))
-    return _score(experiment, programs, best, splits.test, histories.best_row(history)["epoch"])
+    return Scores(epoch, scored["loss"], scored["accuracy"], logits, feed.split.labels)
