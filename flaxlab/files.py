@@ -1,4 +1,4 @@
-"""Files that are either written whole or not at all."""
+"""Files that are written whole or not at all, and the place of those that can be made again."""
 
 from __future__ import annotations
 
@@ -19,3 +19,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Writes UTF-8 text like `write_bytes`."""
     write_bytes(path, content.encode())
+
+
+def cache_folder() -> Path:
+    """Returns $XDG_CACHE_HOME/flaxlab, or ~/.cache/flaxlab where the variable is not set."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flaxlab"

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flaxlab.data import load as loading
-from flaxlab.data.cache import cache_folder
 from flaxlab.data.dataset import Split
 from flaxlab.data.images import fit_image, read_image
 from flaxlab.data.load import load_dataset
@@ -21,6 +20,7 @@ from flaxlab.data.pipeline import (
 )
 from flaxlab.data.splits import stratified_choice, stratified_split
 from flaxlab.errors import UsageError
+from flaxlab.files import cache_folder
 from tests.conftest import small_config
 
 sizes = st.integers(1, 40)

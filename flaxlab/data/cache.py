@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from flaxlab.data.dataset import Split
+from flaxlab.files import cache_folder
 
 _log = logging.getLogger(__name__)
 
@@ -45,11 +45,6 @@ def fingerprinted(train: Split, test: Split, class_names: tuple[str, ...]) -> De
             digest.update(repr((array.shape, array.dtype.str)).encode())
             digest.update(np.ascontiguousarray(array).data)
     return Decoded(train, test, class_names, digest.hexdigest()[:16])
-
-
-def cache_folder() -> Path:
-    """Returns $XDG_CACHE_HOME/flaxlab, or ~/.cache/flaxlab where the variable is not set."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flaxlab"
 
 
 def files_key(files: Iterable[Path], *more: object) -> str:

@@ -1,0 +1,69 @@
+"""What the command `flaxlab.main` does, once its options are read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from flaxlab import config as configs
+from flaxlab.analysis.report import write_report
+from flaxlab.analysis.tensorboard import TensorBoardLog
+from flaxlab.command_line import load_baseline, resolve_config
+from flaxlab.console import ConsoleProgress, print_experiment
+from flaxlab.data.load import load_dataset
+from flaxlab.errors import UsageError
+from flaxlab.process import keep_compiled_programs
+from flaxlab.training.experiment import assemble
+from flaxlab.training.loop import Observer, fit
+
+
+def run_experiment(
+    config_file: Path,
+    overrides: Sequence[str],
+    workdir: Path | None,
+    show: bool,
+    arguments: Sequence[str],
+) -> None:
+    """Trains, scores and reports one experiment.
+
+    Args:
+        config_file: the experiment file.
+        overrides: "--config.FIELD=VALUE" each.
+        workdir: run directory; None: runs/ and the experiment's name.
+        show: print config and layers, and train nothing.
+        arguments: the whole command line, for the report.
+
+    Raises:
+        UsageError: something given is wrong.
+        RunFailed: the training did not come to its end.
+    """
+    keep_compiled_programs()
+    config = resolve_config(config_file, overrides)
+    baseline = load_baseline(config_file, config)
+    experiment = assemble(config, load_dataset(config.data))
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    if show or config.log.progress != "none":
+        print_experiment(console, experiment, baseline)
+    for warning in experiment.warnings():
+        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+    if show:
+        console.print(configs.to_json(config), highlight=False, markup=False, soft_wrap=True)
+        return
+    workdir = (workdir or Path("runs") / config.name).expanduser()
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--workdir={workdir} cannot be made ({error})") from error
+    observers: list[Observer] = [ConsoleProgress(console, config.log.progress)]
+    if config.log.tensorboard:
+        observers.append(TensorBoardLog(workdir))
+    result = fit(experiment, workdir, observers)
+    summary = write_report(experiment, baseline, result, workdir, arguments)
+    line = f"validation accuracy {summary['final_val_accuracy']:.4f}"
+    if "test_accuracy" in summary:
+        line = f"test accuracy {summary['test_accuracy']:.4f} (epoch {summary['best_epoch']})"
+    line = f"{line}; report: {workdir / 'report.html'}"
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
