@@ -1,5 +1,7 @@
 """The CPU kernels against lax: values and gradients, exactly in float64, by rounding in float32."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,8 +12,10 @@ from hypothesis import strategies as st
 from jax import lax
 
 from flaxlab import kernels
-from flaxlab.kernels import winograd
+from flaxlab.data.pipeline import scale_pixels, train_batches
+from flaxlab.kernels import patches, winograd
 from flaxlab.training.experiment import assemble
+from flaxlab.training.steps import make_train_step
 from tests.conftest import small_config, small_dataset
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -205,3 +209,45 @@ def test_other_backends_get_the_plain_ones():
     assert kernels.for_backend("gpu") == kernels.PLAIN
     assert kernels.for_backend("cpu", fast=False) == kernels.PLAIN
     assert kernels.for_backend("cpu") != kernels.PLAIN
+
+
+def test_loss_curves_agree_within_the_noise_of_summation_order():
+    overrides = {
+        "model.blocks": (((16, 5), (16, 3)), ((32, 3), (32, 3))),
+        "model.pools": ((2, 2), (3, 1)),
+        "model.head_units": (32,),
+        "model.head_dropout": (0.5,),
+        "train.batch_size": 16,
+    }
+    experiment = assemble(small_config(**overrides), small_dataset(train=64, shape=(16, 16, 1)))
+    epochs = range(1, 14)
+    batches = [b for e in epochs for b in train_batches(experiment.splits.train, 16, 0, e)][:50]
+
+    def backwards(x, w, *arguments, **options):
+        """The same sums as `lax`, over the channels in the opposite order."""
+        return lax.conv_general_dilated(x[..., ::-1], w[:, :, ::-1], *arguments, **options)
+
+    def by_patches(x, w, strides, padding, **options):
+        """The same sums in the order of a matrix product."""
+        pads = lax.padtype_to_pads(x.shape[1:3], w.shape[:2], strides, padding)
+        return patches.convolve(x, w, tuple(pads))
+
+    def curve(conv, max_pool=nn.max_pool):
+        model = experiment.model.clone(conv=conv, max_pool=max_pool)
+        preprocess = functools.partial(scale_pixels, scaling="unit")
+        step = jax.jit(
+            make_train_step(model, experiment.optimizer, preprocess, lambda params: jnp.zeros(()))
+        )
+        state, losses = experiment.create_state(), []
+        for batch in batches:
+            state, metrics = step(state, batch)
+            losses.append(float(metrics.loss) / 16)
+        return np.array(losses)
+
+    plain = curve(lax.conv_general_dilated)
+    noise = np.max([np.abs(curve(conv) - plain) for conv in (backwards, by_patches)], axis=0)
+    difference = np.abs(curve(kernels.conv_on_cpu, kernels.max_pool_on_cpu) - plain)
+    assert plain[-5:].mean() < 0.2 * plain[:5].mean()  # it learns
+    assert 0 < noise.max() < 0.1
+    # Whatever rounding there is, training amplifies it: what counts is how much it has become.
+    assert difference.max() < 5 * noise.max()
