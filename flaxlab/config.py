@@ -80,12 +80,12 @@ def default_config(model: str = "alexnet") -> ConfigDict:
     config.train.epochs = 10  # of the report
     config.train.batch_size = 64
     # Optimizer steps in one call of the program: the host is asked less often. On a CPU it brings
-    # nothing, and plain lax convolutions become slow in its loop.
+    # nothing, and convolutions that lax computes become slow in its loop.
     config.train.steps_per_execution = 1
     # A trace of ten calls by jax.profiler, to profile/ in the run directory.
     config.train.profile = False
-    # On a CPU: convolutions and max pooling by flaxlab.kernels, several times faster than XLA's own
-    # and equal to them but for rounding. False: plain lax, as on a GPU.
+    # On a CPU, in float32: convolutions and max pooling by flaxlab.kernels, which are faster than
+    # XLA's own and equal to them but for rounding. False: plain lax, as on a GPU.
     config.train.fast_kernels = True
     config.train.early_stopping_patience = 0  # epochs without a better one; 0: never stop early
     config.train.early_stopping_min_delta = 0.0  # what counts as better, in accuracy
@@ -255,7 +255,7 @@ def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
 
 def meaningful_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
     """Returns `differences` without those that only name or describe an experiment."""
-    describing = ("name", "baseline", "reported.", "log.")
+    describing = ("name", "baseline", "reported.", "log.", "data.placement", "train.profile")
     changed = differences(old, new)
     return {path: pair for path, pair in changed.items() if not path.startswith(describing)}
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import platform
 import sys
 from pathlib import Path
 
+_log = logging.getLogger(__name__)
+
 _HUGE_PAGES = "glibc.malloc.hugetlb"
 _GLIBC_WITH_HUGE_PAGES = (2, 35)
-
-# The least recently used programs make room; those of an experiment take a few MB.
-_COMPILED_BYTES = 2**30
 
 
 def use_huge_pages() -> None:
@@ -20,11 +21,17 @@ def use_huge_pages() -> None:
     XLA on a CPU takes the memory for a step's intermediate values anew in each step: in pages of
     4 KiB, that makes a step of the lab report's networks 15 to 20% slower than in pages of 2 MiB.
     glibc reads this setting only when a process starts. Nothing happens on other systems, where
-    the kernel never gives huge pages, or where the user has set it.
+    the kernel never gives huge pages, or where the user has set it
+    (GLIBC_TUNABLES=glibc.malloc.hugetlb=0 turns it off).
     """
     library, version = platform.libc_ver()
     given = os.environ.get("GLIBC_TUNABLES", "")
-    if library != "glibc" or _numbers(version) < _GLIBC_WITH_HUGE_PAGES or _HUGE_PAGES in given:
+    if (
+        not sys.executable
+        or library != "glibc"
+        or _numbers(version) < _GLIBC_WITH_HUGE_PAGES
+        or _HUGE_PAGES in given
+    ):
         return
     offered = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     try:
@@ -34,7 +41,10 @@ def use_huge_pages() -> None:
         return
     os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, [given, f"{_HUGE_PAGES}=1"]))
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    try:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    except OSError:  # slower, and no reason to stop
+        os.environ["GLIBC_TUNABLES"] = given
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -44,15 +54,32 @@ def _numbers(version: str) -> tuple[int, ...]:
 def keep_compiled_programs() -> None:
     """Keeps what XLA compiles in the user's cache folder, so that a second start compiles nothing.
 
-    JAX_COMPILATION_CACHE_DIR or an earlier `jax.config.update` take precedence;
-    JAX_ENABLE_COMPILATION_CACHE=false turns it off.
+    The folder belongs to one kind of processor and one version of XLA: machine code of another
+    may not run. Where the user has set JAX_COMPILATION_CACHE_DIR, that is used as it is set;
+    JAX_ENABLE_COMPILATION_CACHE=false turns everything off.
     """
     import jax
+    import jaxlib
 
     from flaxlab.files import cache_folder
 
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
-        # JAX's own bound of one second leaves out the dozen small programs of a start.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
-        jax.config.update("jax_compilation_cache_max_size", _COMPILED_BYTES)
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
+        return
+    machine = f"{platform.machine()} {_processor_flags()} {jaxlib.__version__}"
+    name = hashlib.sha256(machine.encode()).hexdigest()[:16]
+    folder = cache_folder() / "compiled" / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _log.warning("compiled programs are not kept: %s", error)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _processor_flags() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")

@@ -9,8 +9,6 @@ from pathlib import Path
 from rich.console import Console
 
 from flaxlab import config as configs
-from flaxlab.analysis.report import write_report
-from flaxlab.analysis.tensorboard import TensorBoardLog
 from flaxlab.command_line import load_baseline, resolve_config
 from flaxlab.console import ConsoleProgress, print_experiment
 from flaxlab.data.load import load_dataset
@@ -59,8 +57,13 @@ def run_experiment(
         raise UsageError(f"--workdir={workdir} cannot be made ({error})") from error
     observers: list[Observer] = [ConsoleProgress(console, config.log.progress)]
     if config.log.tensorboard:
+        from flaxlab.analysis.tensorboard import TensorBoardLog
+
         observers.append(TensorBoardLog(workdir))
     result = fit(experiment, workdir, observers)
+    # Importing matplotlib and the like can wait until the training is done.
+    from flaxlab.analysis.report import write_report
+
     summary = write_report(experiment, baseline, result, workdir, arguments)
     line = f"validation accuracy {summary['final_val_accuracy']:.4f}"
     if "test_accuracy" in summary:

@@ -1,18 +1,20 @@
 """Resident, streamed and chunked: the same batches, the same run, one program."""
 
 import csv
-import json
 import threading
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from flaxlab.data.dataset import Split
 from flaxlab.data.feed import _ahead, make_feed, read_batch
 from flaxlab.data.pipeline import eval_batches, train_batches
+from flaxlab.training.engine import compile_programs, evaluate
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
+from flaxlab.training.metrics import no_metrics
 from tests.conftest import small_config, small_dataset
 
 EXAMPLES, BATCH, SEED = 21, 4, 3  # six batches, the last one of a single example
@@ -25,12 +27,10 @@ def random_split():
 
 
 def batches_read(feed, chunks):
-    read = jax.jit(lambda *arguments: read_batch(*arguments))  # with a cache of its own
+    read = jax.jit(read_batch)
     for chunk in chunks:
-        assert len(chunk["mask"]) == feed.batches
-        for number in range(int(chunk["steps"])):
+        for number in range(len(chunk["mask"])):
             yield jax.device_get(read(feed.arrays, chunk, number))
-    assert read._cache_size() == 1
 
 
 @pytest.mark.parametrize("placement", ["resident", "streamed"])
@@ -67,8 +67,7 @@ def test_an_accelerator_keeps_room_for_the_model(monkeypatch):
         def memory_stats(self):
             return {"bytes_limit": self.limit, "bytes_in_use": 0}
 
-    put = lambda tree, device: tree  # noqa: E731
-    monkeypatch.setattr(jax, "device_put", put)
+    monkeypatch.setattr(jax, "device_put", lambda tree, device: tree)
     split, device = random_split(), Accelerator()
     device.limit = 4 * split.images.nbytes
     assert make_feed(split, BATCH, 1, device, "auto").resident
@@ -96,6 +95,50 @@ def test_streaming_works_ahead_on_another_thread_and_passes_errors_on():
         next(ahead)
 
 
+def test_another_placement_is_refused():
+    with pytest.raises(ValueError, match="expected resident, streamed or auto"):
+        make_feed(random_split(), BATCH, 1, jax.devices()[0], "here")
+
+
+def test_closing_a_stream_ends_its_thread():
+    feed = make_feed(random_split(), BATCH, 1, jax.devices()[0], "streamed")
+    before = threading.active_count()
+    chunks = feed.train_chunks(SEED, 1)
+    next(chunks)
+    assert threading.active_count() == before + 1
+    chunks.close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("placement", ["resident", "streamed"])
+@pytest.mark.parametrize("batches", [1, 4, 100])
+def test_the_program_sees_the_batches_in_order(placement, batches):
+    def train_step(state, batch):
+        """Hashes all that it sees, in the order in which it sees it."""
+        for key in ("image", "label", "mask"):
+            values = batch[key].astype(jnp.uint32).ravel()
+            places = jnp.arange(1, values.size + 1, dtype=jnp.uint32)
+            state = state * jnp.uint32(31) + jnp.sum(values * places)
+        return state, no_metrics()
+
+    split, device = random_split(), jax.devices()[0]
+    expected = np.uint32(7)
+    for batch in train_batches(split, BATCH, SEED, 1):
+        expected, _ = train_step(expected, {key: jnp.asarray(x) for key, x in batch.items()})
+    programs = compile_programs(train_step, None, device)
+    feed = make_feed(split, BATCH, batches, device, placement)
+    state, totals = programs.place((jnp.uint32(7), no_metrics()))
+    for chunk in feed.train_chunks(SEED, 1):
+        state, totals = programs.train(state, totals, feed.arrays, chunk)
+    assert int(state) == int(expected)
+
+
+def test_evaluation_refuses_what_it_cannot_read():
+    feed = make_feed(random_split(), BATCH, 1, jax.devices()[0], "resident")
+    with pytest.raises(ValueError, match="takes a streamed feed"):
+        evaluate(compile_programs(None, None, jax.devices()[0]), None, feed)
+
+
 def test_runs_do_not_depend_on_how_they_are_fed(tmp_path):
     ways = {
         "resident": {"data.placement": "resident"},
@@ -107,7 +150,8 @@ def test_runs_do_not_depend_on_how_they_are_fed(tmp_path):
     for way, overrides in ways.items():
         experiment = assemble(small_config(**overrides), small_dataset())
         result = fit(experiment, tmp_path / way)
-        assert result.programs.train._cache_size() == 1
+        # Two steps and then one: the shorter last chunk is the only second program.
+        assert result.programs.train._cache_size() == (2 if way == "in twos" else 1)
         assert result.programs.evaluate._cache_size() == 1
         parameters[way] = jax.tree.leaves(result.state.params)
         with open(tmp_path / way / "history.csv") as file:
@@ -120,9 +164,38 @@ def test_runs_do_not_depend_on_how_they_are_fed(tmp_path):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
 
 
-def test_a_profile_is_written(tmp_path):
-    experiment = assemble(small_config(**{"train.profile": True}), small_dataset())
-    fit(experiment, tmp_path)
+def test_a_profile_is_written_once_a_second_call_is_made(tmp_path, caplog):
+    profiled = {"train.profile": True, "train.steps_per_execution": 3, "train.epochs": 2}
+    fit(assemble(small_config(**profiled), small_dataset()), tmp_path)  # one call an epoch
     (trace,) = (tmp_path / "profile").rglob("*.trace.json.gz")
     assert trace.stat().st_size > 1000
-    assert json.loads((tmp_path / "config.json").read_text())["train"]["profile"] is True
+    once = {**profiled, "train.epochs": 1}
+    fit(assemble(small_config(**once), small_dataset()), tmp_path / "once")
+    assert not (tmp_path / "once/profile").exists()
+    assert "called only once" in caplog.text
+
+
+def test_a_profile_ends_with_the_run(tmp_path):
+    class Stop:
+        def run_started(self, experiment, history): ...
+        def step_done(self, epoch, step, running): ...
+        def run_done(self): ...
+        def epoch_done(self, row):
+            raise KeyboardInterrupt
+
+    for number in range(2):  # a trace that was left open would refuse the next one
+        experiment = assemble(small_config(**{"train.profile": True}), small_dataset())
+        with pytest.raises(KeyboardInterrupt):
+            fit(experiment, tmp_path / str(number), [Stop()])
+        assert list((tmp_path / str(number) / "profile").rglob("*.trace.json.gz"))
+
+
+def test_a_resumed_run_may_be_fed_another_way(tmp_path):
+    for epochs, placement in ((1, "resident"), (2, "streamed")):
+        config = small_config(**{"data.placement": placement, "train.epochs": epochs})
+        resumed = fit(assemble(config, small_dataset()), tmp_path / "resumed")
+    whole = fit(assemble(small_config(**{"train.epochs": 2}), small_dataset()), tmp_path / "whole")
+    for ours, theirs in zip(*map(jax.tree.leaves, (resumed.state, whole.state)), strict=True):
+        if jnp.issubdtype(ours.dtype, jax.dtypes.prng_key):
+            ours, theirs = jax.random.key_data(ours), jax.random.key_data(theirs)
+        np.testing.assert_array_equal(ours, theirs)

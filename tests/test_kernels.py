@@ -1,25 +1,25 @@
 """The CPU kernels against lax: values and gradients, exactly in float64, by rounding in float32."""
 
-import functools
+import itertools
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flaxlab import kernels
-from flaxlab.data.pipeline import scale_pixels, train_batches
+from flaxlab.data.pipeline import train_batches
 from flaxlab.kernels import patches, winograd
 from flaxlab.training.experiment import assemble
-from flaxlab.training.steps import make_train_step
 from tests.conftest import small_config, small_dataset
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-slow = settings(max_examples=30, deadline=None)
+many = settings(max_examples=25, deadline=None)
 
 
 def random(*shape, dtype="float64", seed=0):
@@ -54,7 +54,17 @@ def test_more_points_than_are_known_are_refused():
 
 @pytest.mark.parametrize(
     ("kernel", "side", "tile"),
-    [(3, 32, 4), (3, 6, 6), (3, 3, 3), (5, 12, 4), (5, 13, 4), (7, 9, 2), (8, 9, 0), (11, 18, 0)],
+    [
+        (3, 32, 4),
+        (3, 28, 4),  # a tile of 6 would take 9% fewer products, and round twice as much
+        (3, 6, 6),
+        (3, 3, 3),
+        (3, 1, 0),
+        (5, 12, 4),
+        (5, 13, 4),
+        (1, 8, 0),
+        (7, 9, 0),
+    ],
 )
 def test_the_tile_with_the_fewest_products_is_taken(kernel, side, tile):
     assert winograd.best_tile(kernel, side, side) == tile
@@ -63,36 +73,78 @@ def test_the_tile_with_the_fewest_products_is_taken(kernel, side, tile):
 pads = st.tuples(st.integers(0, 3), st.integers(0, 3))
 
 
-@slow
-@given(
-    examples=st.integers(1, 3),
-    sides=st.tuples(st.integers(1, 13), st.integers(1, 13)),
-    kernel=st.one_of(
-        st.integers(1, 8).map(lambda side: (side, side)),
-        st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    ),
-    channels=st.sampled_from([1, 3, 16, 17]),
-    features=st.sampled_from([1, 16, 18]),
-    padding=st.one_of(st.sampled_from(["SAME", "VALID"]), st.tuples(pads, pads)),
-    strides=st.sampled_from([(1, 1)] * 5 + [(2, 1), (2, 2)]),
-    dilation=st.sampled_from([None] * 5 + [(2, 1)]),
-)
-def test_convolutions_equal_lax_in_float64(
-    examples, sides, kernel, channels, features, padding, strides, dilation
-):
-    options = {"rhs_dilation": dilation, "dimension_numbers": LAYOUT}
+shapes = {
+    "examples": st.integers(1, 3),
+    "sides": st.tuples(st.integers(1, 13), st.integers(1, 13)),
+    "padding": st.tuples(pads, pads),
+}
+
+
+def assert_equal_to_lax(conv, x_shape, w_shape, strides, padding, **options):
+    """Compares values and gradients, in float64."""
+    options["dimension_numbers"] = LAYOUT
     with jax.enable_x64(True):
-        x, w = random(examples, *sides, channels), random(*kernel, channels, features)
-
-        def by(conv):
-            return lambda x, w: conv(x, w, strides, padding, **options)
-
-        expected = value_and_gradients(by(lax.conv_general_dilated), x, w)
-        got = value_and_gradients(by(kernels.conv_on_cpu), x, w)
+        x, w = random(*x_shape), random(*w_shape)
+        expected = value_and_gradients(
+            lambda x, w: lax.conv_general_dilated(x, w, strides, padding, **options), x, w
+        )
+        got = value_and_gradients(conv, x, w)
     for a, b in zip(got, expected, strict=True):
         assert a.shape == b.shape
         assert a.dtype == b.dtype == np.float64
         np.testing.assert_allclose(a, b, atol=1e-9, rtol=1e-9)
+
+
+@many
+@given(kernel=st.integers(1, 7), tile=st.integers(1, 7), channels=st.integers(1, 3), **shapes)
+def test_winograd_equals_lax_in_float64(kernel, tile, channels, examples, sides, padding):
+    assume(2 <= tile + kernel - 1 <= winograd.MAX_POINTS)
+    assume(all(side + sum(pad) >= kernel for side, pad in zip(sides, padding, strict=True)))
+    assert_equal_to_lax(
+        lambda x, w: winograd.convolve(x, w, padding, tile),
+        (examples, *sides, channels),
+        (kernel, kernel, channels, 2),
+        (1, 1),
+        padding,
+    )
+
+
+@many
+@given(kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)), channels=st.integers(1, 3), **shapes)
+def test_patches_equal_lax_in_float64(kernel, channels, examples, sides, padding):
+    lengths = zip(sides, padding, kernel, strict=True)
+    assume(all(side + sum(pad) >= length for side, pad, length in lengths))
+    assert_equal_to_lax(
+        lambda x, w: patches.convolve(x, w, padding),
+        (examples, *sides, channels),
+        (*kernel, channels, 2),
+        (1, 1),
+        padding,
+    )
+
+
+@many
+@given(
+    sides=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    kernel=st.sampled_from([(1, 1), (3, 3), (3, 3), (5, 5), (6, 6), (2, 3)]),
+    channels=st.sampled_from([1, 16, 17]),
+    features=st.sampled_from([1, 16, 18]),
+    padding=st.one_of(st.sampled_from(["SAME", "VALID"]), shapes["padding"]),
+    strides=st.sampled_from([(1, 1)] * 4 + [(2, 1)]),
+    dilation=st.sampled_from([None] * 4 + [(2, 1)]),
+)
+def test_convolutions_equal_lax_in_float64(
+    sides, kernel, channels, features, padding, strides, dilation
+):
+    options = {"rhs_dilation": dilation, "dimension_numbers": LAYOUT}
+    assert_equal_to_lax(
+        lambda x, w: kernels.conv_on_cpu(x, w, strides, padding, **options),
+        (2, *sides, channels),
+        (*kernel, channels, features),
+        strides,
+        padding,
+        **options,
+    )
 
 
 @pytest.mark.parametrize(
@@ -148,18 +200,34 @@ def test_wrong_shapes_are_refused_as_by_lax():
         kernels.conv_on_cpu(x, w, (1, 1), "SAME", dimension_numbers=LAYOUT)
 
 
-def test_a_convolution_maps_over_seeds():
+def layer(x, w):
+    """A convolution by Winograd's algorithm and a max pooling."""
+    y = kernels.conv_on_cpu(x, w, (1, 1), "SAME", dimension_numbers=LAYOUT)
+    return kernels.max_pool_on_cpu(y, (2, 2), (2, 1))
+
+
+def test_a_layer_maps_over_seeds():
     x, w = random(2, 2, 8, 8, 16, dtype="float32"), random(2, 3, 3, 16, 16, dtype="float32")
+    together = value_and_gradients(jax.vmap(layer), x, w)
+    alone = [jax.vjp(layer, x[seed], w[seed]) for seed in range(2)]
+    np.testing.assert_allclose(together[0], np.stack([y for y, _ in alone]), atol=1e-4)
+    cotangents = np.cos(np.arange(together[0].size, dtype=np.float32)).reshape(together[0].shape)
+    for seed, (_, pull) in enumerate(alone):
+        for ours, theirs in zip(together[1:], pull(cotangents[seed]), strict=True):
+            np.testing.assert_allclose(ours[seed], theirs, atol=1e-3)
 
-    def conv(x, w):
-        return kernels.conv_on_cpu(x, w, (1, 1), "SAME", dimension_numbers=LAYOUT)
 
-    together = jax.vmap(conv)(x, w)
-    for seed in range(2):
-        np.testing.assert_allclose(together[seed], conv(x[seed], w[seed]), atol=1e-4)
+def test_a_layer_is_the_same_on_two_devices():
+    x, w = random(4, 8, 8, 16, dtype="float32"), random(3, 3, 16, 16, dtype="float32")
+    mesh = Mesh(np.array(jax.local_devices()[:2]), ("data",))
+    split = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+    everywhere = jax.device_put(w, NamedSharding(mesh, PartitionSpec()))
+    expected = value_and_gradients(layer, x, w)
+    for ours, theirs in zip(value_and_gradients(layer, split, everywhere), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
-@slow
+@many
 @given(
     sides=st.tuples(st.integers(5, 11), st.integers(5, 11)),
     window=st.tuples(st.integers(1, 5), st.integers(1, 5)),
@@ -219,9 +287,10 @@ def test_loss_curves_agree_within_the_noise_of_summation_order():
         "model.head_dropout": (0.5,),
         "train.batch_size": 16,
     }
-    experiment = assemble(small_config(**overrides), small_dataset(train=64, shape=(16, 16, 1)))
-    epochs = range(1, 14)
-    batches = [b for e in epochs for b in train_batches(experiment.splits.train, 16, 0, e)][:50]
+    config = small_config(**overrides)
+    dataset = small_dataset(train=64, shape=(16, 16, 1))
+    epochs = [train_batches(dataset.train, 16, 0, epoch) for epoch in range(1, 14)]
+    batches = list(itertools.islice(itertools.chain(*epochs), 50))
 
     def backwards(x, w, *arguments, **options):
         """The same sums as `lax`, over the channels in the opposite order."""
@@ -233,11 +302,8 @@ def test_loss_curves_agree_within_the_noise_of_summation_order():
         return patches.convolve(x, w, tuple(pads))
 
     def curve(conv, max_pool=nn.max_pool):
-        model = experiment.model.clone(conv=conv, max_pool=max_pool)
-        preprocess = functools.partial(scale_pixels, scaling="unit")
-        step = jax.jit(
-            make_train_step(model, experiment.optimizer, preprocess, lambda params: jnp.zeros(()))
-        )
+        experiment = assemble(config, dataset, kernels.Kernels(conv, max_pool))
+        step = jax.jit(experiment.train_step)
         state, losses = experiment.create_state(), []
         for batch in batches:
             state, metrics = step(state, batch)
@@ -249,5 +315,7 @@ def test_loss_curves_agree_within_the_noise_of_summation_order():
     difference = np.abs(curve(kernels.conv_on_cpu, kernels.max_pool_on_cpu) - plain)
     assert plain[-5:].mean() < 0.2 * plain[:5].mean()  # it learns
     assert 0 < noise.max() < 0.1
-    # Whatever rounding there is, training amplifies it: what counts is how much it has become.
-    assert difference.max() < 5 * noise.max()
+    assert difference[:5].max() < 1e-3
+    # Training amplifies whatever rounding there is: what counts is how much it has become.
+    assert np.all(difference < 10 * np.maximum.accumulate(noise) + 1e-5)
+    assert difference.max() < 4 * noise.max()

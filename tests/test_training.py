@@ -372,6 +372,12 @@ def test_statistics_that_cannot_settle_are_warned_of():
     assert assemble(small_config(**{"model.batch_norm": False}), small_dataset()).warnings() == []
 
 
+def test_a_slow_way_to_train_is_warned_of():
+    slow = {"model.batch_norm": False, "train.steps_per_execution": 2}
+    (warning,) = assemble(small_config(**slow), small_dataset()).warnings()
+    assert "--config.train.steps_per_execution=1" in warning
+
+
 def test_images_that_are_too_small_are_refused():
     with pytest.raises(UsageError, match=r"block1: the convolution kernel of 11x11 .* of 8x8"):
         assemble(

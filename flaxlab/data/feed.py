@@ -8,20 +8,19 @@ gathered: on the device by their indices, or on the host.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import jax
-import numpy as np
 
 from flaxlab.data.dataset import Split
 from flaxlab.data.pipeline import Plan, eval_plan, train_plan
 
 # "index": int32 (K, B), number of the example in its split; "mask": bool (K, B), false for
-# examples that only fill up; "steps": int32 scalar, how many of the K batches are to be run. Of a
-# streamed split also "image": uint8 (K, B, H, W, C) and "label": int32 (K, B), on the device.
+# examples that only fill up. Of a streamed split also "image": uint8 (K, B, H, W, C) and "label":
+# int32 (K, B), on the device.
 Chunk = Mapping[str, Any]
 
 # Of the memory of an accelerator; the rest is for the model. On a CPU, data and model share it.
@@ -40,7 +39,7 @@ class Feed:
     Attributes:
         split: the examples.
         batch_size: examples of a batch, B.
-        batches: of a chunk, K.
+        batches: of a chunk, K; the last chunk of a pass may have fewer.
         device: that computes.
         arrays: {"image", "label"} of the whole split on the device; {} if it is streamed.
     """
@@ -56,22 +55,22 @@ class Feed:
         """Whether the examples lie on the device."""
         return bool(self.arrays)
 
-    def train_chunks(self, seed: int, epoch: int) -> Iterator[Chunk]:
-        """Yields the chunks of one training epoch."""
+    def train_chunks(self, seed: int, epoch: int) -> Generator[Chunk]:
+        """Yields the chunks of one training epoch. Close it to end streaming early."""
         return self._chunks(train_plan(len(self.split), self.batch_size, seed, epoch))
 
-    def eval_chunks(self) -> Iterator[Chunk]:
-        """Yields chunks that hold every example once, in order."""
+    def eval_chunks(self) -> Generator[Chunk]:
+        """Yields chunks that hold every example once, in order. Close it to end early."""
         return self._chunks(eval_plan(len(self.split), self.batch_size))
 
-    def _chunks(self, plan: Plan) -> Iterator[Chunk]:
+    def _chunks(self, plan: Plan) -> Generator[Chunk]:
         cut = _cut(plan, self.batches)
         return cut if self.resident else _ahead(map(self._gather, cut), _CHUNKS_AHEAD)
 
     def _gather(self, chunk: Chunk) -> Chunk:
         index = chunk["index"]
         examples = {"image": self.split.images[index], "label": self.split.labels[index]}
-        # Mask and length are small, and the loop looks at them: they stay on the host.
+        # The mask is small, and the loop counts it: it stays on the host.
         return {**chunk, **jax.device_put(examples, self.device)}
 
 
@@ -87,9 +86,14 @@ def make_feed(
         device: that computes.
         placement: "resident", "streamed", or "auto": resident where the images take no more than
             a quarter of the accelerator's memory, or 1 GiB on a CPU.
+
+    Raises:
+        ValueError: `placement` is none of these.
     """
     if placement == "auto":
         placement = "resident" if split.images.nbytes <= _room(device) else "streamed"
+    if placement not in ("resident", "streamed"):
+        raise ValueError(f"placement is {placement!r}; expected resident, streamed or auto")
     arrays = {}
     if placement == "resident":
         arrays = jax.device_put({"image": split.images, "label": split.labels}, device)
@@ -107,7 +111,7 @@ def read_batch(arrays: Mapping[str, jax.Array], chunk: Chunk, number: Any) -> di
     Returns:
         {"image": uint8 (B, H, W, C), "label": int32 (B,), "mask": bool (B,)}.
     """
-    batch = {key: values[number] for key, values in chunk.items() if key != "steps"}
+    batch = {key: values[number] for key, values in chunk.items()}
     index = batch.pop("index")
     return batch | {key: values[index] for key, values in arrays.items()}
 
@@ -119,23 +123,21 @@ def _room(device: jax.Device) -> float:
     return _RESIDENT_BYTES_ON_CPU
 
 
-def _cut(plan: Plan, batches: int) -> Iterator[Chunk]:
-    """Cuts a plan into chunks of one shape; what the last one lacks is never run."""
+def _cut(plan: Plan, batches: int) -> Generator[Chunk]:
+    """Cuts a plan into chunks of `batches`; the last one may have fewer."""
     for start in range(0, len(plan.numbers), batches):
         index, mask = (rows[start : start + batches] for rows in plan)
-        missing = ((0, batches - len(index)), (0, 0))
-        yield {
-            "index": np.pad(index, missing),
-            "mask": np.pad(mask, missing),
-            "steps": np.int32(len(index)),
-        }
+        yield {"index": index, "mask": mask}
 
 
-def _ahead(items: Iterator[T], count: int) -> Iterator[T]:
+def _ahead(items: Iterator[T], count: int) -> Generator[T]:
     """Yields `items`, with `count` of them in the making on another thread."""
     end = object()
-    with ThreadPoolExecutor(max_workers=1) as thread:
+    thread = ThreadPoolExecutor(max_workers=1)
+    try:
         pending: deque[Future[Any]] = deque(thread.submit(next, items, end) for _ in range(count))
         while (item := pending.popleft().result()) is not end:
             pending.append(thread.submit(next, items, end))
             yield item
+    finally:
+        thread.shutdown(cancel_futures=True)

@@ -11,15 +11,14 @@ from jax import lax
 
 from flaxlab.kernels import patches, winograd
 
-# Up to so many values of a patch, writing patches out costs less than transforming tiles.
+# Up to so many values of a patch, writing patches out costs less than transforming tiles; of more
+# than that, the patches would take too much memory.
 _SMALL_PATCH = 128
 
 # With fewer channels, transforming tiles costs more than the products that it saves.
 _ENOUGH_CHANNELS = 16
 
 _CHANNELS_LAST = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
-
-Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 def conv_on_cpu(
@@ -31,28 +30,44 @@ def conv_on_cpu(
 ) -> jax.Array:
     """Convolves as `lax.conv_general_dilated` does, by the algorithm that is fast on a CPU.
 
-    Arguments, result and errors are those of `lax.conv_general_dilated`, which computes whatever
-    nothing here is faster for: strides, dilations, groups, large kernels, 16-bit dtypes, layouts
-    other than NHWC.
+    Result and errors are those of `lax.conv_general_dilated`, and so are the arguments, of which
+    all but the first four are given by name. It is also what computes whatever nothing here is
+    faster for: strides, dilations, groups, large kernels, 16-bit dtypes, layouts other than NHWC.
+
+    Args:
+        lhs: (N, H, W, C), float32 or float64 to be fast.
+        rhs: (r, s, C, O), of the same dtype.
+        window_strides: pixels down and across.
+        padding: "SAME", "VALID", or zeros (before, after) along height and width.
+        options: the other arguments of `lax.conv_general_dilated`.
+
+    Returns:
+        (N, H', W', O), of the same dtype.
     """
-    plain = lax.conv_general_dilated
-    result = jax.eval_shape(lambda x, w: plain(x, w, window_strides, padding, **options), lhs, rhs)
-    if tuple(window_strides) == (1, 1) and _is_simple(lhs, rhs, options) and result.size:
-        pads = _as_pairs(padding, lhs, rhs)
-        side, other_side, channels, features = rhs.shape
-        if min(map(min, pads)) < 0:
-            pass
-        elif side * other_side * channels <= _SMALL_PATCH:
-            return patches.convolve(lhs, rhs, pads)
-        elif side == other_side and min(channels, features) >= _ENOUGH_CHANNELS:
-            tile = winograd.best_tile(side, *result.shape[1:3])
-            if tile:
-                return winograd.convolve(lhs, rhs, pads, tile)
-    return plain(lhs, rhs, window_strides, padding, **options)
+
+    def plain(lhs: jax.Array, rhs: jax.Array) -> jax.Array:
+        return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
+
+    outputs = jax.eval_shape(plain, lhs, rhs)  # raises what lax raises
+    if tuple(window_strides) != (1, 1) or not _is_dense(lhs, rhs, options) or not outputs.size:
+        return plain(lhs, rhs)
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], (1, 1), padding)
+    (top, bottom), (left, right) = padding
+    pads = (top, bottom), (left, right)
+    if min(top, bottom, left, right) < 0:
+        return plain(lhs, rhs)
+    rows, columns, channels, features = rhs.shape
+    if rows == columns == 1 or rows * columns * channels <= _SMALL_PATCH:
+        return patches.convolve(lhs, rhs, pads)
+    tile = winograd.best_tile(rows, *outputs.shape[1:3])
+    if tile and rows == columns and min(channels, features) >= _ENOUGH_CHANNELS:
+        return winograd.convolve(lhs, rhs, pads, tile)
+    return plain(lhs, rhs)
 
 
-def _is_simple(lhs: jax.Array, rhs: jax.Array, options: Mapping[str, Any]) -> bool:
-    """Tells a dense convolution of NHWC images in 32 or 64 bits, without dilation or groups."""
+def _is_dense(lhs: jax.Array, rhs: jax.Array, options: Mapping[str, Any]) -> bool:
+    """Tells a convolution of NHWC images in 32 or 64 bits, without dilation or groups."""
     if lhs.ndim != 4 or lhs.dtype != rhs.dtype or lhs.dtype not in (jnp.float32, jnp.float64):
         return False
     given = {key: value for key, value in options.items() if value is not None}
@@ -65,10 +80,3 @@ def _is_simple(lhs: jax.Array, rhs: jax.Array, options: Mapping[str, Any]) -> bo
         and groups == (1, 1)
         and all(tuple(dilation) == (1, 1) for dilation in dilations)
     )
-
-
-def _as_pairs(padding: str | Sequence[tuple[int, int]], lhs: jax.Array, rhs: jax.Array) -> Padding:
-    if isinstance(padding, str):
-        padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], (1, 1), padding)
-    (top, bottom), (left, right) = padding
-    return (top, bottom), (left, right)

@@ -14,8 +14,8 @@ def convolve(
 ) -> jax.Array:
     """Correlates `x` with `kernel`, stride 1, as `lax.conv_general_dilated` does.
 
-    The patches take as much memory as `x` times the number of values of a kernel's side squared:
-    made for the first layer of a network, whose images have one channel or three.
+    The patches take r * s times the memory of `x`: made for the first layer of a network, whose
+    images have one channel or three.
 
     Args:
         x: (N, H, W, C), floats.

@@ -57,7 +57,7 @@ def _forward(
     x: jax.Array, window: tuple[int, int], strides: tuple[int, int]
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     best, where = _first_maximum(x, window, strides)
-    return best, (where, x)  # of x, only the shape is used: a compiler keeps nothing of it
+    return best, (where, x)  # of x, only the shape is used: under `jit`, nothing of it is kept
 
 
 def _written_out(where: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -65,6 +65,7 @@ def _written_out(where: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.
 
     XLA would else fuse what they are made of into each use, and compute it anew for each shift. On
     a CPU it drops `lax.optimization_barrier` before it fuses, but it cannot see through a branch.
+    Under `vmap` the branch becomes a selection: as right, and no longer a barrier.
     """
     always = where[0, 0, 0, 0] >= 0
     arguments = (where, gradient)

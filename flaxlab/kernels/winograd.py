@@ -25,6 +25,9 @@ from jax import lax
 
 MAX_POINTS = 8
 
+# Of larger kernels, transformed tiles take more than 9 times the memory of the image.
+_LARGEST_KERNEL = 5
+
 # Small, and of both signs and both sides of one: that keeps rounding low (measured; the direction
 # is that of Barabasz, Anderson, Soodhalter and Gregg, 2020). The last point is infinity.
 _POINTS = tuple(map(Fraction, ("0", "1", "-1", "2", "-1/2", "1/2", "-2")))
@@ -79,13 +82,19 @@ def _polynomial(roots: tuple[Fraction, ...] | list[Fraction]) -> list[Fraction]:
 def best_tile(kernel: int, height: int, width: int) -> int:
     """Returns the tile side with the fewest products for an output of (height, width).
 
-    Of two with as many, the smaller one rounds less. 0 where the kernel is too large.
+    0 where no tile takes fewer products than the direct sum, or where the kernel is too large. Of
+    two with as many, the smaller one rounds less; more than 6 points must save a fifth.
     """
+    if kernel > _LARGEST_KERNEL:
+        return 0
 
-    def products(tile: int) -> int:
-        return -(-height // tile) * -(-width // tile) * (tile + kernel - 1) ** 2
+    def cost(tile: int) -> float:
+        points = tile + kernel - 1
+        products = -(-height // tile) * -(-width // tile) * points**2
+        return products * (1.25 if points > 6 else 1.0)
 
-    return min(range(2, MAX_POINTS - kernel + 2), key=products, default=0)
+    tile = min(range(2, MAX_POINTS - kernel + 2), key=cost)
+    return tile if cost(tile) < height * width * kernel**2 else 0
 
 
 def convolve(

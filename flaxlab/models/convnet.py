@@ -153,15 +153,7 @@ def knobs(name: str) -> dict[str, Any]:
     return {key: field.default for key, field in fields.items() if key not in _NOT_KNOBS}
 
 
-def build(
-    knobs: Mapping[str, Any],
-    num_classes: int,
-    axis_name: str | None = None,
-    conv: Callable[..., jax.Array] = lax.conv_general_dilated,
-    max_pool: Callable[..., jax.Array] = nn.max_pool,
-) -> ConvNet:
+def build(knobs: Mapping[str, Any], num_classes: int, axis_name: str | None = None) -> ConvNet:
     """Builds the model `knobs["name"]` from its other knobs (`config.model` as it stands)."""
     fields = {key: value for key, value in knobs.items() if key != "name"}
-    return MODELS[knobs["name"]](
-        num_classes=num_classes, axis_name=axis_name, conv=conv, max_pool=max_pool, **fields
-    )
+    return MODELS[knobs["name"]](num_classes=num_classes, axis_name=axis_name, **fields)

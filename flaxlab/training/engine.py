@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ class Programs(NamedTuple):
     Attributes:
         train: (state, totals, arrays, chunk) -> (state after the chunk's steps, totals + their
             metrics). It takes the memory of `state` and `totals`: neither may be used afterwards.
+            A shorter last chunk of an epoch has a program of its own.
         evaluate: (state, totals, chunk) -> (totals + metrics, logits of the chunk's only batch),
             for streamed chunks. It takes the memory of `totals`.
         place: puts a tree where the programs expect it. Arrays that come from elsewhere (drawn,
@@ -40,16 +42,18 @@ def compile_programs(train_step: TrainStep, eval_step: EvalStep, device: jax.Dev
     def train(
         state: TrainState, totals: Metrics, arrays: Arrays, chunk: Chunk
     ) -> tuple[TrainState, Metrics]:
-        def step(number: Any, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+        def step(carry: tuple[TrainState, Metrics], number: Any) -> tuple[Any, None]:
             state, totals = carry
             state, metrics = train_step(state, read_batch(arrays, chunk, number))
-            return state, totals + metrics
+            return (state, totals + metrics), None
 
-        if len(chunk["mask"]) == 1:
+        steps = len(chunk["mask"])
+        if steps == 1:
             # No loop of one: XLA runs plain convolutions slowly in loops on a CPU (jax#12868).
-            return step(0, (state, totals))
-        # A loop whose length is an argument: the last, shorter chunk needs no program of its own.
-        return lax.fori_loop(0, chunk["steps"], step, (state, totals))
+            return step((state, totals), 0)[0]
+        # Of a length that is known when it is compiled: else a GPU's host would be asked after
+        # each step whether there is another.
+        return lax.scan(step, (state, totals), np.arange(steps))[0]
 
     def evaluate(state: TrainState, totals: Metrics, chunk: Chunk) -> tuple[Metrics, jax.Array]:
         metrics, logits = eval_step(state, read_batch({}, chunk, 0))
@@ -67,9 +71,15 @@ def evaluate(programs: Programs, state: TrainState, feed: Feed) -> tuple[Metrics
 
     Returns:
         The metrics, and the logits as float32 (examples, classes) in the order of the split.
+
+    Raises:
+        ValueError: the feed is resident, or has several batches a chunk.
     """
+    if feed.resident or feed.batches != 1:
+        raise ValueError("evaluation takes a streamed feed of one batch a chunk")
     totals, kept = programs.place(no_metrics()), []
-    for chunk in feed.eval_chunks():
-        totals, logits = programs.evaluate(state, totals, chunk)
-        kept.append(logits)
+    with contextlib.closing(feed.eval_chunks()) as chunks:
+        for chunk in chunks:
+            totals, logits = programs.evaluate(state, totals, chunk)
+            kept.append(logits)
     return totals, np.concatenate(jax.device_get(kept))[: len(feed.split)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -27,7 +28,8 @@ def train_epoch(
     seed: int,
     epoch: int,
     tick: Callable[[int, int, dict[str, float]], None],
-    profile: Profile | None = None,
+    profile: Profile,
+    compiles: bool,
 ) -> tuple[TrainState, dict[str, float]]:
     """Runs the training steps of one epoch.
 
@@ -38,38 +40,35 @@ def train_epoch(
         seed: of the run.
         epoch: from 1.
         tick: told now and then (epoch, steps taken in it, their running means).
-        profile: traces some of the calls.
+        profile: told of each call.
+        compiles: whether the first call has to compile. It is then waited for and left out of the
+            speed, where there is a second one.
 
     Returns:
-        The state, and the means over the epoch with "images_per_second". The first call, which
-        may have to compile, is left out of the speed where there is a second one.
+        The state, and the means over the epoch with "images_per_second".
 
     Raises:
         RunFailed: the loss of a step was NaN or infinite.
     """
     totals = programs.place(no_metrics())
-    steps = timed_images = 0
-    first_done = timed_from = ticked = time.perf_counter()
-    for number, chunk in enumerate(feed.train_chunks(seed, epoch)):
-        if profile is not None:
-            profile.before_call(number, totals)
-        state, totals = programs.train(state, totals, feed.arrays, chunk)
-        if number == 1:
-            timed_from, timed_images = first_done, 0
-        timed_images += int(chunk["mask"].sum())
-        steps += int(chunk["steps"])
-        if number == 0:
-            jax.block_until_ready(totals)
-            first_done = time.perf_counter()
-        if time.perf_counter() - ticked > _TICK_SECONDS:
-            _require_finite(totals, epoch)
-            tick(epoch, steps, means(totals))
-            ticked = time.perf_counter()
+    steps = images = untimed_images = 0
+    timed_from = ticked = time.perf_counter()
+    with contextlib.closing(feed.train_chunks(seed, epoch)) as chunks:
+        for chunk in chunks:
+            if compiles and images > 0 and not untimed_images:
+                jax.block_until_ready(totals)
+                timed_from, untimed_images = time.perf_counter(), images
+            profile.before_call(totals)
+            state, totals = programs.train(state, totals, feed.arrays, chunk)
+            images += int(chunk["mask"].sum())
+            steps += len(chunk["mask"])
+            if time.perf_counter() - ticked > _TICK_SECONDS:
+                _require_finite(totals, epoch)
+                tick(epoch, steps, means(totals))
+                ticked = time.perf_counter()
     _require_finite(totals, epoch)
-    seconds = time.perf_counter() - timed_from
-    if profile is not None:
-        profile.finish(totals)
-    return state, {**means(totals), "images_per_second": timed_images / seconds}
+    speed = (images - untimed_images) / (time.perf_counter() - timed_from)
+    return state, {**means(totals), "images_per_second": speed}
 
 
 def _require_finite(totals: Metrics, epoch: int) -> None:

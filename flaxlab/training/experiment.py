@@ -15,6 +15,7 @@ from flaxlab.data.dataset import Dataset, RunSplits
 from flaxlab.data.pipeline import batches_per_epoch, scale_pixels
 from flaxlab.data.splits import stratified_split
 from flaxlab.errors import UsageError
+from flaxlab.kernels import Kernels
 from flaxlab.training.losses import penalised_kernels, penalty
 from flaxlab.training.optimizer import make_optimizer, make_schedule
 from flaxlab.training.state import TrainState, create_state
@@ -78,6 +79,19 @@ class Experiment:
 
     def warnings(self) -> list[str]:
         """Says what about this experiment will likely disappoint, and what to change."""
+        return [*self._slow(), *self._unsettled()]
+
+    def _slow(self) -> list[str]:
+        train = self.config.train
+        if train.steps_per_execution == 1 or jax.default_backend() != "cpu":
+            return []
+        return [
+            f"{train.steps_per_execution} steps in one call bring nothing on a CPU, and what"
+            " flaxlab's own kernels do not compute (bfloat16, large kernels, fast_kernels=false)"
+            " is many times slower in a loop; use --config.train.steps_per_execution=1."
+        ]
+
+    def _unsettled(self) -> list[str]:
         momentum = self.config.model.batch_norm_momentum
         steps = self.steps_per_epoch * self.config.train.epochs
         has_norm = any(row.running for row in self.layers)
@@ -94,8 +108,16 @@ class Experiment:
         ]
 
 
-def assemble(config: ConfigDict, dataset: Dataset) -> Experiment:
+def assemble(
+    config: ConfigDict, dataset: Dataset, computed_by: Kernels | None = None
+) -> Experiment:
     """Builds model, optimizer and steps for a validated config.
+
+    Args:
+        config: resolved and validated.
+        dataset: what `config.data` names.
+        computed_by: the functions that the model computes with; None: those for this backend, as
+            `config.train.fast_kernels` has it.
 
     Raises:
         UsageError: the images are too small for the model, or too few for a holdout.
@@ -106,8 +128,9 @@ def assemble(config: ConfigDict, dataset: Dataset) -> Experiment:
         layers = models.layer_table(plain, dataset.image_shape)
     except ValueError as error:
         raise UsageError(f"the model does not take these images: {error}") from error
-    chosen = kernels.for_backend(jax.default_backend(), config.train.fast_kernels)
-    model = plain.clone(conv=chosen.conv, max_pool=chosen.max_pool)
+    if computed_by is None:
+        computed_by = kernels.for_backend(jax.default_backend(), config.train.fast_kernels)
+    model = plain.clone(conv=computed_by.conv, max_pool=computed_by.max_pool)
     steps_per_epoch = batches_per_epoch(len(splits.train), config.train.batch_size)
     schedule = make_schedule(config.optimizer, steps_per_epoch, config.train.epochs)
     optimizer = make_optimizer(config.optimizer, schedule)

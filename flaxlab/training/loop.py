@@ -119,9 +119,10 @@ def fit(experiment: Experiment, workdir: Path, observers: Sequence[Observer] = (
         config.data.placement,
     )
     validation_feed = eval_feed(splits.validation)
-    profile = Profile(workdir / "profile") if config.train.profile else None
+    profile = Profile(workdir / "profile" if config.train.profile else None)
+    compiled = False
     workdir.mkdir(parents=True, exist_ok=True)
-    with Checkpoints(workdir / "checkpoints", config.checkpoint.keep) as checkpoints:
+    with Checkpoints(workdir / "checkpoints", config.checkpoint.keep) as checkpoints, profile:
         state, history = _start(experiment, checkpoints)
         state = programs.place(state)
         files.write_text(workdir / "config.json", configs.to_json(config) + "\n")
@@ -137,8 +138,16 @@ def fit(experiment: Experiment, workdir: Path, observers: Sequence[Observer] = (
                 epoch = len(history) + 1
                 started = time.perf_counter()
                 state, trained = train_epoch(
-                    programs, state, train_feed, config.seed, epoch, tick, profile
+                    programs,
+                    state,
+                    train_feed,
+                    config.seed,
+                    epoch,
+                    tick,
+                    profile,
+                    compiles=not compiled,
                 )
+                compiled = True
                 scores = _score(programs, state, validation_feed, epoch)
                 row = _row(experiment, state, trained, scores, time.perf_counter() - started)
                 history = [*history, row]

@@ -1,36 +1,59 @@
-"""Writes a trace of a few training steps, for TensorBoard's profile plugin or Perfetto."""
+"""Writes a trace of a few calls of the training program."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from types import TracebackType
 
 import jax
 
 from flaxlab.training.metrics import Metrics
 
-# The first call compiles, and is left out.
-_FIRST_CALL, _CALLS = 1, 10
+_CALLS = 10
+
+_log = logging.getLogger(__name__)
 
 
 class Profile:
-    """Traces calls 2 to 11 of the first epoch of a process."""
+    """Traces ten calls of the training program, or those to the end, but not the first one.
 
-    def __init__(self, folder: Path) -> None:
-        """Writes to `folder`/plugins/profile/<time>/, as `jax.profiler` does."""
+    The first call of a process compiles. A context manager, so that a trace that has begun is
+    written however the run ends.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        """Writes to `folder`/plugins/profile/<time>/ as `jax.profiler` does; None: nothing."""
         self._folder = folder
-        self._tracing = self._done = False
+        self._calls = 0
+        self._tracing = False
 
-    def before_call(self, number: int, totals: Metrics) -> None:
-        """Starts or ends the trace before call `number` (from 0) of the training program."""
-        if number == _FIRST_CALL and not self._done:
+    def __enter__(self) -> Profile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._folder is not None and self._calls == 1:
+            _log.warning("no profile: the training program was called only once")
+        self._stop()
+
+    def before_call(self, totals: Metrics) -> None:
+        """Starts or ends the trace; to end it waits for what `totals` are made of."""
+        if self._folder is None:
+            return
+        if self._calls == 1:
             jax.profiler.start_trace(self._folder)
             self._tracing = True
-        elif number == _FIRST_CALL + _CALLS:
-            self.finish(totals)
-
-    def finish(self, totals: Metrics) -> None:
-        """Ends the trace, when what `totals` are made of is computed; else does nothing."""
-        if self._tracing:
+        elif self._calls == 1 + _CALLS:
             jax.block_until_ready(totals)
+            self._stop()
+        self._calls += 1
+
+    def _stop(self) -> None:
+        if self._tracing:
+            self._tracing = False
             jax.profiler.stop_trace()
-            self._tracing, self._done = False, True

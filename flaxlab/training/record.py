@@ -20,7 +20,16 @@ from flaxlab.training.history import History
 _PACKAGES = ("flaxlab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 # What a resumed run may have changed: nothing of it reaches the steps that are left to take.
-_MAY_CHANGE = ("name", "baseline", "reported.", "checkpoint.", "log.", "data.data_dir")
+_MAY_CHANGE = (
+    "name",
+    "baseline",
+    "reported.",
+    "checkpoint.",
+    "log.",
+    "data.data_dir",
+    "data.placement",
+    "train.profile",
+)
 
 
 @functools.cache

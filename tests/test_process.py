@@ -1,0 +1,98 @@
+"""What a command changes in its process: it starts again with huge pages, and keeps programs."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flaxlab.files import cache_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = """
+import os, sys
+from flaxlab.process import use_huge_pages
+print("started")
+use_huge_pages()
+print(os.environ.get("GLIBC_TUNABLES"), *sys.argv[1:])
+sys.exit(3)
+"""
+OFFERED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+offered = OFFERED.exists() and "[never]" not in OFFERED.read_text()
+glibc = platform.libc_ver()[0] == "glibc"
+
+
+def run_script(tmp_path, **environment):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    kept = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script, "--a=b c", "d"],
+        env={**kept, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.skipif(not (glibc and offered), reason="glibc or the kernel offers no huge pages")
+def test_a_command_starts_again_once_with_its_arguments(tmp_path):
+    setting = "glibc.malloc.hugetlb=1"
+    assert run_script(tmp_path) == ["started", "started", f"{setting} --a=b c d"]
+    added = run_script(tmp_path, GLIBC_TUNABLES="glibc.malloc.check=0")
+    assert added[-1] == f"glibc.malloc.check=0:{setting} --a=b c d"
+
+
+def test_the_users_own_setting_stays(tmp_path):
+    setting = "glibc.malloc.hugetlb=0"
+    assert run_script(tmp_path, GLIBC_TUNABLES=setting) == ["started", f"{setting} --a=b c d"]
+
+
+def test_the_slow_imports_wait():
+    heavy = "matplotlib tensorflow_datasets tensorboardX sklearn"
+    code = f"import sys, flaxlab.run; print([m for m in '{heavy}'.split() if m in sys.modules])"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == "[]"
+
+
+def test_a_second_start_compiles_nothing(tmp_path):
+    def compiled_after(workdir):
+        command = [sys.executable, "-m", "flaxlab.main", "--config=experiments/alexnet_pool.py"]
+        command += ["--config.data.name=digits", "--config.data.train_examples=20"]
+        command += ["--config.data.test_examples=10", "--config.train.epochs=1"]
+        command += ["--config.model.blocks=(((4, 3),), ((4, 3),), ((4, 3),))"]
+        command += ["--config.model.head_units=(8, 8)", f"--workdir={workdir}"]
+        environment = {**os.environ}
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+        subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)
+        (folder,) = (cache_folder() / "compiled").iterdir()
+        programs = folder.glob("*-cache")
+        return {(path.name, path.stat().st_ino) for path in programs}
+
+    first = compiled_after(tmp_path / "first")
+    assert any(name.startswith("jit_train") for name, _ in first)
+    assert compiled_after(tmp_path / "second") == first
+
+
+def test_a_cache_that_cannot_be_written_is_left_out(tmp_path):
+    (tmp_path / "flaxlab").write_text("no folder")
+    code = "from flaxlab.process import keep_compiled_programs as k; import jax; k(); "
+    code += "print(jax.config.values['jax_compilation_cache_dir'])"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    shown = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.strip() == "None"
+    assert "compiled programs are not kept" in shown.stderr
