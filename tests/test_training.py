@@ -5,17 +5,13 @@ import shutil
 
 import jax
 import numpy as np
-import optax
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.training.checkpoints import Checkpoints
 from flaxlab.training.experiment import assemble
 from flaxlab.training.history import best_row, should_stop, to_csv
 from flaxlab.training.loop import fit
-from flaxlab.training.optimizer import make_optimizer, make_schedule
 from flaxlab.training.record import check_resumable, make_record
 from tests.conftest import small_config, small_dataset
 
@@ -283,32 +279,6 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(tmp_path):
     assert not should_stop(result.history[:-1], 2, 0.0)
 
 
-def rows(accuracies):
-    return [
-        {"epoch": epoch, "val_accuracy": value} for epoch, value in enumerate(accuracies, start=1)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("accuracies", "patience", "delta", "stops"),
-    [
-        ([0.5, 0.4, 0.4], 0, 0.0, False),
-        ([0.5, 0.4], 2, 0.0, False),
-        ([0.5, 0.4, 0.5], 2, 0.0, True),
-        ([0.5, 0.4, 0.6, 0.6], 2, 0.0, False),
-        ([0.5, 0.505, 0.509], 2, 0.01, True),
-        ([], 1, 0.0, False),
-    ],
-)
-def test_when_early_stopping_stops(accuracies, patience, delta, stops):
-    assert should_stop(rows(accuracies), patience, delta) == stops
-
-
-@given(st.lists(st.sampled_from([0.1, 0.2, 0.3]), min_size=1))
-def test_the_best_row_is_the_earliest_of_the_highest(accuracies):
-    assert best_row(rows(accuracies))["epoch"] == 1 + accuracies.index(max(accuracies))
-
-
 def test_history_csv_keeps_every_digit(undisturbed):
     history = undisturbed["test"].history
     header, *lines = to_csv(history).splitlines()
@@ -318,69 +288,7 @@ def test_history_csv_keeps_every_digit(undisturbed):
     assert [float(value) for value in lines[1].split(",")] == list(history[1].values())
 
 
-def schedule_values(**overrides):
-    overrides = {f"optimizer.{key}": value for key, value in overrides.items()}
-    config = small_config(**overrides).optimizer
-    schedule = make_schedule(config, steps_per_epoch=10, epochs=6)
-    return [float(schedule(step)) for step in range(60)]
-
-
-def test_schedules():
-    assert schedule_values() == pytest.approx([1e-3] * 60)
-    step = schedule_values(schedule="step", step_epochs=2.0, step_factor=0.5)
-    assert step[0:60:20] == pytest.approx([1e-3, 5e-4, 2.5e-4])
-    assert step[19] == pytest.approx(1e-3)
-    cosine = schedule_values(schedule="cosine")
-    assert cosine[30] == pytest.approx(5e-4)
-    assert cosine[59] < 1e-5
-    warm = schedule_values(warmup_epochs=1.0)
-    assert warm[0] == pytest.approx(1e-3 / 11)
-    assert warm[10:] == pytest.approx([1e-3] * 50)
-    assert np.all(np.diff(warm[:11]) > 0)
-
-
-def test_adam_against_its_formula():
-    config = small_config(**{"optimizer.learning_rate": 0.1, "optimizer.epsilon": 1e-3}).optimizer
-    optimizer = make_optimizer(config, make_schedule(config, 1, 1))
-    rng = np.random.default_rng(0)
-    params, state = np.zeros(5), optimizer.init(np.zeros(5))
-    m = v = np.zeros(5)
-    expected = np.zeros(5)
-    for t in range(1, 6):
-        grad = rng.normal(size=5)
-        updates, state = optimizer.update(grad, state, params)
-        params = optax.apply_updates(params, updates)
-        m, v = 0.9 * m + 0.1 * grad, 0.999 * v + 0.001 * grad**2
-        expected = expected - 0.1 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-3)
-    np.testing.assert_allclose(params, expected, rtol=1e-4)
-
-
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_every_optimizer_trains(tmp_path, name):
     result = run(tmp_path, **{"optimizer.name": name, "optimizer.learning_rate": 0.01})
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
-
-
-def test_statistics_that_cannot_settle_are_warned_of():
-    # 3 epochs of 3 steps keep 0.99**9 of the initial statistics.
-    (warning,) = assemble(small_config(), small_dataset()).warnings()
-    assert "cannot settle in 9 steps" in warning
-    assert "91%" in warning
-    assert "--config.model.batch_norm_momentum=0.11" in warning
-    settled = {"model.batch_norm_momentum": 0.1}
-    assert assemble(small_config(**settled), small_dataset()).warnings() == []
-    assert assemble(small_config(**{"model.batch_norm": False}), small_dataset()).warnings() == []
-
-
-def test_a_slow_way_to_train_is_warned_of():
-    slow = {"model.batch_norm": False, "train.steps_per_execution": 2}
-    (warning,) = assemble(small_config(**slow), small_dataset()).warnings()
-    assert "--config.train.steps_per_execution=1" in warning
-
-
-def test_images_that_are_too_small_are_refused():
-    with pytest.raises(UsageError, match=r"block1: the convolution kernel of 11x11 .* of 8x8"):
-        assemble(
-            small_config(**{"model.padding": "VALID", "model.blocks": (((4, 11),), ((8, 3),))}),
-            small_dataset(),
-        )

@@ -1,0 +1,78 @@
+"""What the loop around the training step costs: (epoch - steps x step time) / epoch.
+
+    python benchmarks/loop_overhead.py
+
+Epochs of `flaxlab.training.epoch.train_epoch` alternate with as many bare calls of its compiled
+program, `alexnet_pool` at batch 64 on drawn images, so that other work on the machine meets both.
+Prints {"epoch": seconds, "steps": seconds, "overhead": share}, medians, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+from flaxlab.process import use_huge_pages
+
+ROOT = Path(__file__).resolve().parents[1]
+STEPS, BATCH = 12, 64
+
+
+def measure(rounds: int = 5) -> dict[str, float]:
+    """Returns {"epoch": seconds, "steps": seconds, "overhead": share}, medians of `rounds`."""
+    sys.path.insert(0, str(ROOT))
+    import jax
+    import numpy as np
+
+    from experiments import alexnet_pool
+    from flaxlab.data.dataset import Dataset, Split
+    from flaxlab.data.feed import make_feed
+    from flaxlab.training.engine import compile_programs
+    from flaxlab.training.epoch import train_epoch
+    from flaxlab.training.experiment import assemble
+    from flaxlab.training.metrics import no_metrics
+    from flaxlab.training.profile import Profile
+
+    config = alexnet_pool.get_config()
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (STEPS * BATCH, *config.data.image_shape), dtype=np.uint8)
+    split = Split(images, rng.integers(0, 10, len(images)).astype(np.int32))
+    names = tuple(map(str, range(10)))
+    dataset = Dataset("noise", "Noise", "0", "drawn at random", "", names, split, split)
+    experiment = assemble(config, dataset)
+    device = jax.devices()[0]
+    programs = compile_programs(experiment.train_step, experiment.eval_step, device)
+    feed = make_feed(split, BATCH, 1, device, config.data.placement)
+    state = programs.place(experiment.create_state())
+    chunk = next(feed.train_chunks(seed=0, epoch=1))
+
+    def epoch(number: int) -> float:
+        nonlocal state
+        started = time.perf_counter()
+        state, _ = train_epoch(
+            programs, state, feed, 0, number, lambda *progress: None, Profile(None), number == 1
+        )
+        return time.perf_counter() - started
+
+    def bare() -> float:
+        nonlocal state
+        totals = programs.place(no_metrics())
+        started = time.perf_counter()
+        for _ in range(STEPS):
+            state, totals = programs.train(state, totals, feed.arrays, chunk)
+        jax.block_until_ready(totals)
+        return time.perf_counter() - started
+
+    epoch(1), bare()
+    pairs = [(epoch(number), bare()) for number in range(2, 2 + rounds)]
+    in_epoch, in_steps = (median(seconds) for seconds in zip(*pairs, strict=True))
+    overhead = median((whole - steps) / whole for whole, steps in pairs)
+    return {"epoch": in_epoch, "steps": in_steps, "overhead": overhead}
+
+
+if __name__ == "__main__":
+    use_huge_pages()
+    print(json.dumps(measure()))
