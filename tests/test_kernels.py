@@ -179,11 +179,15 @@ def test_rounding_in_float32_is_bounded(side, channels, kernel, padding, bound):
     ],
 )
 def test_what_is_not_simple_goes_to_lax(lhs, rhs, options):
+    # The programs, not the results: for negative padding XLA on a CPU reads beyond the array.
     options = {"dimension_numbers": LAYOUT, "padding": "SAME", **options}
-    strides = (1,) * (len(lhs) - 2)
-    arguments = random(*lhs, dtype="float32"), random(*rhs, dtype="float32"), strides
-    got = kernels.conv_on_cpu(*arguments, **options)
-    np.testing.assert_array_equal(got, lax.conv_general_dilated(*arguments, **options))
+    arguments = random(*lhs, dtype="float32"), random(*rhs, dtype="float32")
+
+    def program(conv):
+        strides = (1,) * (len(lhs) - 2)
+        return str(jax.make_jaxpr(lambda x, w: conv(x, w, strides, **options))(*arguments))
+
+    assert program(kernels.conv_on_cpu) == program(lax.conv_general_dilated)
 
 
 def test_sixteen_bits_go_to_lax():
