@@ -106,6 +106,16 @@ def keep_gradients() -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: params, update)
 
 
+@pytest.fixture
+def double_precision():
+    """Computes in float64, where no rounding moves a unit over the kink of its ReLU."""
+    with jax.enable_x64(True):
+        keras.config.set_floatx("float64")
+        yield
+        keras.config.set_floatx("float32")
+
+
+@pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize("name", ["alexnet_pool", "alexnet_l2"])
 def test_training_mode_gives_the_same_loss_gradients_and_statistics(name):
     theirs = keras_model(name, dropout=False)
@@ -113,10 +123,10 @@ def test_training_mode_gives_the_same_loss_gradients_and_statistics(name):
     config = experiment_config(name)
     config.model.block_dropout = ()
     config.model.head_dropout = ()
-    model = models.build(config.model, 10)
+    model = models.build(config.model, 10).clone(dtype="float64")
     rng = np.random.default_rng(4)
-    images = rng.uniform(0, 1, (8, 28, 28, 1)).astype(np.float32)
-    labels = rng.integers(0, 10, 8).astype(np.int32)
+    images = rng.uniform(0, 1, (4, 28, 28, 1))
+    labels = rng.integers(0, 10, 4).astype(np.int32)
 
     trainable = [weight.value for weight in theirs.trainable_variables]
     fixed = [weight.value for weight in theirs.non_trainable_variables]
@@ -160,11 +170,11 @@ def test_training_mode_gives_the_same_loss_gradients_and_statistics(name):
         opt_state=optimizer.init(variables["params"]),
         key=jax.random.key(0),
     )
-    batch = {"image": images, "label": labels, "mask": np.ones(8, bool)}
+    batch = {"image": images, "label": labels, "mask": np.ones(4, bool)}
     after, metrics = jax.jit(step)(state, batch)
 
-    assert float(metrics.loss) / 8 == pytest.approx(float(loss), rel=1e-5)
+    assert float(metrics.loss) / 4 == pytest.approx(float(loss), rel=1e-5)
     assert float(metrics.penalty) == pytest.approx(float(total - loss), rel=1e-5, abs=1e-6)
     assert (float(metrics.penalty) > 1) == (name == "alexnet_l2")
     assert_trees_close(after.batch_stats, expected["batch_stats"], 1e-5)
-    assert_trees_close(after.opt_state, expected["params"], 1e-4)
+    assert_trees_close(after.opt_state, expected["params"], 1e-5)
