@@ -8,6 +8,8 @@ import re
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
 
 from absl import flags
 from ml_collections import FrozenConfigDict, config_flags
@@ -17,12 +19,28 @@ from flaxlab import config as configs
 from flaxlab.config import ConfigDict
 from flaxlab.errors import UsageError
 
+T = TypeVar("T")
+
 
 def load_experiment(path: Path) -> ConfigDict:
     """Runs the `get_config` of an experiment file.
 
     Raises:
         UsageError: there is no such file, or it fails; the message names its line.
+    """
+    return call_in_file(path, "get_config", ConfigDict)
+
+
+def call_in_file(path: Path, function: str, kind: type[T]) -> T:
+    """Calls a function without arguments that a Python file defines.
+
+    Args:
+        path: the file.
+        function: its name.
+        kind: what it has to return.
+
+    Raises:
+        UsageError: there is no such file or function, or it fails; the message names its line.
     """
     path = path.expanduser().resolve()
     if not path.is_file():
@@ -33,19 +51,33 @@ def load_experiment(path: Path) -> ConfigDict:
         raise UsageError(f"there is no experiment file {path}{hint}")
     spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"{path} is no Python file; expected one with get_config()")
+        raise UsageError(f"{path} is no Python file; expected one with {function}()")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        config = module.get_config()
+        if not hasattr(module, function):
+            raise UsageError(f"{path} has no {function}(){_other_kind(module)}")
+        returned = getattr(module, function)()
+    except UsageError:
+        raise
     except Exception as error:  # the file is the user's: whatever it raises is an input error
         frames = traceback.extract_tb(error.__traceback__)
         lines = [str(frame.lineno) for frame in frames if frame.filename == str(path)]
         line = error.lineno if isinstance(error, SyntaxError) else ", ".join(lines[-1:])
         raise UsageError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
-    if not isinstance(config, ConfigDict):
-        raise UsageError(f"get_config() of {path} returned {type(config).__name__}, no ConfigDict")
-    return config
+    if not isinstance(returned, kind):
+        raise UsageError(
+            f"{function}() of {path} returned {type(returned).__name__}, no {kind.__name__}"
+        )
+    return returned
+
+
+def _other_kind(module: ModuleType) -> str:
+    if hasattr(module, "get_config"):
+        return ": it is an experiment; run it by python -m flaxlab.main"
+    if hasattr(module, "get_suite"):
+        return ": it is a suite; run it by python -m flaxlab.suite"
+    return ""
 
 
 def load_baseline(path: Path, config: ConfigDict) -> ConfigDict:
@@ -58,15 +90,22 @@ def load_baseline(path: Path, config: ConfigDict) -> ConfigDict:
     """
     if not config.baseline:
         return load_experiment(path)
-    if not config.baseline.isidentifier():
+    return load_experiment(experiment_file(config.baseline, [path.expanduser().parent]))
+
+
+def experiment_file(name: str, folders: Sequence[Path]) -> Path:
+    """Returns where the experiment `name` stands: in `folders`, else among flaxlab's own.
+
+    Raises:
+        UsageError: `name` is no name of a file; a file that is not there is found out on loading.
+    """
+    if not name.isidentifier():
         raise UsageError(
-            f"config.baseline is {config.baseline!r}; expected the name of an experiment file"
-            " without its folder and without .py"
+            f"{name!r} is no name of an experiment; expected that of its file, without its folder"
+            " and without .py"
         )
-    file = f"{config.baseline}.py"
-    beside = path.expanduser().with_name(file)
-    own = Path(experiments.__path__[0]) / file
-    return load_experiment(own if own.is_file() and not beside.is_file() else beside)
+    places = [folder / f"{name}.py" for folder in (*folders, Path(experiments.__path__[0]))]
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def resolve_config(path: Path, overrides: Sequence[str]) -> ConfigDict:

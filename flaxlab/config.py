@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict as ConfigDict
+from ml_collections import FrozenConfigDict
 from ml_collections.config_dict import placeholder
 
 from flaxlab import models
@@ -243,6 +244,13 @@ def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
+
+
+def replaced(config: ConfigDict, **fields: Any) -> FrozenConfigDict:
+    """Returns the config with some fields of its first level set to other values, frozen."""
+    changed = ConfigDict(config)
+    changed.update(fields)
+    return FrozenConfigDict(changed)
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:

@@ -120,7 +120,7 @@ class ConsoleProgress:
             f"  train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}{penalty}"
             f"  validation loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.4f}"
             f"  {row['images_per_second']:,.0f} images/s"
-            f"  ETA {_clock(each * (epochs - row['epoch']))}"
+            f"  ETA {clock(each * (epochs - row['epoch']))}"
         )
         if self._lines:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -131,7 +131,8 @@ class ConsoleProgress:
             self._bar.stop()
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Writes a time as m:ss, or h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

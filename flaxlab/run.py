@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from flaxlab import config as configs
 from flaxlab.command_line import load_baseline, resolve_config
+from flaxlab.config import ConfigDict
 from flaxlab.console import ConsoleProgress, print_experiment
 from flaxlab.data.load import load_dataset
 from flaxlab.errors import UsageError
 from flaxlab.process import keep_compiled_programs
-from flaxlab.training.experiment import assemble
+from flaxlab.training.engine import Programs
+from flaxlab.training.experiment import Experiment, assemble
 from flaxlab.training.loop import Observer, fit
 
 
@@ -55,18 +58,47 @@ def run_experiment(
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--workdir={workdir} cannot be made ({error})") from error
-    observers: list[Observer] = [ConsoleProgress(console, config.log.progress)]
-    if config.log.tensorboard:
-        from flaxlab.analysis.tensorboard import TensorBoardLog
-
-        observers.append(TensorBoardLog(workdir))
-    result = fit(experiment, workdir, observers)
-    # Importing matplotlib and the like can wait until the training is done.
-    from flaxlab.analysis.report import write_report
-
-    summary = write_report(experiment, baseline, result, workdir, arguments)
+    progress = ConsoleProgress(console, config.log.progress)
+    summary = train_and_report(experiment, baseline, workdir, progress, arguments)
     line = f"validation accuracy {summary['final_val_accuracy']:.4f}"
     if "test_accuracy" in summary:
         line = f"test accuracy {summary['test_accuracy']:.4f} (epoch {summary['best_epoch']})"
     line = f"{line}; report: {workdir / 'report.html'}"
     console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def train_and_report(
+    experiment: Experiment,
+    baseline: ConfigDict,
+    workdir: Path,
+    progress: Observer,
+    arguments: Sequence[str],
+    programs: Programs | None = None,
+) -> dict[str, Any]:
+    """Trains an experiment to its end and writes its whole run directory.
+
+    Args:
+        experiment: see `assemble`.
+        baseline: config to show the difference to.
+        workdir: the run directory.
+        progress: told how the run goes on.
+        arguments: those with which `flaxlab.main` does the same.
+        programs: see `fit`.
+
+    Returns:
+        The contents of summary.json.
+
+    Raises:
+        UsageError: `workdir` holds a run with another config or other data.
+        RunFailed: the training did not come to its end.
+    """
+    observers: list[Observer] = [progress]
+    if experiment.config.log.tensorboard:
+        from flaxlab.analysis.tensorboard import TensorBoardLog
+
+        observers.append(TensorBoardLog(workdir))
+    result = fit(experiment, workdir, observers, programs)
+    # Importing matplotlib and the like can wait until the training is done.
+    from flaxlab.analysis.report import write_report
+
+    return write_report(experiment, baseline, result, workdir, arguments)

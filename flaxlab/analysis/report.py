@@ -54,6 +54,7 @@ def write_report(
         scores.labels, scores.logits.argmax(axis=1), len(dataset.class_names)
     )
     summary = summarize(experiment, result, confusion)
+    summary["command"] = shlex.join(["python", "-m", "flaxlab.main", *command])
     mistakes = metrics.most_confident_mistakes(scores.logits, scores.labels, _MISTAKES)
     name, names = experiment.config.name, dataset.class_names
     reported = comparable_report(experiment)
@@ -74,7 +75,7 @@ def write_report(
         files.write_bytes(workdir / f"{key}.png", content)
     files.write_bytes(workdir / "predictions.npz", _npz(logits=scores.logits, labels=scores.labels))
     files.write_text(workdir / "confusion_matrix.csv", _confusion_csv(confusion, names))
-    page = _page(experiment, baseline, result, summary, rendered, command)
+    page = _page(experiment, baseline, result, summary, rendered)
     files.write_text(workdir / "report.html", page)
     # Last: a run directory with a summary is a complete one.
     numbers = json.dumps(summary, indent=2, allow_nan=False)
@@ -167,7 +168,6 @@ def _page(
     result: FitResult,
     summary: dict[str, Any],
     pictures: dict[str, bytes],
-    command: Sequence[str],
 ) -> str:
     """Renders report.html: one file, with its pictures and style inside."""
     environment = jinja2.Environment(
@@ -190,5 +190,4 @@ def _page(
         baseline=baseline.name,
         pictures={key: base64.b64encode(image).decode() for key, image in pictures.items()},
         config_json=configs.to_json(experiment.config),
-        command=shlex.join(["python", "-m", "flaxlab.main", *command]),
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import jax
 import optax
 from ml_collections import ConfigDict
 
+from flaxlab import config as configs
 from flaxlab import kernels, models
 from flaxlab.data.dataset import Dataset, RunSplits
 from flaxlab.data.pipeline import batches_per_epoch, scale_pixels
@@ -18,7 +20,7 @@ from flaxlab.errors import UsageError
 from flaxlab.kernels import Kernels
 from flaxlab.training.losses import penalised_kernels, penalty
 from flaxlab.training.optimizer import make_optimizer, make_schedule
-from flaxlab.training.state import TrainState, create_state
+from flaxlab.training.state import TrainState, draw_state
 from flaxlab.training.steps import EvalStep, TrainStep, make_eval_step, make_train_step
 
 # Running statistics keep momentum**steps of their initial value: exp(-8) is 0.03%.
@@ -37,6 +39,7 @@ class Experiment:
         layers: its table of layers.
         schedule: learning rate as a function of the number of steps taken.
         optimizer: the Optax transformation.
+        draw_state: key -> initial state; compiled when it is first called.
         train_step: pure (state, batch) -> (state, metrics).
         eval_step: pure (state, batch) -> (metrics, logits).
     """
@@ -48,6 +51,7 @@ class Experiment:
     layers: list[models.LayerRow]
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
+    draw_state: Callable[[jax.Array], TrainState]
     train_step: TrainStep
     eval_step: EvalStep
 
@@ -67,9 +71,16 @@ class Experiment:
         return self.trainable + sum(row.running for row in self.layers)
 
     def create_state(self) -> TrainState:
-        """Draws the initial state."""
-        shape = self.dataset.image_shape
-        return create_state(self.model, self.optimizer, shape, self.config.seed)
+        """Draws the initial state of the config's seed."""
+        return self.draw_state(jax.random.key(self.config.seed))
+
+    def with_seed(self, seed: int) -> Experiment:
+        """Returns the same experiment for another seed: its functions are the same objects.
+
+        Programs that are compiled from them serve both.
+        """
+        config = configs.replaced(self.config, seed=seed)
+        return replace(self, config=config, splits=split_for_run(config, self.dataset))
 
     def penalised(self) -> list[str]:
         """Lists the paths of the penalised kernels; empty without a penalty."""
@@ -144,6 +155,7 @@ def assemble(
         layers=layers,
         schedule=schedule,
         optimizer=optimizer,
+        draw_state=jax.jit(functools.partial(draw_state, model, optimizer, dataset.image_shape)),
         train_step=make_train_step(model, optimizer, preprocess, penalize),
         eval_step=make_eval_step(model, preprocess),
     )

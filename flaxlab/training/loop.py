@@ -83,7 +83,12 @@ class FitResult:
     programs: Programs
 
 
-def fit(experiment: Experiment, workdir: Path, observers: Sequence[Observer] = ()) -> FitResult:
+def fit(
+    experiment: Experiment,
+    workdir: Path,
+    observers: Sequence[Observer] = (),
+    programs: Programs | None = None,
+) -> FitResult:
     """Trains to the end of `config.train.epochs`, from wherever the run in `workdir` stands.
 
     After each epoch: score the validation split, add a row to the history, save. A run that was
@@ -93,6 +98,8 @@ def fit(experiment: Experiment, workdir: Path, observers: Sequence[Observer] = (
         experiment: what to train, see `assemble`.
         workdir: run directory; "checkpoints/", "config.json", "history.csv" are written there.
         observers: told how the run goes on.
+        programs: those of an earlier run of the same experiment with another seed; None:
+            compiled anew.
 
     Raises:
         UsageError: `workdir` holds a run with another config or other data.
@@ -100,7 +107,7 @@ def fit(experiment: Experiment, workdir: Path, observers: Sequence[Observer] = (
     """
     config = experiment.config
     device = jax.devices()[0]
-    programs = compile_programs(experiment.train_step, experiment.eval_step, device)
+    programs = programs or compile_programs(experiment.train_step, experiment.eval_step, device)
 
     def eval_feed(split: Split) -> Feed:
         # Never resident: splits of another size would need another program.

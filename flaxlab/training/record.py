@@ -72,16 +72,8 @@ def check_resumable(record: dict[str, Any], config: ConfigDict, dataset: Dataset
             f"the run in this --workdir has {epochs} epochs, but config.train.epochs is"
             f" {config.train.epochs}; take another --workdir, or at least {epochs} epochs"
         )
-    may_change: tuple[str, ...] = _MAY_CHANGE
-    if config.optimizer.schedule != "cosine":
-        may_change += ("train.epochs",)
-    changed = [
-        f"{path}: {old!r} there, {new!r} now"
-        for path, (old, new) in configs.differences(
-            configs.from_dict(record["config"]), config
-        ).items()
-        if not path.startswith(may_change)
-    ]
+    differences = resuming_differences(configs.from_dict(record["config"]), config)
+    changed = [f"{path}: {old!r} there, {new!r} now" for path, (old, new) in differences.items()]
     if changed:
         raise UsageError(
             "the run in this --workdir was started with another config ("
@@ -93,3 +85,12 @@ def check_resumable(record: dict[str, Any], config: ConfigDict, dataset: Dataset
             f"the run in this --workdir was started on other data ({record['dataset']['title']},"
             " changed since); take another --workdir"
         )
+
+
+def resuming_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """Returns {path: (old, new)} where a run of `old` may not go on with `new`."""
+    may_change: tuple[str, ...] = _MAY_CHANGE
+    if new.optimizer.schedule != "cosine":
+        may_change += ("train.epochs",)
+    changed = configs.differences(old, new)
+    return {path: pair for path, pair in changed.items() if not path.startswith(may_change)}

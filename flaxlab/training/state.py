@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -31,25 +32,35 @@ class TrainState(flax.struct.PyTreeNode):
     key: jax.Array
 
 
+def draw_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, ...],
+    key: jax.Array,
+) -> TrainState:
+    """Draws initial values for `model` on images (H, W, C); a pure function of `key`.
+
+    The value of a parameter depends on the key, its path and its shape alone: two models start
+    with the same values wherever both have a layer of the same path and shape.
+    """
+    init_key, step_key = jax.random.split(key)
+    images = jnp.zeros((1, *image_shape))
+    variables = model.init(init_key, images, train=False)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(variables["params"]),
+        key=step_key,
+    )
+
+
 def create_state(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     image_shape: tuple[int, ...],
     seed: int,
 ) -> TrainState:
-    """Draws initial values for `model` on images (H, W, C); determined by `seed`."""
-    init_key, step_key = jax.random.split(jax.random.key(seed))
-
-    @jax.jit
-    def create() -> TrainState:
-        images = jnp.zeros((1, *image_shape))
-        variables = model.init(init_key, images, train=False)
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=variables["params"],
-            batch_stats=variables.get("batch_stats", {}),
-            opt_state=optimizer.init(variables["params"]),
-            key=step_key,
-        )
-
-    return create()
+    """Draws the initial values of one seed; see `draw_state`."""
+    draw = functools.partial(draw_state, model, optimizer, image_shape)
+    return jax.jit(draw)(jax.random.key(seed))

@@ -1,0 +1,21 @@
+"""Batch normalization and dropout in VGG on CIFAR-10: with and without each.
+
+    python -m flaxlab.suite --config=experiments/suites/batchnorm_dropout_2x2.py
+
+The lab report has two of the four: growing dropouts with batch normalization (the best VGG) and
+without (it does not learn: claim 8). Alone, neither could say which of the two is to blame.
+"""
+
+from flaxlab.suites.definition import Arm, Suite
+
+
+def get_suite() -> Suite:
+    return Suite(
+        name="batchnorm_dropout_2x2",
+        baseline="vgg_growing_dropouts",
+        arms=(
+            Arm("vgg_no_batchnorm", claim=8),
+            Arm("vgg_no_dropout"),
+            Arm("vgg_no_batchnorm_no_dropout"),
+        ),
+    )

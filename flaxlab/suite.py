@@ -1,0 +1,73 @@
+"""Command line: runs a suite, each of its arms with each of its seeds, and compares them.
+
+Start the same command again after an interruption: what is finished is skipped, and the run that
+was interrupted goes on from its last epoch. With --sweep, the arms are values of one field.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flaxlab.errors import CommandParser, run_command
+from flaxlab.process import use_huge_pages
+
+_EXAMPLES = """examples:
+  python -m flaxlab.suite --config=experiments/suites/alexnet_fashion.py --show
+  python -m flaxlab.suite --config=experiments/suites/alexnet_fashion.py --seeds=3
+  python -m flaxlab.suite --config=experiments/suites/vgg_cifar.py --config.train.epochs=5
+  python -m flaxlab.suite --config=experiments/alexnet_pool.py \\
+      --sweep.optimizer.learning_rate=1e-2,1e-3,1e-4
+
+--config.FIELD=VALUE overrides any field of flaxlab/config.py, in every arm; --config.seed is the
+first seed. Each run is a run directory as flaxlab.main makes it: WORKDIR/ARM/seed_N.
+"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs what is not finished, then writes the comparison."""
+    parser = CommandParser(
+        prog="python -m flaxlab.suite",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=CommandParser.keep_lines,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config", required=True, type=Path, help="suite file; with --sweep, an experiment file"
+    )
+    parser.add_argument("--workdir", type=Path, help="folder of the runs; default runs/NAME")
+    parser.add_argument("--seeds", type=_count, help="runs of each arm; default: the suite's, 5")
+    parser.add_argument(
+        "--show",
+        action="store_true",
+        help="print the arms and train nothing",
+    )
+    options, rest = parser.parse_known_args(arguments)
+    sweeps = [argument for argument in rest if argument.startswith("--sweep")]
+    overrides = [argument for argument in rest if not argument.startswith("--sweep")]
+    # Importing JAX and the rest takes a second: not before the options are known to be right.
+    from flaxlab.suites.command import run
+
+    run(
+        options.config,
+        overrides,
+        sweeps,
+        options.seeds,
+        options.workdir,
+        options.show,
+        arguments,
+    )
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise ValueError
+    return count
+
+
+if __name__ == "__main__":
+    use_huge_pages()
+    run_command(main, sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Suites: several experiments, the arms, each with the same seeds."""

@@ -1,0 +1,97 @@
+"""What the command `flaxlab.suite` does, once its options are read."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.claims import CLAIMS
+from flaxlab.errors import UsageError
+from flaxlab.process import keep_compiled_programs
+from flaxlab.suites.plan import Plan, plan_suite, plan_sweep
+from flaxlab.suites.progress import SuiteProgress
+from flaxlab.suites.runner import assemble_arms, list_runs, run_suite, run_work
+
+
+def run(
+    file: Path,
+    overrides: Sequence[str],
+    sweeps: Sequence[str],
+    seeds: int | None,
+    workdir: Path | None,
+    show: bool,
+    arguments: Sequence[str],
+) -> None:
+    """Runs a suite or a sweep.
+
+    Args:
+        file: of the suite, or of the experiment that is swept.
+        overrides: "--config.FIELD=VALUE" each.
+        sweeps: "--sweep.FIELD=VALUE,VALUE" each; none: `file` is a suite's.
+        seeds: number of runs of each arm; None: the suite's own.
+        workdir: folder of the runs; None: runs/ and the name of the suite.
+        show: print the plan and train nothing.
+        arguments: the whole command line, for the comparison.
+
+    Raises:
+        UsageError: something given is wrong.
+        RunFailed: some runs failed; the others are complete and compared.
+    """
+    keep_compiled_programs()
+    plan = (
+        plan_sweep(file, seeds, overrides, sweeps) if sweeps else plan_suite(file, seeds, overrides)
+    )
+    experiments = assemble_arms(plan)
+    workdir = (
+        workdir or Path("runs") / (f"{plan.name}_sweep" if sweeps else plan.name)
+    ).expanduser()
+    runs = list_runs(plan, workdir)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    style = plan.baseline.config.log.progress
+    finished = sum(run.finished for run in runs)
+    if show or style != "none":
+        _print_plan(console, plan)
+        console.print(
+            f"{len(runs)} runs in {workdir}, {finished} of them finished", highlight=False
+        )
+    warned: dict[str, list[str]] = {}
+    for arm in plan.arms:
+        for warning in experiments[arm.name].warnings():
+            warned.setdefault(warning, []).append(arm.name)
+    for warning, arms in warned.items():
+        text = f"warning ({', '.join(arms)}): {warning}"
+        console.print(text, style="yellow", markup=False, soft_wrap=True)
+    if show:
+        return
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--workdir={workdir} cannot be made ({error})") from error
+    work = sum(run_work(experiments[run.arm.name]) for run in runs if not run.finished)
+    progress = SuiteProgress(console, style, len(runs), finished, work)
+    command = shlex.join(["python", "-m", "flaxlab.suite", *arguments])
+    run_suite(plan, experiments, runs, workdir, progress, command)
+
+
+def _print_plan(console: Console, plan: Plan) -> None:
+    table = Table("arm", "difference to the baseline", "claim", box=None, pad_edge=False)
+    for arm in plan.arms:
+        changed = [f"{path}: {old} -> {new}" for path, (old, new) in arm.differences.items()]
+        claim = "" if arm.claim is None else f"{arm.claim}: {CLAIMS[arm.claim].text}"
+        table.add_row(arm.name, "\n".join(changed) or "(the baseline)", claim)
+    config = plan.baseline.config
+    console.print(plan.name, style="bold", highlight=False, markup=False)
+    console.print(table)
+    console.print(
+        f"in common: {config.data.name}, {config.train.epochs} epochs, batch"
+        f" {config.train.batch_size}, {config.optimizer.name} {config.optimizer.learning_rate:g},"
+        f" seeds {plan.seeds[0]} to {plan.seeds[-1]}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
