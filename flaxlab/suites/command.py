@@ -47,18 +47,15 @@ def run(
         plan_sweep(file, seeds, overrides, sweeps) if sweeps else plan_suite(file, seeds, overrides)
     )
     experiments = assemble_arms(plan)
-    workdir = (
-        workdir or Path("runs") / (f"{plan.name}_sweep" if sweeps else plan.name)
-    ).expanduser()
+    workdir = (workdir or Path("runs") / plan.name).expanduser()
     runs = list_runs(plan, workdir)
     console = Console(width=None if sys.stdout.isatty() else 120)
     style = plan.baseline.config.log.progress
     finished = sum(run.finished for run in runs)
     if show or style != "none":
         _print_plan(console, plan)
-        console.print(
-            f"{len(runs)} runs in {workdir}, {finished} of them finished", highlight=False
-        )
+        line = f"{len(runs)} runs in {workdir}, {finished} of them finished"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     warned: dict[str, list[str]] = {}
     for arm in plan.arms:
         for warning in experiments[arm.name].warnings():

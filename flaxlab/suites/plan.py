@@ -123,12 +123,13 @@ def plan_sweep(
     """
     axes = [_parse_sweep(sweep) for sweep in sweeps]
     own = resolve_config(file, overrides)
+    short = _shortest([path for path, _ in axes])
     arms = []
     for values in itertools.product(*(values for _, values in axes)):
         chosen = [f"--config.{path}={value}" for (path, _), value in zip(axes, values, strict=True)]
         config = resolve_config(file, [*overrides, *chosen])
         resolved = dict(configs.flatten(config))
-        name = " ".join(f"{path}={resolved[path]}" for path, _ in axes)
+        name = " ".join(f"{short[path]}={resolved[path]}" for path, _ in axes)
         # The name stands in the config, so that runs of two arms are told apart by it.
         named = [*overrides, *chosen, f"--config.name={name}"]
         arms.append(PlannedArm(name, file, tuple(named), resolve_config(file, named), {}, None))
@@ -144,7 +145,16 @@ def plan_sweep(
     if len({configs.to_json(arm.config) for arm in arms}) < len(arms):
         raise UsageError("a --sweep has the same value twice; give each once")
     swept_paths = tuple(path for path, _ in axes)
-    return Plan(own.name, tuple(arms), _seeds(own, seeds or 5), swept_paths)
+    return Plan(f"{own.name}_sweep", tuple(arms), _seeds(own, seeds or 5), swept_paths)
+
+
+def _shortest(paths: Sequence[str]) -> dict[str, str]:
+    """Maps each path to its last part, where that is no other's as well."""
+    last = [path.rsplit(".", 1)[-1] for path in paths]
+    return {
+        path: part if last.count(part) == 1 else path
+        for path, part in zip(paths, last, strict=True)
+    }
 
 
 def _parse_sweep(argument: str) -> tuple[str, list[str]]:
