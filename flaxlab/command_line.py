@@ -17,6 +17,7 @@ from ml_collections import FrozenConfigDict, config_flags
 import experiments
 from flaxlab import config as configs
 from flaxlab.config import ConfigDict
+from flaxlab.config_rules import validate
 from flaxlab.errors import UsageError
 
 T = TypeVar("T")
@@ -119,7 +120,7 @@ def resolve_config(path: Path, overrides: Sequence[str]) -> ConfigDict:
         UsageError: a field does not exist, a value is of the wrong kind or not allowed.
     """
     config = load_experiment(path)
-    configs.validate(config)
+    validate(config)
     _require_fields(config, overrides)
     model = config.model.name
     values = flags.FlagValues()
@@ -134,7 +135,7 @@ def resolve_config(path: Path, overrides: Sequence[str]) -> ConfigDict:
     if left_over:
         raise UsageError(f"what is {left_over[0]!r} for? Expected --config.FIELD=VALUE")
     config = values.config
-    configs.validate(config)
+    validate(config)
     if config.model.name != model:
         raise UsageError(
             f"config.model.name cannot be changed: {path.name} is about {model}; start from an"

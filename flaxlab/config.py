@@ -1,4 +1,4 @@
-"""Every knob of an experiment once: its default, what it means, and which values it takes.
+"""Every knob of an experiment once: its default and what it means.
 
 The protocol stands here and nowhere else. The lab report states the number of epochs and that
 "validation" means the official test split; it does not state the optimizer, the learning rate,
@@ -12,7 +12,7 @@ fields that it is about.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict as ConfigDict
@@ -20,8 +20,6 @@ from ml_collections import FrozenConfigDict
 from ml_collections.config_dict import placeholder
 
 from flaxlab import models
-from flaxlab.errors import UsageError
-from flaxlab.models.blocks import ACTIVATIONS, POOLINGS
 
 
 def default_config(model: str = "alexnet") -> ConfigDict:
@@ -100,143 +98,6 @@ def default_config(model: str = "alexnet") -> ConfigDict:
     return config.lock()
 
 
-# What a value must be, as a test and in words.
-_Rule = tuple[Callable[[Any], bool], str]
-
-
-def _one_of(*values: Any) -> _Rule:
-    return lambda value: value in values, "one of " + ", ".join(map(str, values))
-
-
-def _at_least(bound: float) -> _Rule:
-    return lambda value: bound <= value < float("inf"), f"at least {bound}"
-
-
-def _above(bound: float) -> _Rule:
-    return lambda value: bound < value < float("inf"), f"a number above {bound}"
-
-
-def _within(low: float, high: float) -> _Rule:
-    return lambda value: low <= value < high, f"at least {low} and below {high}"
-
-
-def _optional(rule: _Rule) -> _Rule:
-    check, text = rule
-    return lambda value: value is None or check(value), f"{text}, or None"
-
-
-def _numbers(rule: _Rule) -> _Rule:
-    check, text = rule
-    return (
-        lambda values: all(isinstance(value, int | float) and check(value) for value in values),
-        f"a tuple of numbers, each {text}",
-    )
-
-
-def _are_pairs(values: Any) -> bool:
-    return isinstance(values, tuple) and all(
-        isinstance(pair, tuple)
-        and len(pair) == 2
-        and all(isinstance(number, int) and number >= 1 for number in pair)
-        for pair in values
-    )
-
-
-_RULES: dict[str, _Rule] = {
-    "seed": _within(0, 2**32),
-    "data.image_shape": (
-        lambda shape: _are_pairs((shape[:2],)) and len(shape) == 3 and shape[2] in (1, 3),
-        "(height, width, channels) with 1 or 3 channels",
-    ),
-    "data.name": _one_of("fashion_mnist", "cifar10", "digits", "folder"),
-    "data.train_examples": _optional(_at_least(1)),
-    "data.test_examples": _optional(_at_least(1)),
-    "data.placement": _one_of("auto", "resident", "streamed"),
-    "data.scaling": _one_of("unit", "symmetric", "raw"),
-    "data.validation": _one_of("test", "holdout"),
-    "data.holdout_fraction": _within(0.001, 1.0),
-    "model.name": _one_of(*models.MODELS),
-    "model.padding": _one_of("SAME", "VALID"),
-    "model.blocks": (
-        lambda blocks: blocks and all(block and _are_pairs(block) for block in blocks),
-        "for each block a tuple of (filters, kernel side), all whole numbers from 1",
-    ),
-    "model.pools": (_are_pairs, "for each block (window, stride), whole numbers from 1"),
-    "model.pool_kind": _one_of(*POOLINGS),
-    "model.batch_norm_momentum": _within(0.0, 1.0),
-    "model.batch_norm_epsilon": _above(0.0),
-    "model.block_dropout": _numbers(_within(0.0, 1.0)),
-    "model.head_units": (
-        lambda units: all(isinstance(number, int) and number >= 1 for number in units),
-        "a tuple of whole numbers from 1",
-    ),
-    "model.head_activation": _one_of(*ACTIVATIONS),
-    "model.head_dropout": _numbers(_within(0.0, 1.0)),
-    "model.dtype": _one_of("float32", "bfloat16"),
-    "loss.l1": _at_least(0.0),
-    "loss.l2": _at_least(0.0),
-    "optimizer.name": _one_of("adam", "adamw", "sgd"),
-    "optimizer.learning_rate": _above(0.0),
-    "optimizer.b1": _within(0.0, 1.0),
-    "optimizer.b2": _within(0.0, 1.0),
-    "optimizer.epsilon": _at_least(0.0),
-    "optimizer.momentum": _within(0.0, 1.0),
-    "optimizer.weight_decay": _at_least(0.0),
-    "optimizer.schedule": _one_of("constant", "cosine", "step"),
-    "optimizer.warmup_epochs": _at_least(0.0),
-    "optimizer.step_epochs": _above(0.0),
-    "optimizer.step_factor": _above(0.0),
-    "train.epochs": _at_least(1),
-    "train.batch_size": _at_least(1),
-    "train.steps_per_execution": _at_least(1),
-    "train.early_stopping_patience": _at_least(0),
-    "train.early_stopping_min_delta": _at_least(0.0),
-    "checkpoint.keep": _at_least(1),
-    "log.progress": _one_of("auto", "bar", "lines", "none"),
-}
-
-
-def validate(config: ConfigDict) -> None:
-    """Checks each value by itself and those that belong together.
-
-    Raises:
-        UsageError: says which field is wrong and what it takes.
-    """
-    values = dict(flatten(config))
-    known = dict(flatten(default_config()))
-    for path in sorted(known.keys() ^ values.keys()):
-        verb = "lacks" if path in known else "has an unknown"
-        raise UsageError(f"the config {verb} field {path}; start from default_config()")
-    for path, (check, expected) in _RULES.items():
-        if not _holds(check, values[path]):
-            raise UsageError(f"config.{path} is {values[path]!r}; expected {expected}")
-    if not config.name:
-        raise UsageError("config.name is empty; give the experiment a name")
-    if config.data.name == "folder" and not config.data.folder:
-        raise UsageError(
-            "config.data.folder is not set; data.name=folder needs --config.data.folder=DIR"
-        )
-    model = config.model
-    for field, of in (
-        ("pools", "blocks"),
-        ("block_dropout", "blocks"),
-        ("head_dropout", "head_units"),
-    ):
-        given, needed = len(model[field]), len(model[of])
-        if given != needed and not (given == 0 and field.endswith("dropout")):
-            raise UsageError(
-                f"config.model.{field} has {given} entries, but model.{of} has {needed};"
-                " give one for each"
-            )
-
-
-def _holds(check: Callable[[Any], bool], value: Any) -> bool:
-    try:
-        return bool(check(value))
-    except TypeError:  # a value of another kind, set in an experiment file
-        return False
-
-
 def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields (dotted path, value) of every field, in alphabetical order."""
     for key, value in config.items():
@@ -262,10 +123,24 @@ def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
 
 
 def meaningful_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
-    """Returns `differences` without those that only name or describe an experiment."""
-    describing = ("name", "baseline", "reported.", "log.", "data.placement", "train.profile")
+    """Returns `differences` without those that change no number of a run."""
+    no_matter = (
+        "name",
+        "baseline",
+        "reported.",
+        "checkpoint.",
+        "log.",
+        "data.data_dir",
+        "data.placement",
+        "train.profile",
+    )
     changed = differences(old, new)
-    return {path: pair for path, pair in changed.items() if not path.startswith(describing)}
+    return {path: pair for path, pair in changed.items() if not path.startswith(no_matter)}
+
+
+def describe(differences: dict[str, tuple[Any, Any]]) -> str:
+    """Writes differences in one line, "path: old -> new" each."""
+    return "; ".join(f"{path}: {old} -> {new}" for path, (old, new) in differences.items())
 
 
 def to_dict(config: ConfigDict) -> dict[str, Any]:

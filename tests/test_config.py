@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from flaxlab import config as configs
 from flaxlab.command_line import load_experiment, resolve_config
+from flaxlab.config_rules import validate
 from flaxlab.errors import UsageError
 from tests.report_facts import ACCURACIES
 
@@ -27,7 +28,7 @@ def test_there_is_a_file_for_each_network_of_the_report():
 def test_an_experiment_is_a_short_valid_difference(name):
     path = EXPERIMENTS / f"{name}.py"
     config = load_experiment(path)
-    configs.validate(config)
+    validate(config)
     assert config.name == name
     assert len(path.read_text().splitlines()) < 40
     assert f"python -m flaxlab.main --config=experiments/{name}.py" in path.read_text()
@@ -151,7 +152,7 @@ def test_a_config_survives_json(name):
     config = load_experiment(EXPERIMENTS / f"{name}.py")
     again = configs.from_dict(json.loads(configs.to_json(config)))
     assert configs.differences(config, again) == {}
-    configs.validate(again)
+    validate(again)
 
 
 values = st.none() | st.booleans() | st.integers() | st.text("xy") | st.tuples(st.integers())

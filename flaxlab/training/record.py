@@ -19,18 +19,6 @@ from flaxlab.training.history import History
 
 _PACKAGES = ("flaxlab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
-# What a resumed run may have changed: nothing of it reaches the steps that are left to take.
-_MAY_CHANGE = (
-    "name",
-    "baseline",
-    "reported.",
-    "checkpoint.",
-    "log.",
-    "data.data_dir",
-    "data.placement",
-    "train.profile",
-)
-
 
 @functools.cache
 def versions() -> dict[str, str]:
@@ -89,8 +77,7 @@ def check_resumable(record: dict[str, Any], config: ConfigDict, dataset: Dataset
 
 def resuming_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
     """Returns {path: (old, new)} where a run of `old` may not go on with `new`."""
-    may_change: tuple[str, ...] = _MAY_CHANGE
+    changed = configs.meaningful_differences(old, new)
     if new.optimizer.schedule != "cosine":
-        may_change += ("train.epochs",)
-    changed = configs.differences(old, new)
-    return {path: pair for path, pair in changed.items() if not path.startswith(may_change)}
+        changed.pop("train.epochs", None)
+    return changed

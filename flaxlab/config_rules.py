@@ -1,0 +1,147 @@
+"""Which values the knobs of `flaxlab.config` take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flaxlab import models
+from flaxlab.config import ConfigDict, default_config, flatten
+from flaxlab.errors import UsageError
+from flaxlab.models.blocks import ACTIVATIONS, POOLINGS
+
+# What a value must be, as a test and in words.
+_Rule = tuple[Callable[[Any], bool], str]
+
+
+def _one_of(*values: Any) -> _Rule:
+    return lambda value: value in values, "one of " + ", ".join(map(str, values))
+
+
+def _at_least(bound: float) -> _Rule:
+    return lambda value: bound <= value < float("inf"), f"at least {bound}"
+
+
+def _above(bound: float) -> _Rule:
+    return lambda value: bound < value < float("inf"), f"a number above {bound}"
+
+
+def _within(low: float, high: float) -> _Rule:
+    return lambda value: low <= value < high, f"at least {low} and below {high}"
+
+
+def _optional(rule: _Rule) -> _Rule:
+    check, text = rule
+    return lambda value: value is None or check(value), f"{text}, or None"
+
+
+def _numbers(rule: _Rule) -> _Rule:
+    check, text = rule
+    return (
+        lambda values: all(isinstance(value, int | float) and check(value) for value in values),
+        f"a tuple of numbers, each {text}",
+    )
+
+
+def _are_pairs(values: Any) -> bool:
+    return isinstance(values, tuple) and all(
+        isinstance(pair, tuple)
+        and len(pair) == 2
+        and all(isinstance(number, int) and number >= 1 for number in pair)
+        for pair in values
+    )
+
+
+_RULES: dict[str, _Rule] = {
+    "seed": _within(0, 2**32),
+    "data.image_shape": (
+        lambda shape: _are_pairs((shape[:2],)) and len(shape) == 3 and shape[2] in (1, 3),
+        "(height, width, channels) with 1 or 3 channels",
+    ),
+    "data.name": _one_of("fashion_mnist", "cifar10", "digits", "folder"),
+    "data.train_examples": _optional(_at_least(1)),
+    "data.test_examples": _optional(_at_least(1)),
+    "data.placement": _one_of("auto", "resident", "streamed"),
+    "data.scaling": _one_of("unit", "symmetric", "raw"),
+    "data.validation": _one_of("test", "holdout"),
+    "data.holdout_fraction": _within(0.001, 1.0),
+    "model.name": _one_of(*models.MODELS),
+    "model.padding": _one_of("SAME", "VALID"),
+    "model.blocks": (
+        lambda blocks: blocks and all(block and _are_pairs(block) for block in blocks),
+        "for each block a tuple of (filters, kernel side), all whole numbers from 1",
+    ),
+    "model.pools": (_are_pairs, "for each block (window, stride), whole numbers from 1"),
+    "model.pool_kind": _one_of(*POOLINGS),
+    "model.batch_norm_momentum": _within(0.0, 1.0),
+    "model.batch_norm_epsilon": _above(0.0),
+    "model.block_dropout": _numbers(_within(0.0, 1.0)),
+    "model.head_units": (
+        lambda units: all(isinstance(number, int) and number >= 1 for number in units),
+        "a tuple of whole numbers from 1",
+    ),
+    "model.head_activation": _one_of(*ACTIVATIONS),
+    "model.head_dropout": _numbers(_within(0.0, 1.0)),
+    "model.dtype": _one_of("float32", "bfloat16"),
+    "loss.l1": _at_least(0.0),
+    "loss.l2": _at_least(0.0),
+    "optimizer.name": _one_of("adam", "adamw", "sgd"),
+    "optimizer.learning_rate": _above(0.0),
+    "optimizer.b1": _within(0.0, 1.0),
+    "optimizer.b2": _within(0.0, 1.0),
+    "optimizer.epsilon": _at_least(0.0),
+    "optimizer.momentum": _within(0.0, 1.0),
+    "optimizer.weight_decay": _at_least(0.0),
+    "optimizer.schedule": _one_of("constant", "cosine", "step"),
+    "optimizer.warmup_epochs": _at_least(0.0),
+    "optimizer.step_epochs": _above(0.0),
+    "optimizer.step_factor": _above(0.0),
+    "train.epochs": _at_least(1),
+    "train.batch_size": _at_least(1),
+    "train.steps_per_execution": _at_least(1),
+    "train.early_stopping_patience": _at_least(0),
+    "train.early_stopping_min_delta": _at_least(0.0),
+    "checkpoint.keep": _at_least(1),
+    "log.progress": _one_of("auto", "bar", "lines", "none"),
+}
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks each value by itself and those that belong together.
+
+    Raises:
+        UsageError: says which field is wrong and what it takes.
+    """
+    values = dict(flatten(config))
+    known = dict(flatten(default_config()))
+    for path in sorted(known.keys() ^ values.keys()):
+        verb = "lacks" if path in known else "has an unknown"
+        raise UsageError(f"the config {verb} field {path}; start from default_config()")
+    for path, (check, expected) in _RULES.items():
+        if not _holds(check, values[path]):
+            raise UsageError(f"config.{path} is {values[path]!r}; expected {expected}")
+    if not config.name:
+        raise UsageError("config.name is empty; give the experiment a name")
+    if config.data.name == "folder" and not config.data.folder:
+        raise UsageError(
+            "config.data.folder is not set; data.name=folder needs --config.data.folder=DIR"
+        )
+    model = config.model
+    for field, of in (
+        ("pools", "blocks"),
+        ("block_dropout", "blocks"),
+        ("head_dropout", "head_units"),
+    ):
+        given, needed = len(model[field]), len(model[of])
+        if given != needed and not (given == 0 and field.endswith("dropout")):
+            raise UsageError(
+                f"config.model.{field} has {given} entries, but model.{of} has {needed};"
+                " give one for each"
+            )
+
+
+def _holds(check: Callable[[Any], bool], value: Any) -> bool:
+    try:
+        return bool(check(value))
+    except TypeError:  # a value of another kind, set in an experiment file
+        return False
