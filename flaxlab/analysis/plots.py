@@ -1,4 +1,4 @@
-"""The pictures of a run; no other module imports matplotlib.
+"""The pictures of a run; those of a comparison stand in `flaxlab.comparison.pictures`.
 
 Colours are from the palette of Okabe and Ito (2008), which people with colour-blindness can tell
 apart; training and validation differ in line style as well.
@@ -17,7 +17,8 @@ from matplotlib.ticker import MaxNLocator
 from flaxlab.analysis.metrics import Mistake
 from flaxlab.training.history import History
 
-_BLUE, _VERMILLION, _GREY = "#0072B2", "#D55E00", "#595959"
+GREY = "#595959"
+_BLUE, _VERMILLION = "#0072B2", "#D55E00"
 _MAX_CELLS_WITH_TEXT = 20  # classes; more do not leave room for counts
 
 
@@ -43,7 +44,7 @@ def curves(history: History, title: str, reported: float | None) -> Figure:
     _curve(right, history, "loss")
     if reported is not None:
         label = f"lab report, last epoch ({reported:.4f})"
-        left.axhline(reported, color=_GREY, linestyle=":", linewidth=1.5, label=label)
+        left.axhline(reported, color=GREY, linestyle=":", linewidth=1.5, label=label)
     left.set_ylabel("accuracy")
     right.set_ylabel("cross entropy (nats)")
     left.legend(frameon=False, loc="lower right")
@@ -60,7 +61,7 @@ def _curve(axes: Axes, history: History, quantity: str) -> None:
         axes.plot(epochs, values, style, marker="o", markersize=4, color=color, label=label)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _quiet(axes)
+    quiet(axes)
 
 
 def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
@@ -153,7 +154,8 @@ def _show(axes: Axes, image: np.ndarray) -> None:
         axes.imshow(image)
 
 
-def _quiet(axes: Axes) -> None:
+def quiet(axes: Axes) -> None:
+    """Gives axes a faint grid and no frame at the top and right."""
     axes.grid(color="#E6E6E6")
     axes.set_axisbelow(True)
     for side in ("top", "right"):

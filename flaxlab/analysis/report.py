@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
@@ -13,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jinja2
 import numpy as np
 
 from flaxlab import config as configs
 from flaxlab import files
 from flaxlab.analysis import metrics, plots
 from flaxlab.config import ConfigDict
-from flaxlab.data.catalog import CATALOG
+from flaxlab.data.catalog import is_original
+from flaxlab.page import render
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.history import best_row
 from flaxlab.training.loop import FitResult
@@ -136,12 +135,9 @@ def summarize(experiment: Experiment, result: FitResult, confusion: np.ndarray) 
 
 
 def comparable_report(experiment: Experiment) -> ConfigDict | None:
-    """Returns the lab report's accuracies if they were measured on this data set, else None.
-
-    JPEG copies and files of unknown content have other titles, and are not what it used.
-    """
+    """Returns the lab report's accuracies if they were measured on this data set, else None."""
     dataset, reported = experiment.dataset, experiment.config.reported
-    if dataset.name != reported.data or dataset.title != CATALOG[dataset.name].title:
+    if dataset.name != reported.data or not is_original(dataset.name, dataset.title):
         return None
     return None if reported.final_accuracy is None else reported
 
@@ -170,14 +166,9 @@ def _page(
     pictures: dict[str, bytes],
 ) -> str:
     """Renders report.html: one file, with its pictures and style inside."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("flaxlab.analysis", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
+        pictures,
         config=experiment.config,
         summary=summary,
         scored=result.test_scores,
@@ -188,6 +179,5 @@ def _page(
         reported=comparable_report(experiment),
         differences=configs.meaningful_differences(baseline, experiment.config),
         baseline=baseline.name,
-        pictures={key: base64.b64encode(image).decode() for key, image in pictures.items()},
         config_json=configs.to_json(experiment.config),
     )

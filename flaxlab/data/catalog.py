@@ -141,3 +141,8 @@ CIFAR10 = Entry(
 )
 
 CATALOG: dict[str, Entry] = {entry.name: entry for entry in (FASHION_MNIST, CIFAR10)}
+
+
+def is_original(name: str, title: str) -> bool:
+    """Whether a data set is the published one: JPEG copies and unknown files have other titles."""
+    return name in CATALOG and title == CATALOG[name].title

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.claims import CLAIMS
-from flaxlab.errors import UsageError
+from flaxlab.comparison.command import compare_folders
+from flaxlab.errors import RunFailed, UsageError
 from flaxlab.process import keep_compiled_programs
 from flaxlab.suites.plan import Plan, plan_suite, plan_sweep
 from flaxlab.suites.progress import SuiteProgress
@@ -72,7 +74,17 @@ def run(
     work = sum(run_work(experiments[run.arm.name]) for run in runs if not run.finished)
     progress = SuiteProgress(console, style, len(runs), finished, work)
     command = shlex.join(["python", "-m", "flaxlab.suite", *arguments])
-    run_suite(plan, experiments, runs, workdir, progress, command)
+    try:
+        run_suite(plan, experiments, runs, workdir, progress, command)
+    except RunFailed:
+        _compare_what_is_there(console, workdir)
+        raise
+    compare_folders(console, [workdir], workdir)
+
+
+def _compare_what_is_there(console: Console, workdir: Path) -> None:
+    with contextlib.suppress(UsageError):  # nothing is finished: the failures will be told
+        compare_folders(console, [workdir], workdir)
 
 
 def _print_plan(console: Console, plan: Plan) -> None:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from flaxlab import config as configs
 from flaxlab.config import ConfigDict
 
+# In the folder of a suite's runs: its baseline, arms, seeds and command.
+SUITE_FILE = "suite.json"
+
 # What an ablation leaves alone: a difference here is another protocol and no other network.
 PROTOCOL = ("data", "optimizer", "train")
 

@@ -102,8 +102,8 @@ def _require_ablation(
     if touched:
         raise UsageError(
             f"the arm {name} differs from the baseline {suite.baseline} in what the suite"
-            f" declares fixed ({describe(touched)}); give both the same by --config, or take the"
-            " field out of `fixed` in the suite's file"
+            f" declares fixed ({configs.describe(touched)}); give both the same by --config, or"
+            " take the field out of `fixed` in the suite's file"
         )
 
 
@@ -131,7 +131,8 @@ def plan_sweep(
         resolved = dict(configs.flatten(config))
         name = " ".join(f"{short[path]}={resolved[path]}" for path, _ in axes)
         # The name stands in the config, so that runs of two arms are told apart by it.
-        named = [*overrides, *chosen, f"--config.name={name}"]
+        # What the lab report measured, it measured with the experiment's own values.
+        named = [*overrides, *chosen, f"--config.name={name}", "--config.reported.data="]
         arms.append(PlannedArm(name, file, tuple(named), resolve_config(file, named), {}, None))
     # The experiment's own values are the baseline where they are among the arms.
     arms.sort(key=lambda arm: bool(configs.meaningful_differences(own, arm.config)))
@@ -183,11 +184,6 @@ def _split_outside_brackets(text: str) -> list[str]:
 
 def _seeds(config: ConfigDict, count: int) -> tuple[int, ...]:
     return tuple(range(config.seed, config.seed + count))
-
-
-def describe(differences: Differences) -> str:
-    """Writes differences in one line, "path: old -> new" each."""
-    return "; ".join(f"{path}: {old} -> {new}" for path, (old, new) in differences.items())
 
 
 def folder_name(arm: str) -> str:

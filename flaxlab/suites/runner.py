@@ -17,13 +17,12 @@ from flaxlab.data.dataset import Dataset
 from flaxlab.data.load import load_dataset
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.run import train_and_report
+from flaxlab.suites.definition import SUITE_FILE
 from flaxlab.suites.plan import Plan, PlannedArm, folder_name
 from flaxlab.suites.progress import SuiteProgress, epoch_work
 from flaxlab.training.engine import compile_programs
 from flaxlab.training.experiment import Experiment, assemble
 from flaxlab.training.record import resuming_differences
-
-SUITE_FILE = "suite.json"
 
 _log = logging.getLogger(__name__)
 

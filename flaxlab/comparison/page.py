@@ -1,0 +1,138 @@
+"""Writes a comparison: Markdown and CSV, pictures, and one page that holds everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flaxlab import files
+from flaxlab.analysis import plots
+from flaxlab.comparison import pictures, tables
+from flaxlab.comparison.comparison import LEVEL, Comparison, tested_claims
+from flaxlab.page import render
+
+_EXPLANATION = (
+    "Accuracy is {accuracy}. Intervals are Student's t over the seeds. A difference is taken seed"
+    " by seed, since the same seed draws the same initial values for shared layers and the same"
+    " order of examples in every arm; its p values are those of the paired t test and of the exact"
+    " sign-flip test, both after Holm's correction for {tests} comparison(s). The verdict follows"
+    " the t test at {level:.2f}. What these seeds could have seen is the smallest true difference"
+    " that the test finds with a power of 80% at the first step of Holm's procedure."
+)
+_ACCURACY = {
+    "test": "the validation accuracy after the last epoch, where validation is the test split, as"
+    " in the lab report",
+    "holdout": "the test accuracy of the epoch that a holdout of the training split chose",
+}
+_CLAIMS_NOTE = (
+    "A claim stands for one or several inequalities. One is supported if the 95% interval of its"
+    " paired difference is above zero, contradicted if it is below, and else undecided; a claim is"
+    " supported if all of them are, and contradicted if one is. These intervals are not corrected"
+    " for their number."
+)
+_PICTURES = {
+    "curves": "Accuracy over the epochs: mean of the seeds, and from the lowest to the highest",
+    "differences": "Difference of each arm to the baseline, with its 95% interval",
+    "seeds": "Accuracy of every seed",
+    "class_accuracy": "Share of each class that each arm gets right, mean over the seeds",
+    "confusion": "Confusion matrices, mean over the seeds, in percent of the true class",
+    "confusion_difference": "Confusion matrices minus the baseline's, in points",
+}
+
+
+def write(comparison: Comparison, folder: Path) -> Path:
+    """Writes comparison.md, .csv, .html and the pictures comparison_*.png.
+
+    Returns:
+        The path of the page.
+    """
+    drawn = {
+        name: plots.png(figure) for name, figure in _draw(comparison).items() if figure is not None
+    }
+    for name, content in drawn.items():
+        files.write_bytes(folder / f"comparison_{name}.png", content)
+    contents = _contents(comparison)
+    files.write_text(folder / "comparison.csv", tables.to_csv(comparison))
+    files.write_text(folder / "comparison.md", _markdown(contents, drawn))
+    rendered = render("comparison.html.j2", drawn, **contents, captions=_PICTURES)
+    page = folder / "comparison.html"
+    files.write_text(page, rendered)
+    return page
+
+
+def _draw(comparison: Comparison) -> dict[str, Any]:
+    arms = comparison.arms
+    class_names = list(comparison.baseline.first.summary["classes"])
+    others = any(arm.difference is not None for arm in arms)
+    return {
+        "curves": pictures.curves(arms),
+        "differences": pictures.forest(arms) if others else None,
+        "seeds": pictures.dots(arms),
+        "class_accuracy": pictures.class_accuracy(arms, class_names),
+        "confusion": pictures.confusions(arms, class_names),
+        "confusion_difference": (
+            pictures.confusion_differences(arms, class_names) if len(arms) > 1 else None
+        ),
+    }
+
+
+def _contents(comparison: Comparison) -> dict[str, Any]:
+    """Everything that the page and the Markdown show, but for the pictures."""
+    first = comparison.baseline.first
+    config, summary = first.config, first.summary
+    protocol = (
+        f"{summary['dataset']}, {summary['train_examples']:,} training and"
+        f" {summary['test_examples']:,} test examples, {config.train.epochs} epochs, batch"
+        f" {config.train.batch_size}, {config.optimizer.name} {config.optimizer.learning_rate:g},"
+        f" {config.model.dtype}; {summary['device']}"
+    )
+    explanation = _EXPLANATION.format(
+        accuracy=_ACCURACY[config.data.validation], tests=comparison.tests, level=LEVEL
+    )
+    claims = tested_claims(comparison)
+    return {
+        "title": comparison.title,
+        "baseline": comparison.baseline.name,
+        "arms": comparison.arms,
+        "protocol": protocol,
+        "reduced": "; ".join(
+            f"{path}: {new} instead of {old}" for path, (old, new) in comparison.departures.items()
+        ),
+        "notes": comparison.notes,
+        "explanation": explanation,
+        "accuracy": tables.accuracy_table(comparison),
+        "training": tables.training_table(comparison),
+        "report": tables.report_table(comparison),
+        "claims": claims,
+        "untested": [claim.number for claim in comparison.claims if claim not in claims],
+        "claims_note": _CLAIMS_NOTE,
+        "statement_text": tables.statement_text,
+        "changes": tables.changes_table(comparison),
+        "command": comparison.command,
+        "runs": [run for arm in comparison.arms for run in arm.runs.values()],
+        "versions": summary["versions"],
+    }
+
+
+def _markdown(contents: dict[str, Any], drawn: dict[str, bytes]) -> str:
+    lines = [f"# {contents['title']}", "", contents["protocol"], ""]
+    if contents["reduced"]:
+        lines += [f"**Not the protocol of the experiment files:** {contents['reduced']}.", ""]
+    for note in contents["notes"]:
+        lines += [f"Note: {note}", ""]
+    lines += [contents["accuracy"].markdown(), contents["explanation"], ""]
+    lines += ["## Training", "", contents["training"].markdown()]
+    if contents["report"] is not None:
+        lines += ["## The lab report's table", "", contents["report"].markdown()]
+    if contents["claims"]:
+        lines += ["## The lab report's claims", ""]
+        lines += [tables.claims_table(contents["claims"]).markdown(), contents["claims_note"], ""]
+    if contents["changes"].rows:
+        lines += ["## What differs", "", contents["changes"].markdown()]
+    lines += ["## Pictures", ""]
+    lines += [f"![{_PICTURES[name]}](comparison_{name}.png)\n" for name in drawn]
+    lines += ["## Commands", ""]
+    commands = [contents["command"]] if contents["command"] else []
+    commands += [run.summary["command"] for run in contents["runs"]]
+    lines += ["```bash", *commands, "```"]
+    return "\n".join(lines) + "\n"

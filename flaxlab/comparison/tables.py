@@ -1,0 +1,256 @@
+"""The tables of a comparison, each cell as text and as the value that it is sorted by."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flaxlab.comparison.claims import Judgement, Statement
+from flaxlab.comparison.comparison import Arm, Comparison, JudgedClaim
+from flaxlab.comparison.statistics import Difference, Estimate
+
+_NAMES = {
+    "accuracy": "accuracy",
+    "best_accuracy": "best epoch's accuracy",
+    "gap": "gap between training and validation accuracy",
+    "epochs_to_95": "epochs to 95% of the final accuracy",
+    "fall_from_best": "fall from the best to the last epoch",
+    "largest_fall": "largest fall from an epoch to the next",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        text: what it shows.
+        value: what it is sorted by; None sorts last.
+    """
+
+    text: str
+    value: float | str | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column names its rows.
+
+    Attributes:
+        header: one title a column.
+        rows: as long as the header, each.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+    def markdown(self) -> str:
+        """Returns it as a Markdown table."""
+        lines = [self.header, ["---"] * len(self.header)]
+        lines += [[cell.text.replace("|", "\\|") for cell in row] for row in self.rows]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def accuracy_table(comparison: Comparison) -> Table:
+    """What the arms reached, and what that says of them against the baseline."""
+    header = (
+        "arm",
+        "seeds",
+        "accuracy, % [95%]",
+        "best epoch, % [95%]",
+        "difference, points [95%]",
+        "p (t, Holm)",
+        "p (sign flip, Holm)",
+        "could have seen, points",
+        "verdict",
+    )
+    return Table(header, [_accuracy_row(arm) for arm in comparison.arms])
+
+
+def _accuracy_row(arm: Arm) -> list[Cell]:
+    difference = arm.difference
+    return [
+        Cell(arm.name, arm.name),
+        Cell(str(len(arm.runs)), len(arm.runs)),
+        _estimate(arm.means["accuracy"], 100, "{:.2f}"),
+        _estimate(arm.means["best_accuracy"], 100, "{:.2f}"),
+        _estimate(difference.estimate, 100, "{:+.2f}") if difference else Cell("", None),
+        _p_value(arm.t_p),
+        _p_value(arm.sign_flip_p),
+        _detectable(difference),
+        Cell(arm.verdict, arm.verdict),
+    ]
+
+
+def training_table(comparison: Comparison) -> Table:
+    """How the arms came there: speed of learning, gap, time."""
+    header = (
+        "arm",
+        "epochs to 95% of the final accuracy",
+        "training accuracy, %",
+        "training minus validation, points [95%]",
+        "fall from the best epoch, points",
+        "seconds a run",
+        "parameters",
+    )
+    rows = []
+    for arm in comparison.arms:
+        parameters = arm.first.summary["parameters_total"]
+        rows.append(
+            [
+                Cell(arm.name, arm.name),
+                _mean(arm.means["epochs_to_95"], 1, "{:.1f}"),
+                _mean(arm.means["train_accuracy"], 100, "{:.2f}"),
+                _estimate(arm.means["gap"], 100, "{:+.2f}"),
+                _mean(arm.means["fall_from_best"], 100, "{:.2f}"),
+                _mean(arm.means["seconds"], 1, "{:,.0f}"),
+                Cell(f"{parameters:,}", parameters),
+            ]
+        )
+    return Table(header, rows)
+
+
+def report_table(comparison: Comparison) -> Table | None:
+    """The lab report's numbers beside ours; None where it says nothing of these arms and data."""
+    header = (
+        "arm",
+        "lab report, last epoch, %",
+        "lab report, best epoch, %",
+        "ours, mean [95%], %",
+        "one further run of ours, 95%",
+        "report's number inside",
+    )
+    inside = {True: "yes", False: "no", None: "one seed: no interval"}
+    rows = []
+    for arm in comparison.arms:
+        reported = arm.reported
+        if reported is None:
+            continue
+        prediction = arm.prediction
+        bounds = Cell("", None)
+        if prediction.low is not None and prediction.high is not None:
+            # An accuracy is a share: the normal distribution does not know that.
+            low, high = max(prediction.low, 0.0), min(prediction.high, 1.0)
+            bounds = Cell(f"{low * 100:.2f} to {high * 100:.2f}", prediction.low)
+        rows.append(
+            [
+                Cell(arm.name, arm.name),
+                Cell(f"{reported.final * 100:.2f}", reported.final),
+                Cell("" if reported.best is None else f"{reported.best * 100:.2f}", reported.best),
+                _estimate(arm.means["accuracy"], 100, "{:.2f}"),
+                bounds,
+                Cell(inside[reported.inside], inside[reported.inside]),
+            ]
+        )
+    return Table(header, rows) if rows else None
+
+
+def claims_table(claims: Sequence[JudgedClaim]) -> Table:
+    """Each claim of the lab report with its verdict and the figures behind it."""
+    rows = []
+    for judged in claims:
+        figures = "; ".join(statement_text(judgement) for judgement in judged.judgements)
+        rows.append(
+            [
+                Cell(str(judged.number), judged.number),
+                Cell(judged.claim.text, judged.claim.text),
+                Cell(judged.verdict, judged.verdict),
+                Cell(figures, figures),
+            ]
+        )
+    return Table(("claim", "what the lab report says", "verdict", "figures"), rows)
+
+
+def statement_text(judgement: Judgement) -> str:
+    """Writes an inequality, its verdict and the measured difference in one line."""
+    statement, estimate = judgement.statement, judgement.difference
+    text = f"{_NAMES[statement.quantity]}: {_side(statement, 0)} > {_side(statement, 1)}"
+    if estimate is None:
+        return f"{text}: {judgement.verdict}"
+    in_epochs = statement.quantity == "epochs_to_95"
+    scale, unit = (1, "epochs") if in_epochs else (100, "points")
+    figure = _estimate(estimate, scale, "{:+.1f}").text
+    return f"{text}: {judgement.verdict} ({figure} {unit}, n = {estimate.count})"
+
+
+def _side(statement: Statement, index: int) -> str:
+    side = (statement.larger, statement.smaller)[index]
+    return side if isinstance(side, str) else f"{side:.0%}"
+
+
+def changes_table(comparison: Comparison) -> Table:
+    """In which fields of the config each arm differs from the baseline."""
+    rows = [
+        [Cell(arm.name, arm.name), Cell(path, path), Cell(str(old), None), Cell(str(new), None)]
+        for arm in comparison.arms
+        for path, (old, new) in arm.changes.items()
+    ]
+    return Table(("arm", "field", comparison.baseline.name, "arm's value"), rows)
+
+
+def to_csv(comparison: Comparison) -> str:
+    """Returns the numbers of the arms as CSV, in full float precision; shares, not percent."""
+    rows = []
+    for arm in comparison.arms:
+        row: dict[str, object] = {
+            "arm": arm.name,
+            "seeds": " ".join(map(str, arm.runs)),
+            "count": len(arm.runs),
+        }
+        for key in ("accuracy", "final_accuracy", "best_accuracy"):
+            row |= _columns(key, arm.means[key])
+        for key in ("train_accuracy", "gap", "epochs_to_95", "fall_from_best", "seconds"):
+            row[key] = arm.means[key].mean
+        difference = arm.difference
+        row |= _columns("difference", difference.estimate if difference else None)
+        row |= {
+            "t_p": difference and difference.t_p,
+            "t_p_holm": arm.t_p,
+            "sign_flip_p": difference and difference.sign_flip_p,
+            "sign_flip_p_holm": arm.sign_flip_p,
+            "detectable_difference": difference and difference.detectable,
+            "verdict": arm.verdict,
+            "prediction_low": arm.prediction.low,
+            "prediction_high": arm.prediction.high,
+            "reported_final": arm.reported and arm.reported.final,
+            "reported_best": arm.reported and arm.reported.best,
+            "reported_inside": arm.reported and arm.reported.inside,
+        }
+        rows.append(row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _columns(key: str, estimate: Estimate | None) -> dict[str, float | None]:
+    if estimate is None:
+        return {key: None, f"{key}_low": None, f"{key}_high": None}
+    return {key: estimate.mean, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
+
+
+def _estimate(estimate: Estimate, scale: float, form: str) -> Cell:
+    text = form.format(estimate.mean * scale)
+    if estimate.low is not None and estimate.high is not None:
+        text += f" [{form.format(estimate.low * scale)}, {form.format(estimate.high * scale)}]"
+    return Cell(text, estimate.mean)
+
+
+def _mean(estimate: Estimate, scale: float, form: str) -> Cell:
+    return Cell(form.format(estimate.mean * scale), estimate.mean)
+
+
+def _p_value(p: float | None) -> Cell:
+    if p is None:
+        return Cell("", None)
+    return Cell("< 0.001" if p < 0.001 else f"{p:.3f}", p)
+
+
+def _detectable(difference: Difference | None) -> Cell:
+    if difference is None or difference.detectable is None:
+        return Cell("", None)
+    detectable = difference.detectable
+    return Cell("more than 100" if detectable > 1 else f"{detectable * 100:.1f}", detectable)

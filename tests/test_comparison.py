@@ -1,0 +1,290 @@
+"""What finished runs say together, and what is refused."""
+
+import csv
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.claims import CLAIMS
+from flaxlab.command_line import load_experiment
+from flaxlab.compare import main
+from flaxlab.comparison.claims import Statement, judge, verdict
+from flaxlab.comparison.comparison import compare
+from flaxlab.comparison.runs import find_runs
+from flaxlab.errors import UsageError, run_command
+from tests.finished_runs import CLASSES, EXPERIMENTS, TEST_EXAMPLES, write_run
+
+FILES = {"comparison.md", "comparison.csv", "comparison.html"} | {
+    f"comparison_{name}.png"
+    for name in (
+        "curves",
+        "differences",
+        "seeds",
+        "class_accuracy",
+        "confusion",
+        "confusion_difference",
+    )
+}
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """Three arms with three seeds: one is surely worse, one is not told apart."""
+    finals = {
+        "alexnet_default": (0.850, 0.860, 0.855),
+        "alexnet_no_dropout": (0.800, 0.811, 0.804),
+        "alexnet_pool": (0.848, 0.866, 0.852),
+    }
+    for name, values in finals.items():
+        for seed, value in enumerate(values):
+            write_run(tmp_path / name / f"seed_{seed}", name, seed, [0.5, 0.9 * value, value])
+    return tmp_path
+
+
+def read_csv(folder):
+    with (folder / "comparison.csv").open(newline="") as file:
+        return {row["arm"]: row for row in csv.DictReader(file)}
+
+
+def test_all_outputs_are_written_and_say_the_same(suite, capsys):
+    main([str(suite)])
+    assert {path.name for path in suite.iterdir() if path.is_file()} == FILES
+    rows = read_csv(suite)
+    assert list(rows) == ["alexnet_default", "alexnet_no_dropout", "alexnet_pool"]
+    worse = rows["alexnet_no_dropout"]
+    # Differences -5.0, -4.9, -5.1 points: s = 0.1, t = -86.6.
+    assert float(worse["difference"]) == pytest.approx(-0.05)
+    assert float(worse["t_p"]) == pytest.approx(1.33e-4, rel=0.01)
+    assert float(worse["t_p_holm"]) == pytest.approx(2 * float(worse["t_p"]))
+    assert float(worse["sign_flip_p"]) == 0.25
+    assert worse["verdict"] == "worse by 5.0 points"
+    same = rows["alexnet_pool"]
+    assert float(same["difference"]) == pytest.approx((-0.002 + 0.006 - 0.003) / 3)
+    assert same["verdict"].startswith("no detectable difference at n = 3; could have seen ")
+    assert rows["alexnet_default"]["verdict"] == "the baseline"
+    assert rows["alexnet_default"]["epochs_to_95"] == "3.0"
+    assert float(same["gap"]) == pytest.approx(0.9 - (0.848 + 0.866 + 0.852) / 3)
+    page = (suite / "comparison.html").read_text()
+    markdown = (suite / "comparison.md").read_text()
+    printed = capsys.readouterr().out
+    for text in ("worse by 5.0 points", same["verdict"], "alexnet_pool"):
+        assert text in page
+        assert text in markdown
+        assert text in printed
+    assert "--config.seed=2" in markdown
+    assert "model.head_dropout" in markdown
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_reports_table_and_its_claims(suite):
+    main([str(suite)])
+    rows = read_csv(suite)
+    # 0.8596 and 0.8475 in the lab report.
+    assert rows["alexnet_default"]["reported_inside"] == "True"
+    assert rows["alexnet_no_dropout"]["reported_inside"] == "False"
+    comparison = compare(find_runs([suite])[0], None, "")
+    verdicts = {judged.number: judged.verdict for judged in comparison.claims}
+    # No dropout: the accuracy falls and the gap grows.
+    assert verdicts[2] == "supported"
+    # The best AlexNet: better than one, not told apart from another, the others are not there.
+    assert verdicts[5] == "undecided"
+    assert verdicts[1] == verdicts[6] == verdicts[8] == "not tested"
+    assert "| 2 | Without dropout" in (suite / "comparison.md").read_text()
+
+
+def test_claims_and_report_are_about_their_data(tmp_path):
+    for seed in range(2):
+        folder = tmp_path / f"{seed}"
+        write_run(folder, "alexnet_default", seed, [0.9], title="Digits", data__name="digits")
+    comparison = compare(find_runs([tmp_path])[0], None, "")
+    assert {judged.verdict for judged in comparison.claims} == {"not tested"}
+    assert comparison.arms[0].reported is None
+    assert comparison.departures["data.name"] == ("fashion_mnist", "digits")
+    assert comparison.departures["train.epochs"] == (10, 1)
+
+
+def test_copies_in_another_format_are_not_what_was_reported(tmp_path):
+    write_run(tmp_path / "0", "alexnet_default", 0, [0.9], title="Fashion-MNIST (JPEG)")
+    assert compare(find_runs([tmp_path])[0], None, "").arms[0].reported is None
+
+
+def test_every_arm_and_quantity_of_a_claim_exists(tmp_path):
+    write_run(tmp_path / "0", "alexnet_default", 0, [0.9])
+    known = find_runs([tmp_path])[0][0].scores.as_dict()
+    assert list(CLAIMS) == list(range(1, 9))
+    for claim in CLAIMS.values():
+        for statement in claim.statements:
+            assert statement.quantity in known
+            for arm in statement.arms:
+                config = load_experiment(EXPERIMENTS / f"{arm}.py")
+                assert config.data.name == claim.data
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        ((0.90, 0.91, 0.92), (0.80, 0.81, 0.821), "supported"),
+        ((0.80, 0.81, 0.821), (0.90, 0.91, 0.92), "contradicted"),
+        ((0.90, 0.80, 0.92), (0.80, 0.91, 0.821), "undecided"),
+        ((0.90,), (0.80,), "undecided"),
+        ((), (0.80,), "not tested"),
+    ],
+)
+def test_a_statement_is_judged_by_its_interval(left, right, expected):
+    values = {
+        name: {seed: {"accuracy": value} for seed, value in enumerate(column)}
+        for name, column in {"left": left, "right": right}.items()
+    }
+    assert judge(Statement("accuracy", "left", "right"), values).verdict == expected
+
+
+def test_a_statement_about_a_number():
+    values = {"vgg": {seed: {"accuracy": 0.1} for seed in range(3)}}
+    assert judge(Statement("accuracy", 0.15, "vgg"), values).verdict == "supported"
+    assert judge(Statement("accuracy", "vgg", 0.15), values).verdict == "contradicted"
+
+
+@given(
+    st.lists(st.sampled_from(["supported", "contradicted", "undecided", "not tested"]), min_size=1)
+)
+def test_a_claim_is_supported_by_all_and_contradicted_by_one(verdicts):
+    values = {"a": {0: {"accuracy": 1.0}}}
+    judgement = judge(Statement("accuracy", "a", 0.5), values)
+    judgements = [type(judgement)(judgement.statement, each, None) for each in verdicts]
+    got = verdict(judgements)
+    assert (got == "contradicted") == ("contradicted" in verdicts)
+    assert (got == "supported") == (set(verdicts) == {"supported"})
+    assert (got == "not tested") == (set(verdicts) == {"not tested"})
+
+
+def test_one_seed_has_no_interval_and_says_so(tmp_path):
+    write_run(tmp_path / "a", "alexnet_default", 0, [0.85])
+    write_run(tmp_path / "b", "alexnet_pool", 0, [0.95])
+    main([str(tmp_path)])
+    assert read_csv(tmp_path)["alexnet_pool"]["verdict"] == "one seed: no interval and no test"
+    assert "One seed only" in (tmp_path / "comparison.md").read_text()
+    assert "One seed only" in (tmp_path / "comparison.html").read_text()
+
+
+def test_seeds_are_paired_by_number_and_not_by_order(tmp_path):
+    for seed, value in {0: 0.80, 1: 0.90, 2: 0.85}.items():
+        write_run(tmp_path / f"a{seed}", "alexnet_default", seed, [value])
+    for seed, value in {1: 0.91, 2: 0.86, 7: 0.20}.items():
+        write_run(tmp_path / f"b{9 - seed}", "alexnet_pool", seed, [value])
+    arm = compare(find_runs([tmp_path])[0], None, "").arms[1]
+    assert arm.difference.estimate.count == 2
+    assert arm.difference.estimate.mean == pytest.approx(0.01)
+    assert arm.means["accuracy"].count == 3
+
+
+def test_the_holdout_protocol_compares_test_accuracies(tmp_path):
+    for number, name in enumerate(("alexnet_default", "alexnet_pool")):
+        for seed in range(2):
+            write_run(
+                tmp_path / name / f"{seed}",
+                name,
+                seed,
+                [0.8],
+                extra={"test_accuracy": 0.7 + 0.1 * number + 0.01 * seed * number},
+                data__validation="holdout",
+            )
+    main([str(tmp_path)])
+    assert float(read_csv(tmp_path)["alexnet_pool"]["difference"]) == pytest.approx(0.105)
+    assert "a holdout of the training split chose" in (tmp_path / "comparison.md").read_text()
+
+
+def test_arms_of_one_experiment_are_told_apart_by_what_differs(tmp_path):
+    for rate in (0.001, 0.01):
+        for seed in range(2):
+            folder = tmp_path / f"{rate}_{seed}"
+            value = 0.8 + rate + 0.01 * seed
+            write_run(folder, "alexnet_pool", seed, [value], optimizer__learning_rate=rate)
+    arguments = [str(tmp_path), "--vary=optimizer.learning_rate"]
+    with pytest.raises(UsageError, match="which arm is the baseline"):
+        main(arguments)
+    name = "alexnet_pool optimizer.learning_rate=0.001"
+    main([*arguments, f"--baseline={name}"])
+    assert list(read_csv(tmp_path)) == [name, "alexnet_pool optimizer.learning_rate=0.01"]
+
+
+def test_unfinished_runs_are_left_out_by_name(suite):
+    (suite / "alexnet_pool/seed_1/summary.json").unlink()
+    main([str(suite)])
+    markdown = (suite / "comparison.md").read_text()
+    assert "alexnet_pool/seed_1 is not finished (3 epochs) and left out" in markdown
+    assert read_csv(suite)["alexnet_pool"]["seeds"] == "0 2"
+
+
+def test_a_suites_folder_names_baseline_order_and_what_was_swept(suite):
+    record = {
+        "name": "dropout",
+        "baseline": "alexnet_pool",
+        "arms": {"alexnet_pool": {}, "alexnet_no_dropout": {}, "alexnet_default": {}},
+        "vary": [],
+        "command": "python -m flaxlab.suite --config=mine.py",
+    }
+    (suite / "suite.json").write_text(json.dumps(record))
+    main([str(suite)])
+    assert list(read_csv(suite)) == list(record["arms"])
+    assert record["command"] in (suite / "comparison.html").read_text()
+    (suite / "suite.json").write_text("{")
+    with pytest.raises(UsageError, match=r"suite\.json cannot be read"):
+        main([str(suite)])
+
+
+def test_the_confusion_matrix_is_the_mean_of_the_seeds(suite):
+    arm = compare(find_runs([suite])[0], None, "").arms[0]
+    matrices = [run.confusion() for run in arm.runs.values()]
+    assert matrices[0].shape == (len(CLASSES), len(CLASSES))
+    assert arm.confusion() == pytest.approx(sum(matrices) / 3)
+    assert matrices[0].sum() == TEST_EXAMPLES
+
+
+def refused(arguments, capsys) -> str:
+    with pytest.raises(SystemExit) as stop:
+        run_command(main, [str(argument) for argument in arguments])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def test_wrong_input_is_one_line(suite, tmp_path, capsys):
+    assert "there is no folder" in refused([tmp_path / "nowhere"], capsys)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "there is no run in" in refused([empty], capsys)
+    assert "--baseline takes alexnet_default or" in refused([suite, "--baseline=vgg"], capsys)
+    unfinished = write_run(tmp_path / "unfinished/run", "alexnet_pool", 0, [0.5])
+    (unfinished / "summary.json").unlink()
+    assert "none of the 1 runs" in refused([tmp_path / "unfinished"], capsys)
+
+
+def test_mixed_protocols_are_refused_with_the_difference(suite, tmp_path, capsys):
+    write_run(tmp_path / "longer", "alexnet_l2", 0, [0.5, 0.6, 0.7, 0.8])
+    error = refused([suite], capsys)
+    assert "different protocols (train.epochs: 3 -> 4)" in error
+    assert "--vary=train.epochs" in error
+    main([str(suite), "--vary=train.epochs"])
+
+
+def test_other_data_of_the_same_name_is_refused(suite, tmp_path, capsys):
+    write_run(tmp_path / "jpeg", "alexnet_l2", 0, [0.5, 0.6, 0.7], title="Fashion-MNIST (JPEG)")
+    assert "different data (Fashion-MNIST, Fashion-MNIST (JPEG))" in refused([suite], capsys)
+
+
+def test_identical_arms_and_runs_are_refused(suite, tmp_path, capsys):
+    write_run(tmp_path / "copy", "alexnet_pool", 0, [0.5, 0.6, 0.7], name="another_name")
+    assert "have the same config" in refused([suite], capsys)
+    config = json.loads((tmp_path / "copy/config.json").read_text())
+    (tmp_path / "copy/config.json").write_text(json.dumps(config | {"name": "alexnet_pool"}))
+    assert "the same experiment with the same seed" in refused([suite], capsys)
+
+
+@pytest.mark.parametrize("name", ["config.json", "summary.json", "history.csv"])
+def test_a_damaged_run_is_named(suite, name, capsys):
+    (suite / "alexnet_pool/seed_1" / name).write_text("{")
+    assert "seed_1 cannot be read" in refused([suite], capsys)

@@ -1,0 +1,90 @@
+"""The comparison's page in a real browser: it renders, its tables sort, nothing complains."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from flaxlab.compare import main
+from tests.finished_runs import write_run
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
+
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+
+# Added to a copy of the page: sorts the first table by its difference column, twice, and leaves
+# what was seen in an element that --dump-dom prints.
+PROBE = """
+<pre id="probe"></pre>
+<script>
+  const table = document.querySelector("table.sortable");
+  const arms = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent);
+  const title = [...table.tHead.rows[0].cells].find((cell) =>
+    cell.textContent.startsWith("difference"));
+  const before = arms();
+  title.querySelector("button").click();
+  const up = arms(), sorted = title.getAttribute("aria-sort");
+  title.querySelector("button").click();
+  const down = arms();
+  const images = [...document.images].map((image) => image.naturalWidth);
+  const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  document.getElementById("probe").textContent =
+    JSON.stringify({before, up, sorted, down, images, wide, errors: window.errors});
+</script>
+"""
+LISTENER = "<script>window.errors = []; window.onerror = (text) => { errors.push(text); };</script>"
+
+
+def open_in_browser(page, folder, width):
+    """Returns what the probe saw, and what the browser wrote to its console."""
+    probed = folder / "probed.html"
+    text = page.read_text().replace("<head>", f"<head>{LISTENER}", 1)
+    probed.write_text(text.replace("</body>", f"{PROBE}</body>"))
+    result = subprocess.run(
+        [
+            BROWSER,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--enable-logging=stderr",
+            f"--user-data-dir={folder / 'profile'}",
+            f"--window-size={width},900",
+            "--virtual-time-budget=5000",
+            "--dump-dom",
+            probed.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    found = re.search(r'<pre id="probe">(.*?)</pre>', result.stdout, re.DOTALL)
+    console = [line for line in result.stderr.splitlines() if "CONSOLE" in line]
+    return json.loads(found[1]), console
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+def test_the_page_renders_and_its_tables_sort(tmp_path, width):
+    finals = {"alexnet_default": 0.85, "alexnet_no_dropout": 0.80, "alexnet_pool": 0.9}
+    for name, value in finals.items():
+        for seed in range(3):
+            folder = tmp_path / "runs" / name / f"{seed}"
+            write_run(folder, name, seed, [0.5, value + 0.01 * seed])
+    main([str(tmp_path / "runs")])
+    seen, console = open_in_browser(tmp_path / "runs/comparison.html", tmp_path, width)
+    assert seen["errors"] == []
+    assert console == []
+    assert seen["before"] == ["alexnet_default", "alexnet_no_dropout", "alexnet_pool"]
+    assert seen["sorted"] == "ascending"
+    # The baseline has no difference, and stays at the end.
+    assert seen["up"] == ["alexnet_no_dropout", "alexnet_pool", "alexnet_default"]
+    assert seen["down"] == ["alexnet_pool", "alexnet_no_dropout", "alexnet_default"]
+    assert len(seen["images"]) == 6
+    assert all(seen["images"])
+    assert seen["wide"] == 0  # wide tables scroll by themselves, the page does not
