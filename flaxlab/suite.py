@@ -6,6 +6,7 @@ was interrupted goes on from its last epoch. With --sweep, the arms are values o
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,10 +63,9 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError
-    return count
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of runs; expected 1 or more")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,369 @@
+"""Suites and sweeps: what they plan, run, skip, resume and refuse."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments.claims import CLAIMS
+from flaxlab.command_line import load_experiment
+from flaxlab.data.pipeline import train_batches
+from flaxlab.errors import RunFailed, UsageError, run_command
+from flaxlab.suite import main
+from flaxlab.suites import runner
+from flaxlab.suites.plan import folder_name, plan_suite, plan_sweep
+from flaxlab.suites.progress import SuiteProgress
+from flaxlab.training import experiment as experiments
+from tests.conftest import RUN_FILES, small_dataset
+from tests.test_comparison import FILES as COMPARISON_FILES
+
+ROOT = Path(__file__).parent.parent
+ALEXNETS = ROOT / "experiments/suites/alexnet_fashion.py"
+POOL = ROOT / "experiments/alexnet_pool.py"
+# Small networks on digits of 28x28, which every arm can take.
+SMALL = [
+    "--config.data.name=digits",
+    "--config.data.train_examples=48",
+    "--config.data.test_examples=30",
+    "--config.train.epochs=1",
+    "--config.train.batch_size=16",
+    "--config.model.batch_norm_momentum=0.5",
+    "--config.model.blocks=(((2, 11),), ((4, 5),), ((4, 3),))",
+    "--config.model.head_units=(8, 8)",
+    "--config.log.tensorboard=false",
+]
+
+
+def start(*arguments):
+    """Starts the command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "flaxlab.suite", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def wait_for(condition, process, seconds=240):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_suite_killed_half_way_resumes_and_finishes(tmp_path):
+    arguments = [f"--config={ALEXNETS}", f"--workdir={tmp_path}", "--seeds=2", *SMALL]
+    killed = start(*arguments)
+    wait_for(lambda: len(list(tmp_path.rglob("summary.json"))) >= 5, killed)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    done = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}
+    assert 5 <= len(done) < 12
+    assert not (tmp_path / "comparison.html").exists()
+
+    again = start(*arguments)
+    output, _ = again.communicate(timeout=400)
+    assert again.returncode == 0, output
+    assert f"12 runs in {tmp_path}, {len(done)} of them finished" in output
+    runs = sorted(path.parent for path in tmp_path.rglob("summary.json"))
+    assert len(runs) == 12
+    assert {run.parent.name for run in runs} == {
+        "alexnet_default",
+        "alexnet_no_batchnorm",
+        "alexnet_no_dropout",
+        "alexnet_conv_dropout",
+        "alexnet_l2",
+        "alexnet_pool",
+    }
+    assert all({path.name for path in run.iterdir()} == RUN_FILES for run in runs)
+    # What was finished was left alone.
+    assert all(path.stat().st_mtime_ns == changed for path, changed in done.items())
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {
+        "suite.json",
+        *COMPARISON_FILES,
+    }
+    command = json.loads((runs[0] / "summary.json").read_text())["command"]
+    assert command.startswith("python -m flaxlab.main --config=")
+    assert "--config.seed=0" in command
+
+    finished = start(*arguments)
+    output, _ = finished.communicate(timeout=200)
+    assert finished.returncode == 0, output
+    assert "12 of them finished" in output
+    assert "[" not in output.split("finished")[1].split("arm")[0]  # no run was started
+
+
+def refused(arguments, capsys) -> str:
+    with pytest.raises(SystemExit) as stop:
+        run_command(main, arguments)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([f"--config={POOL}"], "has no get_suite(): it is an experiment; run it by python -m"),
+        (
+            [f"--config={ALEXNETS}", "--seeds=0"],
+            "0 is no number of runs; expected 1 or more",
+        ),
+        ([f"--config={ALEXNETS}", "--sweep.seed=1,2"], "is a suite; run it by"),
+        ([f"--config={POOL}", "--sweep.optimizer.learning_rat=1,2"], "did you mean"),
+        ([f"--config={POOL}", "--sweep.optimizer.learning_rate=1"], "two or more values"),
+        ([f"--config={POOL}", "--sweep.optimizer.learning_rate"], "is no sweep"),
+        ([f"--config={POOL}", "--sweep.train.epochs=a,b"], "wrong kind; expected int"),
+        ([f"--config={POOL}", "--sweep.train.epochs=2,2"], "the same value twice"),
+        (
+            [f"--config={ALEXNETS}", "--config.model.batch_norm=false"],
+            "the arm alexnet_no_batchnorm does not differ from the baseline",
+        ),
+        (
+            [f"--config={ALEXNETS}", *SMALL, "--config.model.blocks=(((2, 40),),)"],
+            "config.model.pools has 3 entries",
+        ),
+    ],
+)
+def test_wrong_input_is_one_line(arguments, message, capsys):
+    assert message in refused([*arguments, "--show"], capsys)
+
+
+def write_suite(folder, arms, fixed=""):
+    path = folder / "mine.py"
+    path.write_text(
+        "from flaxlab.suites.definition import Arm, Suite\n"
+        f"def get_suite():\n    return Suite('mine', 'alexnet_default', {arms}{fixed})\n"
+    )
+    return path
+
+
+def test_an_arm_may_not_touch_what_is_fixed(tmp_path):
+    (tmp_path / "longer.py").write_text(
+        "from experiments import alexnet_default\n"
+        "def get_config():\n"
+        "    config = alexnet_default.get_config()\n"
+        "    config.name = 'longer'\n"
+        "    config.train.epochs = 20\n"
+        "    return config\n"
+    )
+    path = write_suite(tmp_path, "(Arm('longer'),)")
+    with pytest.raises(UsageError, match=r"declares fixed \(train.epochs: 10 -> 20\)"):
+        plan_suite(path, None, [])
+    path = write_suite(tmp_path, "(Arm('longer'),)", ", fixed=('data',)")
+    assert plan_suite(path, None, []).arms[1].differences == {"train.epochs": (10, 20)}
+
+
+def test_a_file_that_returns_no_suite_is_refused(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def get_suite(): return 3")
+    with pytest.raises(UsageError, match="returned int, no Suite"):
+        plan_suite(path, None, [])
+
+
+@pytest.mark.parametrize("path", sorted(ALEXNETS.parent.glob("[a-z]*.py")), ids=lambda p: p.stem)
+def test_each_suite_plans_and_its_claims_name_its_arms(path):
+    plan = plan_suite(path, None, [])
+    assert plan.name == path.stem
+    assert plan.seeds == (0, 1, 2, 3, 4)
+    assert len({arm.name for arm in plan.arms}) == len(plan.arms) > 3
+    for arm in plan.arms[1:]:
+        assert arm.differences
+        if arm.claim is not None:
+            named = {name for each in CLAIMS[arm.claim].statements for name in each.arms}
+            assert arm.name in named
+
+
+def test_every_claim_belongs_to_an_arm_of_some_suite():
+    plans = [plan_suite(path, None, []) for path in ALEXNETS.parent.glob("[a-z]*.py")]
+    assert {arm.claim for plan in plans for arm in plan.arms} == {None, *range(1, 9)}
+
+
+def test_a_sweep_makes_an_arm_of_each_combination():
+    sweeps = [
+        "--sweep.optimizer.learning_rate=1e-2,1e-3",
+        "--sweep.model.head_dropout=(0.1, 0.2),(0.5, 0.5)",
+    ]
+    plan = plan_sweep(POOL, 3, ["--config.seed=7"], sweeps)
+    assert plan.seeds == (7, 8, 9)
+    assert plan.vary == ("optimizer.learning_rate", "model.head_dropout")
+    values = [
+        (arm.config.optimizer.learning_rate, arm.config.model.head_dropout) for arm in plan.arms
+    ]
+    # The experiment's own values come first: they are the baseline.
+    assert values == [
+        (1e-3, (0.5, 0.5)),
+        (1e-2, (0.1, 0.2)),
+        (1e-2, (0.5, 0.5)),
+        (1e-3, (0.1, 0.2)),
+    ]
+    assert plan.baseline.name == "learning_rate=0.001 head_dropout=(0.5, 0.5)"
+    assert plan.arms[2].differences == {"optimizer.learning_rate": (1e-3, 1e-2)}
+    assert plan.arms[1].config.name == plan.arms[1].name
+    folders = [folder_name(arm.name) for arm in plan.arms]
+    assert len(set(folders)) == 4
+    assert folders[0] == "learning_rate=0.001_head_dropout=_0.5_0.5"
+
+
+def test_a_sweep_runs_and_is_compared(tmp_path, capsys):
+    main(
+        [
+            f"--config={POOL}",
+            f"--workdir={tmp_path}",
+            "--seeds=2",
+            "--sweep.optimizer.learning_rate=1e-2,1e-3",
+            *SMALL,
+        ]
+    )
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {
+        "learning_rate=0.01",
+        "learning_rate=0.001",
+    }
+    markdown = (tmp_path / "comparison.md").read_text()
+    assert "| learning_rate=0.001 | 2 |" in markdown
+    assert "the baseline" in markdown.split("learning_rate=0.001")[1].splitlines()[0]
+
+
+@pytest.fixture
+def planned(tmp_path):
+    """A plan of two small arms on made-up images, with what is needed to run it."""
+    path = write_suite(tmp_path, "(Arm('alexnet_no_dropout'),)")
+    plan = plan_suite(path, 2, SMALL)
+    dataset = small_dataset(48, 30, (28, 28, 1), classes=10)
+    assembled = {arm.name: experiments.assemble(arm.config, dataset) for arm in plan.arms}
+    return plan, assembled, tmp_path / "runs"
+
+
+def run_planned(planned, output=None):
+    plan, assembled, workdir = planned
+    workdir.mkdir(exist_ok=True)
+    runs = runner.list_runs(plan, workdir)
+    work = sum(runner.run_work(assembled[run.arm.name]) for run in runs if not run.finished)
+    finished = sum(run.finished for run in runs)
+    console = Console(file=output, width=200)
+    progress = SuiteProgress(console, "lines", len(runs), finished, work)
+    runner.run_suite(plan, assembled, runs, workdir, progress, "a command")
+
+
+def test_an_arm_is_compiled_once_for_all_its_seeds(planned, monkeypatch):
+    compiled = []
+    original = runner.compile_programs
+
+    def compile_programs(*arguments):
+        compiled.append(original(*arguments))
+        return compiled[-1]
+
+    monkeypatch.setattr(runner, "compile_programs", compile_programs)
+    run_planned(planned)
+    assert len(compiled) == 2
+    for programs in compiled:
+        assert programs.train._cache_size() == programs.evaluate._cache_size() == 1
+    assert all(each.draw_state._cache_size() == 1 for each in planned[1].values())
+
+
+def test_a_failed_run_does_not_stop_the_others_and_is_tried_again(planned, monkeypatch, capsys):
+    original = runner.train_and_report
+
+    def fails(experiment, *arguments):
+        if experiment.config.name == "alexnet_default" and experiment.config.seed == 1:
+            raise MemoryError("no room")
+        return original(experiment, *arguments)
+
+    monkeypatch.setattr(runner, "train_and_report", fails)
+    with pytest.raises(
+        RunFailed, match=r"1 of 4 runs: alexnet_default, seed 1 \(MemoryError: no r"
+    ):
+        run_planned(planned)
+    folder = planned[2] / "alexnet_default/seed_1"
+    assert "MemoryError: no room" in (folder / "failure.txt").read_text()
+    assert len(list(planned[2].rglob("summary.json"))) == 3
+    monkeypatch.setattr(runner, "train_and_report", original)
+    run_planned(planned)
+    assert len(list(planned[2].rglob("summary.json"))) == 4
+    assert not (folder / "failure.txt").exists()
+
+
+def test_a_failed_suite_exits_with_1_and_compares_what_is_there(tmp_path, monkeypatch, capsys):
+    original = runner.train_and_report
+
+    def fails(experiment, *arguments):
+        if experiment.config.seed == 1:
+            raise RunFailed("the loss was NaN")
+        return original(experiment, *arguments)
+
+    monkeypatch.setattr(runner, "train_and_report", fails)
+    path = write_suite(tmp_path, "(Arm('alexnet_no_dropout'),)")
+    with pytest.raises(SystemExit) as stop:
+        run_command(main, [f"--config={path}", f"--workdir={tmp_path}/w", "--seeds=2", *SMALL])
+    assert stop.value.code == 1
+    assert "failed: 2 of 4 runs: " in capsys.readouterr().err
+    assert "One seed only" in (tmp_path / "w/comparison.md").read_text()
+
+
+def test_runs_of_another_config_are_refused_before_anything_is_trained(planned):
+    run_planned(planned)
+    plan, _, workdir = planned
+    path = workdir / "alexnet_no_dropout/seed_1/config.json"
+    config = json.loads(path.read_text())
+    config["optimizer"]["learning_rate"] = 0.5
+    path.write_text(json.dumps(config))
+    with pytest.raises(UsageError, match=r"optimizer.learning_rate: 0.5 there, 0.001 now"):
+        runner.list_runs(plan, workdir)
+
+
+def test_the_same_seed_starts_all_arms_alike():
+    arms = [
+        load_experiment(ROOT / f"experiments/{name}.py")
+        for name in ("alexnet_default", "alexnet_pool", "alexnet_l2", "alexnet_no_batchnorm")
+    ]
+    small = {
+        "model.blocks": (((2, 11),), ((4, 5),), ((4, 3),)),
+        "model.head_units": (8, 8),
+        "data.train_examples": 48,
+    }
+    dataset = small_dataset(48, 30, (28, 28, 1), classes=10)
+    states, orders = [], []
+    for arm in arms:
+        arm.update_from_flattened_dict(small)
+        experiment = experiments.assemble(arm, dataset).with_seed(3)
+        states.append(dict(jax.tree_util.tree_leaves_with_path(experiment.create_state().params)))
+        batches = train_batches(experiment.splits.train, 16, experiment.config.seed, 2)
+        orders.append(np.concatenate([batch["label"] for batch in batches]))
+    shared = 0
+    for other in states[1:]:
+        for path in states[0].keys() & other.keys():
+            if states[0][path].shape == other[path].shape:
+                np.testing.assert_array_equal(states[0][path], other[path])
+                shared += 1
+    assert shared > 30  # all but the first dense kernel, whose input has another size
+    for order in orders[1:]:
+        np.testing.assert_array_equal(order, orders[0])
+
+
+def test_the_remaining_time_is_estimated_by_work(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    output = io.StringIO()
+    summary = {"final_val_accuracy": 0.5, "best_val_accuracy": 0.6}
+    with SuiteProgress(Console(file=output, width=200), "auto", 3, 0, work=100.0) as progress:
+        for number, (work, seconds) in enumerate(((20.0, 60), (30.0, 90), (50.0, 150))):
+            progress.run_begins(f"arm, seed {number}")
+            now[0] += seconds
+            progress.run_ends(work, summary)
+    lines = output.getvalue().splitlines()
+    assert lines[0] == "[1/3] arm, seed 0: validation accuracy 0.5000 (best 0.6000)  1:00  ETA 4:00"
+    assert lines[1].endswith("1:30  ETA 2:30")
+    assert lines[2].endswith("2:30  ETA 0:00")
