@@ -7,7 +7,7 @@ apart; training and validation differ in line style as well.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -160,3 +160,49 @@ def quiet(axes: Axes) -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def class_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:
+    """Draws the number of training and test examples of each class, {class: {split: number}}."""
+    figure = Figure(figsize=(8, 0.32 * len(counts) + 1.4), layout="constrained")
+    axes = figure.subplots()
+    rows = np.arange(len(counts))
+    for offset, split, color in ((-0.2, "train", _BLUE), (0.2, "test", _VERMILLION)):
+        numbers = [each[split] for each in counts.values()]
+        axes.barh(rows + offset, numbers, 0.38, color=color, label=split)
+    axes.set_yticks(rows, list(counts), parse_math=False)
+    axes.invert_yaxis()
+    axes.set_xlabel("examples")
+    axes.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
+    quiet(axes)
+    return figure
+
+
+def histogram(counts: np.ndarray, title: str) -> Figure:
+    """Draws how often each pixel value occurs in each channel, from counts (channels, 256)."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axes = figure.subplots()
+    one = len(counts) == 1
+    for channel, color in zip(counts, (GREY,) if one else ("red", "green", "blue"), strict=False):
+        axes.step(np.arange(256), channel / channel.sum(), where="mid", color=color, linewidth=1)
+    axes.set_yscale("log")
+    axes.set_xlim(0, 255)
+    axes.set_xlabel("pixel value")
+    axes.set_ylabel("share of the pixels")
+    axes.set_title(title, parse_math=False)
+    quiet(axes)
+    return figure
+
+
+def class_means(means: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Draws the mean image of each class, from (classes, H, W, C) in 0 to 255."""
+    columns = min(len(means), 10)
+    rows = -(-len(means) // columns)
+    figure = Figure(figsize=(columns * 1.1, rows * 1.4), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, image, name in zip(grid.flat, means, class_names, strict=False):
+        _show(axes, np.rint(image).astype(np.uint8))
+        axes.set_title(name, fontsize=8, parse_math=False)
+    return figure

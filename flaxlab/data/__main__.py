@@ -1,0 +1,62 @@
+"""Command line: draws the sheet of a data set, samples, class counts and pixel statistics."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flaxlab.config import default_config
+from flaxlab.data.catalog import CATALOG
+from flaxlab.data.load import load_dataset
+from flaxlab.errors import CommandParser, UsageError, run_command
+
+_EXAMPLES = """examples:
+  python -m flaxlab.data fashion_mnist
+  python -m flaxlab.data cifar10 --to=sheets/cifar10
+  python -m flaxlab.data folder --folder=pictures --size=32
+"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Loads one data set and writes its sheet."""
+    parser = CommandParser(
+        prog="python -m flaxlab.data",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=CommandParser.keep_lines,
+    )
+    parser.add_argument("name", choices=[*sorted(CATALOG), "digits", "folder"], help="the data set")
+    parser.add_argument("--to", type=Path, help="folder to write to; default data_sheets/NAME")
+    parser.add_argument("--data_dir", help="TFDS folder; default $TFDS_DATA_DIR or TFDS's own")
+    parser.add_argument("--folder", help="class folders of images, for the data set folder")
+    parser.add_argument(
+        "--size", type=int, default=32, help="side to bring the images of a folder to; default 32"
+    )
+    options = parser.parse_args(arguments)
+    if options.name == "folder" and not options.folder:
+        raise UsageError("the data set folder needs --folder=DIR, with a folder for each class")
+    if not 1 <= options.size <= 1024:
+        raise UsageError(f"--size={options.size} is no side of an image; expected 1 to 1024")
+    data = default_config().data
+    data.name = options.name
+    data.data_dir, data.folder = options.data_dir, options.folder
+    if options.name in CATALOG:
+        data.image_shape = CATALOG[options.name].image_shape
+    elif options.name == "digits":
+        data.image_shape = (8, 8, 1)  # their own
+    else:
+        data.image_shape = (options.size, options.size, 3)
+    dataset = load_dataset(data)
+    folder = (options.to or Path("data_sheets") / options.name).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--to={folder} cannot be made ({error})") from error
+    from flaxlab.analysis.data_sheet import write_data_sheet
+
+    print(f"data sheet: {write_data_sheet(dataset, folder)}")
+
+
+if __name__ == "__main__":
+    run_command(main, sys.argv[1:])
