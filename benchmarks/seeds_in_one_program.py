@@ -48,10 +48,11 @@ def measure(name: str, batch_size: int, seeds: int, rounds: int) -> dict[str, fl
     each = [experiment.with_seed(seed).create_state() for seed in range(seeds)]
     stacked = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *each)
     one = jax.jit(lambda state: experiment.train_step(state, batch)[0])
+    by_vmap, by_map = many(lambda step, states: jax.vmap(step)(states)), many(jax.lax.map)
     ways = {
         "one by one": lambda: [one(state) for state in each],
-        "vmap": lambda by=many(lambda f, states: jax.vmap(f)(states)): by(stacked),
-        "map": lambda by=many(jax.lax.map): by(stacked),
+        "vmap": lambda: by_vmap(stacked),
+        "map": lambda: by_map(stacked),
     }
     times: dict[str, list[float]] = {way: [] for way in ways}
     for turn in range(rounds + 1):
