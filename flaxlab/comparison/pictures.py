@@ -1,4 +1,4 @@
-"""The pictures of a comparison; beside `flaxlab.analysis.plots` the only import of matplotlib."""
+"""The pictures of a comparison of arms."""
 
 from __future__ import annotations
 
