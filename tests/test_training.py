@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
+from flaxlab.checkpoints.store import Checkpoints
 from flaxlab.errors import RunFailed, UsageError
-from flaxlab.training.checkpoints import Checkpoints
 from flaxlab.training.experiment import assemble
 from flaxlab.training.history import best_row, should_stop, to_csv
 from flaxlab.training.loop import fit

@@ -15,11 +15,11 @@ from ml_collections import ConfigDict
 
 from flaxlab import config as configs
 from flaxlab import files
+from flaxlab.checkpoints.store import Checkpoints
 from flaxlab.data.dataset import Split
 from flaxlab.data.feed import Feed, make_feed
 from flaxlab.errors import RunFailed
 from flaxlab.training import history as histories
-from flaxlab.training.checkpoints import Checkpoints
 from flaxlab.training.engine import Programs, compile_programs, evaluate
 from flaxlab.training.epoch import ADVICE, train_epoch
 from flaxlab.training.experiment import Experiment

@@ -42,7 +42,11 @@ def make_record(config: ConfigDict, dataset: Dataset, history: History) -> dict[
     """Returns the JSON that stands beside the arrays of a checkpoint."""
     return {
         "config": configs.to_dict(config),
-        "dataset": {"title": dataset.title, "fingerprint": dataset.fingerprint},
+        "dataset": {
+            "title": dataset.title,
+            "fingerprint": dataset.fingerprint,
+            "class_names": list(dataset.class_names),
+        },
         "history": history,
         "versions": versions(),
     }

@@ -1,0 +1,1 @@
+"""Checkpoints: writing, reading and verifying them. Orbax is imported here and nowhere else."""

@@ -1,0 +1,60 @@
+"""The sha256 manifest of a checkpoint: Orbax restores flipped bits without a word."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from flaxlab import files
+
+NAME = "sha256.json"
+
+# Orbax writes these after the manifest.
+_LATER = ("commit_success.txt", "_CHECKPOINT_METADATA")
+
+
+def write_manifest(folder: Path) -> None:
+    """Writes the digest of each file in `folder`, as {path: hexadecimal sha256}."""
+    digests = {_key(path, folder): _digest(path) for path in _covered(folder)}
+    files.write_text(folder / NAME, json.dumps(digests, indent=1) + "\n")
+
+
+def find_damage(folder: Path) -> list[str] | None:
+    """Compares the files in `folder` with its manifest.
+
+    Returns:
+        A phrase for each file that is changed, missing or new; None if there is no manifest.
+    """
+    try:
+        digests = json.loads((folder / NAME).read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return [f"{NAME} is damaged itself"]
+    present = {_key(path, folder): path for path in _covered(folder)}
+    damage = [f"{name} is missing" for name in sorted(digests.keys() - present.keys())]
+    damage += [f"{name} is not in the manifest" for name in sorted(present.keys() - digests.keys())]
+    damage += [
+        f"{name} is changed"
+        for name in sorted(digests.keys() & present.keys())
+        if _digest(present[name]) != digests[name]
+    ]
+    return damage
+
+
+def _covered(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in _LATER and path != folder / NAME
+    )
+
+
+def _key(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
