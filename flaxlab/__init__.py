@@ -1,3 +1,31 @@
 """flaxlab: the ablation laboratory for convolutional networks in functional JAX."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 __version__ = "0.1.0"
+
+
+def load(run: str | Path, step: str | int | None = None) -> tuple[Any, dict[str, Any], Any]:
+    """Loads what a run has trained: `model, variables, config = flaxlab.load("runs/mine")`.
+
+    Args:
+        run: a run directory, its checkpoints, or one step.
+        step: "latest", "best" or a number; None: the one whose accuracy the run reports.
+
+    Returns:
+        The linen module, its variables {"params", "batch_stats"} as nested dicts of float32 NumPy
+        arrays, and the resolved config. Logits of float images (N, H, W, C), scaled as
+        `config.data.scaling` says, are `model.apply(variables, images, train=False)`.
+
+    Raises:
+        flaxlab.errors.UsageError: there is no such checkpoint, it is damaged, or it was not
+            written by flaxlab.
+    """
+    # Commands import this package first: it must not import JAX.
+    from flaxlab.checkpoints.load import load_stored
+
+    stored = load_stored(Path(run), None if step is None else str(step))
+    return stored.model, stored.variables, stored.config

@@ -121,8 +121,21 @@ def resolve_config(path: Path, overrides: Sequence[str]) -> ConfigDict:
     """
     config = load_experiment(path)
     validate(config)
+    return apply_overrides(config, overrides)
+
+
+def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """Returns a config with overrides applied, validated and frozen; changes `config` as well.
+
+    Args:
+        config: valid.
+        overrides: see `resolve_config`.
+
+    Raises:
+        UsageError: see `resolve_config`.
+    """
     _require_fields(config, overrides)
-    model = config.model.name
+    name, model = config.name, config.model.name
     values = flags.FlagValues()
     arguments = ["flaxlab", *overrides]
     config_flags.DEFINE_config_dict(
@@ -138,7 +151,7 @@ def resolve_config(path: Path, overrides: Sequence[str]) -> ConfigDict:
     validate(config)
     if config.model.name != model:
         raise UsageError(
-            f"config.model.name cannot be changed: {path.name} is about {model}; start from an"
+            f"config.model.name cannot be changed: {name} is about {model}; start from an"
             f" experiment on {config.model.name}"
         )
     return FrozenConfigDict(config)

@@ -81,6 +81,8 @@ def default_config(model: str = "alexnet") -> ConfigDict:
     # Optimizer steps in one call of the program: the host is asked less often. On a CPU it brings
     # nothing, and convolutions that lax computes become slow in its loop.
     config.train.steps_per_execution = 1
+    # Start from the parameters and running statistics of another run, where path and shape fit.
+    config.train.init_from = placeholder(str)
     # A trace of ten calls by jax.profiler, to profile/ in the run directory.
     config.train.profile = False
     # On a CPU, in float32: convolutions and max pooling by flaxlab.kernels, which are faster than

@@ -13,13 +13,18 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 )
 
+from pathlib import Path
+
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from flaxlab.config import default_config
 from flaxlab.data.dataset import Dataset, Split
+from flaxlab.main import main
 
 # What a complete run directory holds, beside the TensorBoard events.
 RUN_FILES = {
@@ -88,3 +93,52 @@ def small_dataset(train: int = 21, test: int = 10, shape=(8, 8, 1), classes: int
         train=split(train),
         test=split(test),
     )
+
+
+# A small network on scikit-learn's digits, as `flaxlab.main` takes it.
+SMALL_RUN = [
+    "--config.data.name=digits",
+    "--config.data.image_shape=(8, 8, 1)",
+    "--config.data.train_examples=320",
+    "--config.data.test_examples=100",
+    "--config.train.epochs=3",
+    "--config.train.batch_size=32",
+    "--config.model.blocks=(((4, 3),), ((8, 3),), ((8, 3),))",
+    "--config.model.pools=((2, 2), (2, 1), (2, 1))",
+    "--config.model.head_units=(16, 8)",
+    "--config.model.batch_norm_momentum=0.5",
+    "--config.optimizer.learning_rate=0.005",
+    "--config.log.tensorboard=false",
+    "--config.log.progress=none",
+]
+POOL_FILE = Path(__file__).parent.parent / "experiments/alexnet_pool.py"
+
+
+@pytest.fixture(scope="session")
+def stored_run(tmp_path_factory) -> Path:
+    """A finished run directory; a test must not change it."""
+    folder = tmp_path_factory.mktemp("stored") / "run"
+    main([f"--config={POOL_FILE}", f"--workdir={folder}", *SMALL_RUN])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def foreign_checkpoints(tmp_path_factory) -> Path:
+    """What a project without flaxlab saves: tree/ by a checkpointer, managed/ by a manager."""
+    folder = tmp_path_factory.mktemp("foreign")
+    tree = {
+        "layers": [np.ones((3, 4)), np.array([0, np.nan, 1], np.float16)],
+        "optimizer": (np.arange(3), {"slow": jnp.full((2,), -2, jnp.bfloat16)}),
+        "rate": 0.1,
+        "name": "theirs",
+        "nothing": None,
+    }
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        checkpointer.save(folder / "tree", tree)
+    # Orbax keeps metrics only where they decide what is kept.
+    options = ocp.CheckpointManagerOptions(best_fn=lambda metrics: -metrics["loss"])
+    with ocp.CheckpointManager(folder / "managed", options=options) as manager:
+        for step in (5, 6):
+            args = ocp.args.StandardSave({"params": {"w": np.full((2, 2), float(step))}})
+            manager.save(step, args=args, metrics={"loss": 1.0 / step})
+    return folder

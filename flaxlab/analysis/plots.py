@@ -206,3 +206,16 @@ def class_means(means: np.ndarray, class_names: Sequence[str]) -> Figure:
         _show(axes, np.rint(image).astype(np.uint8))
         axes.set_title(name, fontsize=8, parse_math=False)
     return figure
+
+
+def saliency(image: np.ndarray, strength: np.ndarray, title: str) -> Figure:
+    """Draws an image uint8 (H, W, C) beside how strongly a logit depends on its pixels (H, W)."""
+    figure = Figure(figsize=(6, 3.3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _show(left, image)
+    left.set_title(title, fontsize=10, parse_math=False)
+    right.imshow(strength, cmap="magma", vmin=0)
+    right.set_title("what it depends on", fontsize=10)
+    for axes in (left, right):
+        axes.set_axis_off()
+    return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from ml_collections import ConfigDict
 
 from flaxlab import config as configs
 from flaxlab import files
+from flaxlab.checkpoints.load import reported_step
+from flaxlab.checkpoints.reader import find_saved
 from flaxlab.checkpoints.store import Checkpoints
 from flaxlab.data.dataset import Split
 from flaxlab.data.feed import Feed, make_feed
@@ -28,6 +31,9 @@ from flaxlab.training.metrics import means
 from flaxlab.training.profile import Profile
 from flaxlab.training.record import check_resumable, make_record
 from flaxlab.training.state import TrainState
+from flaxlab.training.warm_start import warm_start
+
+_log = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
@@ -186,11 +192,22 @@ def _start(experiment: Experiment, checkpoints: Checkpoints) -> tuple[TrainState
     record = checkpoints.latest_record()
     if record is None:
         checkpoints.forget_best_after(0)
-        return state, []
+        return _initial(state, experiment.config.train.init_from), []
     check_resumable(record, experiment.config, experiment.dataset)
     state = checkpoints.restore_latest(state)
     checkpoints.forget_best_after(int(state.step))
     return state, record["history"]
+
+
+def _initial(state: TrainState, init_from: str | None) -> TrainState:
+    if init_from is None:
+        return state
+    found = find_saved(Path(init_from))
+    started = warm_start(state, Path(init_from), reported_step(found))
+    _log.info("from %s: %s", init_from, ", ".join(started.taken))
+    if started.left:
+        _log.info("as drawn: %s", ", ".join(started.left))
+    return started.state
 
 
 def _finished(config: ConfigDict, history: History) -> bool:

@@ -1,0 +1,1 @@
+"""What stored models are used for: scoring data sets, classifying pictures, leaving flaxlab."""

@@ -1,0 +1,189 @@
+"""What the commands `flaxlab.evaluate` and `flaxlab.predict` do, once their options are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from rich.console import Console
+from rich.table import Table
+
+from flaxlab import files
+from flaxlab.analysis.metrics import class_scores, confusion_matrix
+from flaxlab.checkpoints.load import load_stored
+from flaxlab.command_line import apply_overrides
+from flaxlab.data.images import SUFFIXES
+from flaxlab.data.load import load_dataset
+from flaxlab.errors import UsageError
+from flaxlab.inference.evaluation import KINDS, evaluate_stored
+from flaxlab.inference.prediction import Prediction, predict_files, saliency
+from flaxlab.process import keep_compiled_programs
+from flaxlab.training.experiment import split_for_run
+
+
+def evaluate(
+    run: Path,
+    step: str | None,
+    overrides: Sequence[str],
+    kinds: Sequence[str],
+    batch_size: int | None,
+    form: str,
+) -> None:
+    """Scores a stored model and prints the scores.
+
+    Args:
+        run: see `load_stored`.
+        step: see `load_stored`.
+        overrides: "--config.data.FIELD=VALUE" each.
+        kinds: of statistics, see `evaluate_stored`.
+        batch_size: None: that of the training.
+        form: "table" or "json".
+
+    Raises:
+        UsageError: something given is wrong.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UsageError(f"--batch_stats={kind} is unknown; expected {', '.join(KINDS)}")
+    keep_compiled_programs()
+    stored = load_stored(run, step)
+    config = apply_overrides(ConfigDict(stored.config), overrides)
+    dataset = load_dataset(config.data)
+    if len(dataset.class_names) != len(stored.class_names):
+        raise UsageError(
+            f"{dataset.title} has {len(dataset.class_names)} classes, the model has"
+            f" {len(stored.class_names)}; take data with the same"
+        )
+    splits = split_for_run(config, dataset)
+    test = splits.test or splits.validation
+    results: list[dict[str, Any]] = []
+    for kind in kinds:
+        found = evaluate_stored(
+            stored, test, splits.train, kind, batch_size or config.train.batch_size
+        )
+        scores = class_scores(
+            confusion_matrix(test.labels, found.predicted, len(dataset.class_names))
+        )
+        classes = {
+            name: {"precision": precision, "recall": recall, "f1": f1, "support": int(support)}
+            for name, precision, recall, f1, support in zip(
+                dataset.class_names, *(column.tolist() for column in scores), strict=True
+            )
+        }
+        results.append(
+            {
+                "batch_stats": kind,
+                "accuracy": found.accuracy,
+                "loss": found.loss,
+                "examples": len(test),
+                "classes": classes,
+            }
+        )
+    if form == "json":
+        about = {"checkpoint": str(stored.saved.folder), "epoch": stored.epoch}
+        print(json.dumps({**about, "dataset": dataset.title, "results": results}, indent=2))
+        return
+    console = _console()
+    console.print(
+        f"{config.name}, epoch {stored.epoch} ({stored.saved.folder}), on {len(test):,} test"
+        f" examples of {dataset.title}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    if dataset.class_names != stored.class_names:
+        note = "note: these are other class names than those of the training; compared by number"
+        console.print(note, style="yellow")
+    table = Table("statistics", "accuracy", "cross entropy, nats", box=None, pad_edge=False)
+    for result in results:
+        table.add_row(result["batch_stats"], f"{result['accuracy']:.4f}", f"{result['loss']:.4f}")
+    console.print(table)
+    first = results[0]
+    table = Table("class", "precision", "recall", "F1", "examples", box=None, pad_edge=False)
+    for name, scores in first["classes"].items():
+        numbers = [f"{scores[key]:.4f}" for key in ("precision", "recall", "f1")]
+        table.add_row(name, *numbers, str(scores["support"]))
+    console.print(table)
+
+
+def predict(
+    run: Path,
+    step: str | None,
+    paths: Sequence[Path],
+    top: int,
+    invert: bool,
+    form: str,
+    explain: Path | None,
+) -> None:
+    """Classifies pictures and prints the most probable classes.
+
+    Args:
+        run: see `load_stored`.
+        step: see `load_stored`.
+        paths: pictures, or folders with pictures.
+        top: number of classes to print.
+        invert: turn light into dark first.
+        form: "table" or "json".
+        explain: folder to write saliency pictures to; None: none.
+
+    Raises:
+        UsageError: a file is no picture, or something else that is given is wrong.
+    """
+    pictures = _list_pictures(paths)
+    stored = load_stored(run, step)
+    predictions = predict_files(stored, pictures, invert)
+    top = min(top, len(stored.class_names))
+    if form == "json":
+        found = [_as_dict(each, stored.class_names, top) for each in predictions]
+        print(json.dumps(found, indent=2))
+    else:
+        table = Table("picture", box=None, pad_edge=False)
+        for number in range(top):
+            table.add_column("class" if number == 0 else f"{number + 1}.")
+        for each in predictions:
+            chosen = each.order[:top]
+            texts = [f"{stored.class_names[k]} {each.probabilities[k]:.1%}" for k in chosen]
+            table.add_row(str(each.path), *texts)
+        _console().print(table)
+    if explain is not None:
+        from flaxlab.analysis import plots
+
+        explain.mkdir(parents=True, exist_ok=True)
+        for number, each in enumerate(predictions):
+            label = each.order[0]
+            figure = plots.saliency(
+                each.image,
+                saliency(stored, each.image, label),
+                f"{stored.class_names[label]} {each.probabilities[label]:.1%}",
+            )
+            # Numbered: pictures of different folders may share a name.
+            target = explain / f"{number:04d}_{each.path.stem}.png"
+            files.write_bytes(target, plots.png(figure))
+
+
+def _as_dict(each: Prediction, names: Sequence[str], top: int) -> dict[str, object]:
+    classes = [{"class": names[k], "probability": each.probabilities[k]} for k in each.order[:top]]
+    return {"path": str(each.path), "classes": classes}
+
+
+def _list_pictures(paths: Sequence[Path]) -> list[Path]:
+    found = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise UsageError(f"{path} holds no PNG or JPEG pictures")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise UsageError(f"there is no picture {path}")
+    return found
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=200)

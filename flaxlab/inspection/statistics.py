@@ -1,0 +1,115 @@
+"""Statistics of one array, in pieces: no copy of the whole is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from flaxlab.checkpoints.reader import Leaf
+
+BINS = 20
+_PIECE = 1 << 18  # values at a time: 2 MiB as float64
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True)
+class ArrayStatistics:
+    """What the values of an array are like; the moments are of the finite ones.
+
+    Attributes:
+        mean: arithmetic mean; NaN without finite values, as are the next four.
+        std: standard deviation.
+        low: smallest value.
+        high: largest value.
+        l2: Euclidean norm.
+        zeros: share of values that are exactly zero.
+        nans: number of NaNs.
+        infinities: number of infinite values.
+        histogram: counts of the finite values in equal bins from `low` to `high`.
+    """
+
+    mean: float
+    std: float
+    low: float
+    high: float
+    l2: float
+    zeros: float
+    nans: int
+    infinities: int
+    histogram: tuple[int, ...]
+
+    def sparkline(self) -> str:
+        """Draws the histogram in one line of text."""
+        top = max(self.histogram, default=0)
+        if not top:
+            return ""
+        last = len(_BLOCKS) - 1
+        return "".join(_BLOCKS[math.ceil(count / top * last)] for count in self.histogram)
+
+
+def describe_array(array: np.ndarray) -> ArrayStatistics:
+    """Computes the statistics of an array of numbers or booleans, of any shape."""
+    total = square = 0.0
+    low, high = math.inf, -math.inf
+    zeros = nans = infinities = count = 0
+    for piece in _pieces(array):
+        finite = piece[np.isfinite(piece)]
+        nans += int(np.isnan(piece).sum())
+        infinities += int(np.isinf(piece).sum())
+        zeros += int((piece == 0).sum())
+        if finite.size:
+            count += finite.size
+            total += float(finite.sum())
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    if not count:
+        nothing = math.nan
+        share = zeros / array.size if array.size else 0.0
+        return ArrayStatistics(
+            nothing, nothing, nothing, nothing, nothing, share, nans, infinities, (0,) * BINS
+        )
+    mean = total / count
+    spread = 0.0
+    histogram = np.zeros(BINS, np.int64)
+    # A second pass: the spread about a known mean, and bins between known bounds.
+    for piece in _pieces(array):
+        finite = piece[np.isfinite(piece)]
+        spread += float(np.sum((finite - mean) ** 2))
+        square += float(np.sum(finite**2))
+        histogram += np.histogram(finite, BINS, (low, high) if low < high else None)[0]
+    return ArrayStatistics(
+        mean=mean,
+        std=math.sqrt(spread / count),
+        low=low,
+        high=high,
+        l2=math.sqrt(square),
+        zeros=zeros / array.size,
+        nans=nans,
+        infinities=infinities,
+        histogram=tuple(histogram.tolist()),
+    )
+
+
+def find_flaws(leaf: Leaf, found: ArrayStatistics) -> list[str]:
+    """Says what is wrong with an array, by its place in the tree and its statistics."""
+    flaws = []
+    if found.nans:
+        flaws.append(f"{found.nans} NaN")
+    if found.infinities:
+        flaws.append(f"{found.infinities} infinite")
+    if leaf.collection == "batch_stats":
+        name = leaf.path.rsplit("/", 1)[-1]
+        if name == "var" and found.low <= 0:
+            flaws.append("a variance is not positive")
+        initial = {"mean": 0.0, "var": 1.0}.get(name)
+        if initial is not None and found.low == found.high == initial:
+            flaws.append("never moved")
+    return flaws
+
+
+def _pieces(array: np.ndarray) -> Iterator[np.ndarray]:
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, _PIECE):
+        yield flat[start : start + _PIECE].astype(np.float64)

@@ -1,0 +1,67 @@
+"""Starting from what another run has learned, as far as it fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from flaxlab.checkpoints.reader import choose, find_saved, read_collection, require_intact
+from flaxlab.errors import UsageError
+from flaxlab.training.state import TrainState
+
+
+class WarmStart(NamedTuple):
+    """A state with values of another run, and what became of each of its arrays.
+
+    Attributes:
+        state: the new one.
+        taken: paths of the arrays that are the other run's.
+        left: for each other array, its path and why it was left as it was drawn.
+    """
+
+    state: TrainState
+    taken: list[str]
+    left: list[str]
+
+
+def warm_start(state: TrainState, source: Path, step: str) -> WarmStart:
+    """Replaces parameters and running statistics by those of another run, by path and shape.
+
+    The optimizer starts anew.
+
+    Args:
+        state: as drawn.
+        source: any checkpoint with "params", see `find_saved`.
+        step: which, see `choose`.
+
+    Raises:
+        UsageError: there is no such checkpoint, it is damaged, or nothing in it fits.
+    """
+    saved = choose(find_saved(source), step)
+    require_intact(saved)
+    tree = saved.trees.get("state", next(iter(saved.trees.values())))
+    taken, left = [], []
+    replaced: dict[str, Any] = {}
+    for collection in ("params", "batch_stats"):
+        own = flatten_dict(getattr(state, collection), sep="/")
+        theirs = flatten_dict(read_collection(tree, collection), sep="/")
+        for path, value in own.items():
+            other, name = theirs.get(path), f"{collection}/{path}"
+            if other is None:
+                left.append(f"{name} (not there)")
+            elif other.shape != value.shape:
+                left.append(f"{name} (there {other.shape}, here {value.shape})")
+            else:
+                own[path] = jax.numpy.asarray(np.asarray(other), value.dtype)
+                taken.append(name)
+        replaced[collection] = unflatten_dict(own, sep="/")
+    if not taken:
+        raise UsageError(
+            f"nothing in {saved.folder} fits config.train.init_from: no array has path and shape of"
+            f" one of this model, for example {left[0]}"
+        )
+    return WarmStart(state.replace(**replaced), taken, left)

@@ -1,0 +1,308 @@
+"""Reading checkpoints: what is found, what is read, what damage is noticed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import flaxlab
+from flaxlab import config as configs
+from flaxlab.checkpoints.load import load_stored, with_defaults
+from flaxlab.checkpoints.manifest import NAME, find_damage
+from flaxlab.checkpoints.reader import choose, find_saved, list_leaves, read_collection, read_leaves
+from flaxlab.checkpoints.store import Checkpoints
+from flaxlab.data.digits import load_digits
+from flaxlab.data.load import load_dataset
+from flaxlab.data.pipeline import scale_pixels
+from flaxlab.errors import UsageError
+from flaxlab.training.experiment import assemble
+from flaxlab.training.loop import fit
+from tests.conftest import small_config, small_dataset
+
+
+def test_a_run_is_found_from_every_folder_of_it(stored_run):
+    for path in (stored_run, stored_run / "checkpoints"):
+        found = find_saved(path)
+        assert [saved.step for saved in found if saved.kind == "latest"] == [20, 30]
+        assert choose(found, "latest").step == 30
+        assert choose(found, "best").kind == "best"
+        assert choose(found, "20").kind == "latest"
+        assert found[1].metrics()["epoch"] == 3
+    step = stored_run / "checkpoints/latest/20"
+    for path in (step, step / "state"):
+        assert [saved.folder for saved in find_saved(path)] == [path]
+
+
+def test_foreign_checkpoints_are_found(foreign_checkpoints):
+    managed = find_saved(foreign_checkpoints / "managed")
+    assert [(saved.step, saved.kind) for saved in managed] == [(5, "managed"), (6, "managed")]
+    assert managed[0].metrics() == {"loss": 0.2}
+    assert managed[0].record() is None
+    assert choose(managed, "latest").step == 6
+    (tree,) = find_saved(foreign_checkpoints / "tree")
+    assert tree.step is None
+
+
+def test_leaves_are_what_was_saved(foreign_checkpoints):
+    folder = foreign_checkpoints / "tree"
+    leaves = {leaf.path: leaf for leaf in list_leaves(folder)}
+    assert {path: (leaf.shape, leaf.dtype) for path, leaf in leaves.items()} == {
+        "layers/0": ((3, 4), "float64"),
+        "layers/1": ((3,), "float16"),
+        "optimizer/0": ((3,), "int64"),
+        "optimizer/1/slow": ((2,), "bfloat16"),
+        "rate": ((), "float64"),
+        "name": (None, "string"),
+    }
+    assert leaves["layers/0"].nbytes == 96
+    arrays = {leaf.path: array for leaf, array in read_leaves(folder, list(leaves.values()))}
+    assert arrays.keys() == leaves.keys() - {"name"}
+    np.testing.assert_array_equal(arrays["layers/0"], np.ones((3, 4)))
+    np.testing.assert_array_equal(arrays["optimizer/0"], [0, 1, 2])
+    np.testing.assert_array_equal(arrays["optimizer/1/slow"].astype(float), [-2, -2])
+    assert arrays["rate"] == 0.1
+
+
+def test_one_leaf_is_read_without_the_others(stored_run):
+    tree = stored_run / "checkpoints/latest/30/state"
+    wanted = [leaf for leaf in list_leaves(tree) if leaf.path == "opt_state/0/mu/output/kernel"]
+    ((leaf, array),) = read_leaves(tree, wanted)
+    assert leaf.shape == array.shape == (8, 10)
+
+
+def test_a_stored_model_gives_the_logits_of_its_run(stored_run):
+    model, variables, config = flaxlab.load(stored_run)
+    with np.load(stored_run / "predictions.npz") as stored:
+        expected, labels = stored["logits"], stored["labels"]
+    evaluated = configs.from_dict(json.loads((stored_run / "config.json").read_text()))
+    assert configs.differences(evaluated, config) == {}
+    dataset = load_dataset(config.data)
+    np.testing.assert_array_equal(dataset.test.labels, labels)
+    images = scale_pixels(dataset.test.images, config.data.scaling)
+    logits = model.apply(variables, images, train=False)
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+
+
+def test_steps_are_chosen_by_name_and_number(stored_run):
+    assert load_stored(stored_run).epoch == 3
+    assert load_stored(stored_run, "20").epoch == 2
+    assert load_stored(stored_run, "best").saved.kind == "best"
+    assert flaxlab.load(str(stored_run), step=20)[2].seed == 0
+    assert load_stored(stored_run).class_names == tuple(map(str, range(10)))
+
+
+def test_a_run_with_a_holdout_gives_its_best_epoch(tmp_path):
+    config = small_config(**{"data.validation": "holdout", "train.epochs": 2})
+    fit(assemble(config, small_dataset()), tmp_path)
+    assert load_stored(tmp_path).saved.kind == "best"
+
+
+def test_a_config_of_an_older_version_gets_defaults(stored_run):
+    config = configs.from_dict(json.loads((stored_run / "config.json").read_text()))
+    complete = with_defaults(config)
+    old = configs.to_dict(config)
+    del old["train"]["init_from"], old["data"]["placement"]
+    assert configs.differences(with_defaults(configs.from_dict(old)), complete) == {}
+
+
+@pytest.fixture
+def copy(stored_run, tmp_path):
+    """A copy of the run, to be damaged."""
+    return shutil.copytree(stored_run, tmp_path / "copy")
+
+
+def data_files(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NAME)
+
+
+def test_every_checkpoint_has_a_manifest_that_holds(stored_run):
+    found = find_saved(stored_run)
+    assert len(found) >= 3
+    for saved in found:
+        assert find_damage(saved.folder) == []
+        covered = json.loads((saved.folder / NAME).read_text())
+        assert any(name.startswith("state/") for name in covered)
+        assert "record/metadata" in covered
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(which=st.integers(0, 10**6), place=st.integers(0, 10**9), bit=st.integers(0, 7))
+def test_any_flipped_bit_is_found(copy, which, place, bit):
+    folder = copy / "checkpoints/latest/30"
+    covered = json.loads((folder / NAME).read_text())
+    path = folder / sorted(covered)[which % len(covered)]
+    original = path.read_bytes()
+    if not original:
+        return
+    damaged = bytearray(original)
+    damaged[place % len(damaged)] ^= 1 << bit
+    path.write_bytes(damaged)
+    try:
+        assert find_damage(folder) == [f"{path.relative_to(folder).as_posix()} is changed"]
+    finally:
+        path.write_bytes(original)
+
+
+def test_missing_and_foreign_files_are_found(copy):
+    folder = copy / "checkpoints/latest/30"
+    (folder / "record/metadata").rename(folder / "record/other")
+    assert find_damage(folder) == [
+        "record/metadata is missing",
+        "record/other is not in the manifest",
+    ]
+    (folder / NAME).write_text("{")
+    assert find_damage(folder) == [f"{NAME} is damaged itself"]
+
+
+def flip_a_bit(folder):
+    path = max(data_files(folder / "state"), key=lambda path: path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_flipped_bit_is_found_on_restore(copy, stored_run):
+    flip_a_bit(copy / "checkpoints/latest/30")
+    with pytest.raises(UsageError, match=r"latest/30 is damaged: state/.* is changed"):
+        flaxlab.load(copy)
+    config = json.loads((copy / "config.json").read_text())
+    config = with_defaults(configs.from_dict(config))
+    longer = configs.replaced(config, train={**config.train, "epochs": 4})
+    experiment = assemble(longer, load_digits((8, 8, 1)))
+    with pytest.raises(UsageError):
+        fit(experiment, copy)
+    assert flaxlab.load(copy, step=20)
+
+
+def test_a_truncated_array_is_named_without_a_manifest(copy):
+    folder = copy / "checkpoints/latest/30"
+    (folder / NAME).unlink()
+    for path in (folder / "state").rglob("d/*"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UsageError, match="cannot be read"):
+        flaxlab.load(copy)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", ""])
+def test_damaged_metadata_is_named(copy, content):
+    folder = copy / "checkpoints/latest/30"
+    (folder / "state/_METADATA").write_text(content)
+    with pytest.raises(UsageError, match=r"is damaged: state/_METADATA is changed"):
+        flaxlab.load(copy)
+    with pytest.raises(UsageError, match=r"the metadata of .* cannot be read"):
+        list_leaves(folder / "state")
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path, stored_run, foreign_checkpoints):
+    with pytest.raises(UsageError, match="there is no folder"):
+        flaxlab.load(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="there is no checkpoint in"):
+        flaxlab.load(tmp_path)
+    with pytest.raises(UsageError, match="was not written by flaxlab"):
+        flaxlab.load(foreign_checkpoints / "managed")
+    with pytest.raises(UsageError, match=r"there is no step 7 in .*; it has 20, 30"):
+        flaxlab.load(stored_run, step=7)
+    with pytest.raises(UsageError, match="--step=last is no step"):
+        flaxlab.load(stored_run, step="last")
+
+
+def test_a_save_that_was_not_completed_is_refused(tmp_path, stored_run):
+    unfinished = tmp_path / "checkpoints/latest/30.orbax-checkpoint-tmp-1"
+    shutil.copytree(stored_run / "checkpoints/latest/30", unfinished)
+    with pytest.raises(UsageError, match="only saves that were not completed"):
+        flaxlab.load(tmp_path)
+    with pytest.raises(UsageError, match="a save that was not completed"):
+        flaxlab.load(unfinished)
+
+
+def test_another_architecture_is_refused_with_the_difference(copy):
+    record = copy / "checkpoints/latest/30/record/metadata"
+    content = json.loads(record.read_text())
+    content["config"]["model"]["head_units"] = [16, 9]
+    record.write_text(json.dumps(content))
+    (copy / "checkpoints/latest/30" / NAME).unlink()
+    with pytest.raises(UsageError) as error:
+        flaxlab.load(copy)
+    assert "does not hold the model of its config" in str(error.value)
+    assert "params/head2/dense/kernel: (16, 8), expected (16, 9)" in str(error.value)
+
+
+def test_parameters_load_whatever_optimizer_saved_them(tmp_path):
+    states = {}
+    for name in ("adam", "sgd"):
+        result = fit(
+            assemble(small_config(**{"optimizer.name": name, "train.epochs": 1}), small_dataset()),
+            tmp_path / name,
+        )
+        states[name] = result.state
+        stored = load_stored(tmp_path / name)
+        jax.tree.map(np.testing.assert_array_equal, stored.variables["params"], result.state.params)
+
+
+SAVE = """
+import sys, jax, numpy as np, orbax.checkpoint as ocp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from pathlib import Path
+assert jax.device_count() == {devices}
+mesh = Mesh(np.array(jax.devices()), ("data",))
+w = np.arange(64.0, dtype=np.float32).reshape(16, 4)
+spec = PartitionSpec("data" if {devices} > 1 else None)
+params = {{"w": jax.device_put(w, NamedSharding(mesh, spec))}}
+with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(Path(sys.argv[1]), {{"params": params}})
+"""
+READ = """
+import sys, jax, numpy as np
+from pathlib import Path
+from flaxlab.checkpoints.reader import read_collection
+assert jax.device_count() == {devices}
+found = read_collection(Path(sys.argv[1]), "params")["w"]
+np.testing.assert_array_equal(found, np.arange(64.0).reshape(16, 4))
+assert isinstance(found, np.ndarray)
+"""
+
+
+@pytest.mark.parametrize(("saving", "reading"), [(8, 1), (1, 8)])
+def test_arrays_load_on_another_number_of_devices(tmp_path, saving, reading):
+    for program, devices in ((SAVE, saving), (READ, reading)):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        result = subprocess.run(
+            [sys.executable, "-c", program.format(devices=devices), str(tmp_path / "saved")],
+            env={**os.environ, "XLA_FLAGS": flags},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+
+
+def test_a_state_is_restored_to_other_devices(tmp_path):
+    """From two devices to one, and the other way round."""
+    mesh = jax.make_mesh((2,), ("data",))
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    experiment = assemble(small_config(), small_dataset())
+    for number, (saved_on, restored_on) in enumerate(
+        ((everywhere, jax.devices()[0]), (jax.devices()[0], everywhere))
+    ):
+        state = jax.device_put(experiment.create_state(), saved_on)
+        with Checkpoints(tmp_path / str(number)) as checkpoints:
+            checkpoints.save_latest(state, {})
+        like = jax.device_put(experiment.with_seed(1).create_state(), restored_on)
+        with Checkpoints(tmp_path / str(number)) as checkpoints:
+            restored = checkpoints.restore_latest(like)
+        jax.tree.map(np.testing.assert_array_equal, restored.params, state.params)
+        leaf = jax.tree.leaves(restored.params)[0]
+        assert leaf.sharding == jax.tree.leaves(like.params)[0].sharding
+
+
+def test_a_foreign_collection_is_read_alone(foreign_checkpoints):
+    tree = foreign_checkpoints / "managed/6/default"
+    np.testing.assert_array_equal(read_collection(tree, "params")["w"], np.full((2, 2), 6.0))
+    assert read_collection(tree, "batch_stats") == {}
