@@ -4,15 +4,15 @@ import csv
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from scipy import stats
 
 from experiments.claims import CLAIMS
 from flaxlab.command_line import load_experiment
 from flaxlab.compare import main
-from flaxlab.comparison.claims import Statement, judge, verdict
+from flaxlab.comparison.claims import Judgement, Statement, decide, judge
 from flaxlab.comparison.comparison import compare
 from flaxlab.comparison.runs import find_runs
+from flaxlab.comparison.statistics import Estimate
 from flaxlab.errors import UsageError, run_command
 from tests.finished_runs import CLASSES, EXPERIMENTS, TEST_EXAMPLES, write_run
 
@@ -85,7 +85,7 @@ def test_the_reports_table_and_its_claims(suite):
     assert rows["alexnet_default"]["reported_inside"] == "True"
     assert rows["alexnet_no_dropout"]["reported_inside"] == "False"
     comparison = compare(find_runs([suite])[0], None, "")
-    verdicts = {judged.number: judged.verdict for judged in comparison.claims}
+    verdicts = {judged.number: judged.verdict.word for judged in comparison.claims}
     # No dropout: the accuracy falls and the gap grows.
     assert verdicts[2] == "supported"
     # The best AlexNet: better than one, not told apart from another, the others are not there.
@@ -99,7 +99,7 @@ def test_claims_and_report_are_about_their_data(tmp_path):
         folder = tmp_path / f"{seed}"
         write_run(folder, "alexnet_default", seed, [0.9], title="Digits", data__name="digits")
     comparison = compare(find_runs([tmp_path])[0], None, "")
-    assert {judged.verdict for judged in comparison.claims} == {"not tested"}
+    assert {judged.verdict.word for judged in comparison.claims} == {"not tested"}
     assert comparison.arms[0].reported is None
     assert comparison.departures["data.name"] == ("fashion_mnist", "digits")
     assert comparison.departures["train.epochs"] == (10, 1)
@@ -122,6 +122,13 @@ def test_every_arm_and_quantity_of_a_claim_exists(tmp_path):
                 assert config.data.name == claim.data
 
 
+def values_of(**arms):
+    return {
+        name: {seed: {"accuracy": value} for seed, value in enumerate(column)}
+        for name, column in arms.items()
+    }
+
+
 @pytest.mark.parametrize(
     ("left", "right", "expected"),
     [
@@ -132,31 +139,56 @@ def test_every_arm_and_quantity_of_a_claim_exists(tmp_path):
         ((), (0.80,), "not tested"),
     ],
 )
-def test_a_statement_is_judged_by_its_interval(left, right, expected):
-    values = {
-        name: {seed: {"accuracy": value} for seed, value in enumerate(column)}
-        for name, column in {"left": left, "right": right}.items()
-    }
-    assert judge(Statement("accuracy", "left", "right"), values).verdict == expected
+def test_a_claim_of_one_statement_is_decided_by_its_t_test(left, right, expected):
+    values = values_of(left=left, right=right)
+    judgement = judge(Statement("accuracy", "left", "right"), values)
+    (verdict,) = decide([[judgement]])
+    assert verdict.word == expected
+    if len(left) > 1:
+        assert verdict.p == pytest.approx(stats.ttest_rel(left, right).pvalue)
 
 
 def test_a_statement_about_a_number():
-    values = {"vgg": {seed: {"accuracy": 0.1} for seed in range(3)}}
-    assert judge(Statement("accuracy", 0.15, "vgg"), values).verdict == "supported"
-    assert judge(Statement("accuracy", "vgg", 0.15), values).verdict == "contradicted"
+    values = values_of(vgg=(0.1, 0.1, 0.1))
+    below, above = Statement("accuracy", 0.15, "vgg"), Statement("accuracy", "vgg", 0.15)
+    verdicts = decide([[judge(below, values)], [judge(above, values)]])
+    assert [verdict.word for verdict in verdicts] == ["supported", "contradicted"]
 
 
-@given(
-    st.lists(st.sampled_from(["supported", "contradicted", "undecided", "not tested"]), min_size=1)
+def judged(mean, p):
+    estimate = None if mean is None else Estimate(mean, mean - 1, mean + 1, 3)
+    return Judgement(Statement("accuracy", "a", "b"), estimate, p)
+
+
+@pytest.mark.parametrize(
+    ("statements", "expected"),
+    [
+        # All must hold: the largest p value counts.
+        ([(1, 0.01), (1, 0.04)], ("supported", 0.04)),
+        ([(1, 0.01), (1, 0.06)], ("undecided", 0.06)),
+        # One must fail: the smallest p value of a wrong sign, times their number.
+        ([(1, 0.001), (-1, 0.02)], ("contradicted", 0.04)),
+        ([(1, 0.001), (-1, 0.03)], ("undecided", 0.06)),
+        # What is not tested cannot be supported, but the rest can be contradicted.
+        ([(1, 0.001), (None, None)], ("undecided", 1.0)),
+        ([(-1, 0.001), (None, None)], ("contradicted", 0.002)),
+        ([(None, None)], ("not tested", None)),
+        ([(1, None)], ("undecided", None)),
+    ],
 )
-def test_a_claim_is_supported_by_all_and_contradicted_by_one(verdicts):
-    values = {"a": {0: {"accuracy": 1.0}}}
-    judgement = judge(Statement("accuracy", "a", 0.5), values)
-    judgements = [type(judgement)(judgement.statement, each, None) for each in verdicts]
-    got = verdict(judgements)
-    assert (got == "contradicted") == ("contradicted" in verdicts)
-    assert (got == "supported") == (set(verdicts) == {"supported"})
-    assert (got == "not tested") == (set(verdicts) == {"not tested"})
+def test_a_claim_is_supported_by_all_and_contradicted_by_one(statements, expected):
+    (verdict,) = decide([[judged(mean, p) for mean, p in statements]])
+    assert (verdict.word, verdict.p) == (expected[0], pytest.approx(expected[1]))
+
+
+def test_claims_are_corrected_for_their_number():
+    claims = [[judged(1, 0.02)], [judged(1, 0.03)], [judged(None, None)]]
+    assert [(verdict.word, verdict.p) for verdict in decide(claims)] == [
+        ("supported", pytest.approx(0.04)),
+        ("supported", pytest.approx(0.04)),
+        ("not tested", None),
+    ]
+    assert decide([*claims, [judged(-1, 0.9)]])[0].word == "undecided"
 
 
 def test_one_seed_has_no_interval_and_says_so(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flaxlab.comparison.statistics import Estimate, mean_interval
+from flaxlab.comparison.statistics import CONFIDENCE, Estimate, holm, mean_interval, t_test
 
 SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTED = (
     "supported",
@@ -45,7 +45,7 @@ class Claim:
     Attributes:
         text: the claim.
         data: name of the data set that it is about.
-        statements: it is supported if all of them are, contradicted if one of them is.
+        statements: all of them together are the claim.
     """
 
     text: str
@@ -59,14 +59,31 @@ class Judgement:
 
     Attributes:
         statement: the inequality.
-        verdict: SUPPORTED if the interval of the difference is above 0, CONTRADICTED if it is
-            below 0, UNDECIDED if it holds 0 or there is none, NOT_TESTED without runs.
         difference: larger - smaller, paired by seed; None without runs.
+        p: two-sided p value of the paired t test; None with fewer than two pairs.
     """
 
     statement: Statement
-    verdict: str
     difference: Estimate | None
+    p: float | None
+
+    @property
+    def tested(self) -> bool:
+        """Whether there are runs of the arms that it is about."""
+        return self.difference is not None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the runs say of a claim.
+
+    Attributes:
+        word: SUPPORTED, CONTRADICTED, UNDECIDED or NOT_TESTED.
+        p: after Holm's correction over the claims; None where nothing is tested.
+    """
+
+    word: str
+    p: float | None
 
 
 def judge(statement: Statement, values: Values) -> Judgement:
@@ -78,26 +95,51 @@ def judge(statement: Statement, values: Values) -> Judgement:
     seed_sets = [set(side) for side in sides if isinstance(side, Mapping)]
     seeds = sorted(set.intersection(*seed_sets))
     if not seeds:
-        return Judgement(statement, NOT_TESTED, None)
+        return Judgement(statement, None, None)
 
     def value(side: float | Mapping[int, Mapping[str, float]], seed: int) -> float:
         return side[seed][statement.quantity] if isinstance(side, Mapping) else side
 
     differences = [value(sides[0], seed) - value(sides[1], seed) for seed in seeds]
-    estimate = mean_interval(differences)
-    verdict = UNDECIDED
-    if estimate.low is not None and estimate.low > 0:
-        verdict = SUPPORTED
-    if estimate.high is not None and estimate.high < 0:
-        verdict = CONTRADICTED
-    return Judgement(statement, verdict, estimate)
+    return Judgement(statement, mean_interval(differences), t_test(differences))
 
 
-def verdict(judgements: Sequence[Judgement]) -> str:
-    """Returns the verdict on a claim from those on its statements."""
-    verdicts = {judgement.verdict for judgement in judgements}
-    if CONTRADICTED in verdicts:
-        return CONTRADICTED
-    if len(verdicts) == 1:
-        return verdicts.pop()
-    return UNDECIDED
+def decide(claims: Sequence[Sequence[Judgement]]) -> list[Verdict]:
+    """Decides on claims, each given by the judgements on its statements.
+
+    A claim holds if all its statements do: its p value is their largest one, where all differences
+    have the right sign (an intersection-union test). It fails if one of them fails: the p value
+    of that is the smallest one of a wrong sign, times their number (Bonferroni). The smaller of
+    the two counts, after Holm's correction over the claims.
+    """
+    both = [(_support(judgements), _contradiction(judgements)) for judgements in claims]
+    testable = [any(each.p is not None for each in judgements) for judgements in claims]
+    adjusted = holm([min(pair) if can else None for pair, can in zip(both, testable, strict=True)])
+    return [
+        Verdict(_word(judgements, support < contradiction, p), p)
+        for judgements, (support, contradiction), p in zip(claims, both, adjusted, strict=True)
+    ]
+
+
+def _word(judgements: Sequence[Judgement], supports: bool, p: float | None) -> str:
+    if not any(each.tested for each in judgements):
+        return NOT_TESTED
+    if p is None or p >= 1 - CONFIDENCE:
+        return UNDECIDED
+    return SUPPORTED if supports else CONTRADICTED
+
+
+def _support(judgements: Sequence[Judgement]) -> float:
+    return max(
+        each.p if each.p is not None and each.difference and each.difference.mean > 0 else 1.0
+        for each in judgements
+    )
+
+
+def _contradiction(judgements: Sequence[Judgement]) -> float:
+    wrong = [
+        each.p
+        for each in judgements
+        if each.p is not None and each.difference and each.difference.mean < 0
+    ]
+    return min(1.0, len(judgements) * min(wrong, default=1.0))

@@ -13,7 +13,7 @@ from rich.table import Table
 from flaxlab.comparison import page
 from flaxlab.comparison.comparison import Comparison, compare, tested_claims
 from flaxlab.comparison.runs import find_runs, require_one_protocol
-from flaxlab.comparison.tables import accuracy_table
+from flaxlab.comparison.tables import accuracy_table, verdict_text
 from flaxlab.errors import UsageError
 from flaxlab.suites.definition import SUITE_FILE
 
@@ -86,5 +86,5 @@ def _print(console: Console, comparison: Comparison) -> None:
         printed.add_row(*(row[index].text for index in shown))
     console.print(printed)
     for judged in tested_claims(comparison):
-        line = f"claim {judged.number}, {judged.verdict}: {judged.claim.text}"
+        line = f"claim {judged.number}, {verdict_text(judged)}: {judged.claim.text}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)

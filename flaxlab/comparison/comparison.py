@@ -13,7 +13,7 @@ import numpy as np
 from experiments.claims import CLAIMS
 from flaxlab import config as configs
 from flaxlab.command_line import experiment_file, load_experiment
-from flaxlab.comparison.claims import NOT_TESTED, Claim, Judgement, judge, verdict
+from flaxlab.comparison.claims import NOT_TESTED, Claim, Judgement, Verdict, decide, judge
 from flaxlab.comparison.runs import Run, group_by_arm
 from flaxlab.comparison.statistics import (
     CONFIDENCE,
@@ -99,7 +99,7 @@ class JudgedClaim:
     number: int
     claim: Claim
     judgements: list[Judgement]
-    verdict: str
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -281,16 +281,20 @@ def _reported(run: Run, prediction: Estimate) -> Reported | None:
 
 
 def _judge_claims(by_arm: Mapping[str, dict[int, Run]]) -> list[JudgedClaim]:
-    judged = []
-    for number, claim in CLAIMS.items():
+    judgements = []
+    for claim in CLAIMS.values():
         values = {
             name: {seed: run.scores.as_dict() for seed, run in seeds.items()}
             for name, seeds in by_arm.items()
             if next(iter(seeds.values())).config.data.name == claim.data
         }
-        judgements = [judge(statement, values) for statement in claim.statements]
-        judged.append(JudgedClaim(number, claim, judgements, verdict(judgements)))
-    return judged
+        judgements.append([judge(statement, values) for statement in claim.statements])
+    return [
+        JudgedClaim(number, claim, judged, verdict)
+        for (number, claim), judged, verdict in zip(
+            CLAIMS.items(), judgements, decide(judgements), strict=True
+        )
+    ]
 
 
 def _departures(by_arm: Mapping[str, dict[int, Run]]) -> dict[str, tuple[Any, Any]]:
@@ -328,4 +332,4 @@ def _cautions(by_arm: Mapping[str, dict[int, Run]]) -> list[str]:
 
 def tested_claims(comparison: Comparison) -> list[JudgedClaim]:
     """Returns the claims on which the runs say anything."""
-    return [claim for claim in comparison.claims if claim.verdict != NOT_TESTED]
+    return [claim for claim in comparison.claims if claim.verdict.word != NOT_TESTED]

@@ -25,10 +25,10 @@ _ACCURACY = {
     "holdout": "the test accuracy of the epoch that a holdout of the training split chose",
 }
 _CLAIMS_NOTE = (
-    "A claim stands for one or several inequalities. One is supported if the 95% interval of its"
-    " paired difference is above zero, contradicted if it is below, and else undecided; a claim is"
-    " supported if all of them are, and contradicted if one is. These intervals are not corrected"
-    " for their number."
+    "A claim stands for one or several inequalities, each with the 95% interval of its paired"
+    " difference. It is supported where all of them are (its p value is their largest one) and"
+    " contradicted where one of them is (the smallest one, times their number), after Holm's"
+    f" correction over the claims that are tested, at {LEVEL:.2f}; else it is undecided."
 )
 _PICTURES = {
     "curves": "Accuracy over the epochs: mean of the seeds, and from the lowest to the highest",
@@ -107,6 +107,7 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
         "untested": [claim.number for claim in comparison.claims if claim not in claims],
         "claims_note": _CLAIMS_NOTE,
         "statement_text": tables.statement_text,
+        "verdict_text": tables.verdict_text,
         "changes": tables.changes_table(comparison),
         "command": comparison.command,
         "runs": [run for arm in comparison.arms for run in arm.runs.values()],

@@ -122,14 +122,23 @@ def paired_difference(
     spread = float(np.std(differences, ddof=1))
     return Difference(
         estimate,
-        t_p=_t_test(estimate.mean, spread, count),
+        t_p=t_test(differences.tolist()),
         sign_flip_p=float(flips.pvalue),
         detectable=smallest_detectable(spread, count, level),
     )
 
 
-def _t_test(mean: float, spread: float, count: int) -> float:
-    if spread <= _NO_SPREAD:  # the limits of the test, which is not defined there
+def t_test(values: Sequence[float]) -> float | None:
+    """Returns the two-sided p value of the t test that the mean is 0; None of fewer than two.
+
+    Where all values are the same, the test is not defined, and its limits are returned: 1 for
+    zeros, else 0.
+    """
+    count, mean = len(values), float(np.mean(values))
+    if count < 2:
+        return None
+    spread = float(np.std(values, ddof=1))
+    if spread <= _NO_SPREAD:
         return 1.0 if abs(mean) <= _NO_SPREAD else 0.0
     return float(2 * stats.t.sf(abs(mean) * math.sqrt(count) / spread, count - 1))
 

@@ -54,7 +54,7 @@ class Table:
 
 
 def accuracy_table(comparison: Comparison) -> Table:
-    """What the arms reached, and what that says of them against the baseline."""
+    """What the arms reached against the baseline; the last column is the verdict in words."""
     header = (
         "arm",
         "seeds",
@@ -156,23 +156,29 @@ def claims_table(claims: Sequence[JudgedClaim]) -> Table:
             [
                 Cell(str(judged.number), judged.number),
                 Cell(judged.claim.text, judged.claim.text),
-                Cell(judged.verdict, judged.verdict),
+                Cell(verdict_text(judged), judged.verdict.word),
                 Cell(figures, figures),
             ]
         )
     return Table(("claim", "what the lab report says", "verdict", "figures"), rows)
 
 
+def verdict_text(judged: JudgedClaim) -> str:
+    """Writes the verdict on a claim with its p value."""
+    p = judged.verdict.p
+    return judged.verdict.word if p is None else f"{judged.verdict.word} (p {_p_text(p)})"
+
+
 def statement_text(judgement: Judgement) -> str:
-    """Writes an inequality, its verdict and the measured difference in one line."""
+    """Writes an inequality and the measured difference in one line."""
     statement, estimate = judgement.statement, judgement.difference
     text = f"{_NAMES[statement.quantity]}: {_side(statement, 0)} > {_side(statement, 1)}"
     if estimate is None:
-        return f"{text}: {judgement.verdict}"
+        return f"{text}: not tested"
     in_epochs = statement.quantity == "epochs_to_95"
     scale, unit = (1, "epochs") if in_epochs else (100, "points")
     figure = _estimate(estimate, scale, "{:+.1f}").text
-    return f"{text}: {judgement.verdict} ({figure} {unit}, n = {estimate.count})"
+    return f"{text}: {figure} {unit}, n = {estimate.count}"
 
 
 def _side(statement: Statement, index: int) -> str:
@@ -246,7 +252,11 @@ def _mean(estimate: Estimate, scale: float, form: str) -> Cell:
 def _p_value(p: float | None) -> Cell:
     if p is None:
         return Cell("", None)
-    return Cell("< 0.001" if p < 0.001 else f"{p:.3f}", p)
+    return Cell(_p_text(p).removeprefix("= "), p)
+
+
+def _p_text(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def _detectable(difference: Difference | None) -> Cell:
