@@ -135,6 +135,7 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
         UsageError: see `resolve_config`.
     """
     _require_fields(config, overrides)
+    overrides = _last_of_each(overrides)
     name, model = config.name, config.model.name
     values = flags.FlagValues()
     arguments = ["flaxlab", *overrides]
@@ -155,6 +156,22 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
             f" experiment on {config.model.name}"
         )
     return FrozenConfigDict(config)
+
+
+def _last_of_each(overrides: Sequence[str]) -> list[str]:
+    """Leaves out what a later override of the same field replaces: absl would join tuples."""
+    grouped: list[list[str]] = []
+    for argument in overrides:
+        if argument.startswith("-") or not grouped:
+            grouped.append([argument])
+        else:  # the value of the one before
+            grouped[-1].append(argument)
+    last: dict[str, list[str]] = {}
+    for group in grouped:
+        name = group[0].lstrip("-").split("=", 1)[0]
+        last.pop(name, None)  # so that it stands at the end
+        last[name] = group
+    return [argument for group in last.values() for argument in group]
 
 
 def _require_fields(config: ConfigDict, overrides: Sequence[str]) -> None:

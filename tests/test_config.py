@@ -71,6 +71,21 @@ def test_overrides(override, path, value):
     assert list(configs.differences(load_experiment(POOL), config)) == [path]
 
 
+def test_the_last_override_of_a_field_counts():
+    overrides = [
+        "--config.model.head_dropout=(0.1, 0.2)",
+        "--config.train.epochs",
+        "3",
+        "--config.model.batch_norm=true",
+        "--config.model.head_dropout=(0.3, 0.4)",
+        "--noconfig.model.batch_norm",
+    ]
+    config = resolve_config(POOL, overrides)
+    assert config.model.head_dropout == (0.3, 0.4)
+    assert config.train.epochs == 3
+    assert config.model.batch_norm is False
+
+
 def test_a_resolved_config_cannot_be_changed():
     with pytest.raises(AttributeError):
         resolve_config(POOL, []).train.epochs = 3
