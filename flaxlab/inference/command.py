@@ -50,7 +50,11 @@ def evaluate(
             raise UsageError(f"--batch_stats={kind} is unknown; expected {', '.join(KINDS)}")
     keep_compiled_programs()
     stored = load_stored(run, step)
-    config = apply_overrides(ConfigDict(stored.config), overrides)
+    config = ConfigDict(stored.config)
+    if any(override.startswith("--config.data.name") for override in overrides):
+        # The subsets of the training say nothing of other data.
+        config.data.train_examples = config.data.test_examples = None
+    config = apply_overrides(config, overrides)
     dataset = load_dataset(config.data)
     if len(dataset.class_names) != len(stored.class_names):
         raise UsageError(

@@ -232,7 +232,10 @@ def plot(path: Path, step: str, keep: Keep, to: Path) -> None:
         raise UsageError(
             f"there is nothing to draw in {tree}: no weights of two dimensions or more"
         )
-    to.mkdir(parents=True, exist_ok=True)
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--plot={to} cannot be made ({error})") from error
     for name, figure in figures.items():
         files.write_bytes(to / f"{name}.png", plots.png(figure))
         print(f"wrote {to / name}.png")

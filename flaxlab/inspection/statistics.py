@@ -78,7 +78,7 @@ def describe_array(array: np.ndarray) -> ArrayStatistics:
         finite = piece[np.isfinite(piece)]
         spread += float(np.sum((finite - mean) ** 2))
         square += float(np.sum(finite**2))
-        histogram += np.histogram(finite, BINS, (low, high) if low < high else None)[0]
+        histogram += np.bincount(_bins(finite, low, high), minlength=BINS)
     return ArrayStatistics(
         mean=mean,
         std=math.sqrt(spread / count),
@@ -107,6 +107,18 @@ def find_flaws(leaf: Leaf, found: ArrayStatistics) -> list[str]:
         if initial is not None and found.low == found.high == initial:
             flaws.append("never moved")
     return flaws
+
+
+def _bins(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Returns the bin of each value; the middle one where all are equal.
+
+    Not by `np.histogram`, which refuses bounds that are very near to each other.
+    """
+    if low == high:
+        return np.full(values.shape, BINS // 2)
+    # Halves: the difference of two large numbers may overflow.
+    places = (values / 2 - low / 2) / (high / 2 - low / 2) * BINS
+    return np.clip(places.astype(np.int64), 0, BINS - 1)
 
 
 def _pieces(array: np.ndarray) -> Iterator[np.ndarray]:

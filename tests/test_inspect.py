@@ -1,0 +1,233 @@
+"""What `flaxlab.inspect` says of checkpoints of ours and of others."""
+
+import csv
+import io
+import json
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+import flaxlab
+from flaxlab.checkpoints.reader import Leaf
+from flaxlab.errors import run_command
+from flaxlab.inspect import main
+from flaxlab.inspection.statistics import BINS, describe_array, find_flaws
+from tests.test_checkpoints import flip_a_bit
+
+
+def as_json(capsys, *arguments):
+    main([*map(str, arguments), "--format=json"])
+    return json.loads(capsys.readouterr().out)
+
+
+@given(
+    arrays.arrays(
+        st.sampled_from([np.float32, np.float16, np.int32, np.bool_]),
+        arrays.array_shapes(max_dims=3, max_side=5),
+    )
+)
+def test_statistics_are_numpys(array):
+    found = describe_array(array)
+    values = array.astype(np.float64).ravel()
+    finite = values[np.isfinite(values)]
+    assert found.nans == np.isnan(values).sum()
+    assert found.infinities == np.isinf(values).sum()
+    assert found.zeros == pytest.approx(np.mean(values == 0))
+    if finite.size:
+        assert found.mean == pytest.approx(finite.mean(), rel=1e-9, abs=1e-9 * abs(finite).max())
+        assert found.std == pytest.approx(finite.std(), rel=1e-6, abs=1e-6 * abs(finite).max())
+        assert (found.low, found.high) == (finite.min(), finite.max())
+        assert found.l2 == pytest.approx(np.linalg.norm(finite))
+        assert sum(found.histogram) == finite.size
+    else:
+        assert np.isnan([found.mean, found.std, found.low, found.high, found.l2]).all()
+        assert found.histogram == (0,) * BINS
+        assert found.sparkline() == ""
+
+
+def test_statistics_in_pieces_are_those_of_the_whole(monkeypatch):
+    array = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    whole = describe_array(array)
+    monkeypatch.setattr("flaxlab.inspection.statistics._PIECE", 7)
+    pieces = describe_array(array)
+    assert pieces.histogram == whole.histogram == tuple(np.histogram(array, BINS)[0].tolist())
+    assert pieces.std == pytest.approx(whole.std)
+    assert describe_array(array.astype(jnp.bfloat16)).mean == pytest.approx(whole.mean, abs=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("path", "values", "flaws"),
+    [
+        ("batch_stats/norm/var", [0.1, 0.2], []),
+        ("batch_stats/norm/var", [0.1, -0.2], ["a variance is not positive"]),
+        ("batch_stats/norm/var", [1.0, 1.0], ["never moved"]),
+        ("batch_stats/norm/mean", [0.0, 0.0], ["never moved"]),
+        ("params/norm/mean", [0.0, 0.0], []),
+        ("params/w", [np.nan, np.inf], ["1 NaN", "1 infinite"]),
+    ],
+)
+def test_flaws_are_found(path, values, flaws):
+    leaf = Leaf(path, (2,), "float32", 0)
+    assert find_flaws(leaf, describe_array(np.array(values))) == flaws
+
+
+def test_a_run_is_listed_without_reading_arrays(stored_run, capsys, monkeypatch):
+    monkeypatch.setattr("flaxlab.inspection.command.read_leaves", None)
+    contents = as_json(capsys, stored_run)
+    assert contents["folder"].endswith("latest/30")
+    assert contents["config"]["name"] == "alexnet_pool"
+    assert [row["step"] for row in contents["checkpoints"]][:2] == [20, 30]
+    assert [row["shown"] for row in contents["checkpoints"]][:2] == [False, True]
+    assert contents["checkpoints"][1]["epoch"] == 3
+    kernel = next(row for row in contents["leaves"] if row["path"] == "params/block1/conv1/kernel")
+    assert kernel["shape"] == [3, 3, 1, 4]
+    assert kernel["bytes"] == 144
+    totals = {row["collection"]: row for row in contents["totals"]}
+    summary = json.loads((stored_run / "summary.json").read_text())
+    assert totals["params"]["size"] == summary["parameters_trainable"]
+    running = summary["parameters_total"] - summary["parameters_trainable"]
+    assert totals["batch_stats"]["size"] == running
+    # Adam keeps two moments of each parameter and a count; so does its schedule.
+    assert totals["opt_state"]["size"] == 2 * totals["params"]["size"] + 2
+    assert totals["all"]["bytes"] == sum(row["bytes"] for row in contents["leaves"])
+
+
+def test_the_table_says_the_same(stored_run, capsys):
+    main([str(stored_run), "--filter=^params/block"])
+    shown = capsys.readouterr().out
+    assert "alexnet_pool on Digits" in shown
+    assert "params/block1/conv1/kernel" in shown
+    assert "3x3x1x4" in shown
+    assert "output" not in shown
+    assert "* shown below" in shown
+
+
+def test_csv_is_read_by_others(stored_run, capsys):
+    main([str(stored_run), "--format=csv", "--stats", "--step=best"])
+    rows = {row["path"]: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+    assert rows["params/output/bias"]["shape"] == "10"
+    assert float(rows["batch_stats/block1/norm/var"]["low"]) > 0
+    assert "opt_state/0/count" not in rows  # the best epoch's has parameters alone
+
+
+def test_statistics_of_a_run(stored_run, capsys):
+    contents = as_json(capsys, stored_run, "--stats", "--filter=params/.*kernel")
+    params = flaxlab.load(stored_run)[1]["params"]
+    found = {row["path"]: row for row in contents["leaves"]}
+    assert set(found) == {
+        "params/block1/conv1/kernel",
+        "params/block2/conv1/kernel",
+        "params/block3/conv1/kernel",
+        "params/head1/dense/kernel",
+        "params/head2/dense/kernel",
+        "params/output/kernel",
+    }
+    expected = params["output"]["kernel"]
+    assert found["params/output/kernel"]["mean"] == pytest.approx(float(expected.mean()), rel=1e-4)
+    assert found["params/output/kernel"]["flaws"] == []
+
+
+def test_foreign_checkpoints_are_described(foreign_checkpoints, capsys):
+    contents = as_json(capsys, foreign_checkpoints / "tree", "--stats")
+    found = {row["path"]: row for row in contents["leaves"]}
+    assert found["layers/1"]["nans"] == 1
+    assert found["layers/1"]["flaws"] == ["1 NaN"]
+    assert found["layers/1"]["mean"] == 0.5
+    assert found["optimizer/1/slow"]["low"] == -2
+    assert found["name"]["shape"] is None
+    assert contents["config"] is None
+    contents = as_json(capsys, foreign_checkpoints / "managed", "--step=5")
+    assert [(row["step"], row["loss"]) for row in contents["checkpoints"]] == [(5, 0.2), (6, 1 / 6)]
+    main([str(foreign_checkpoints / "tree"), "--stats"])
+    assert "layers/0" in capsys.readouterr().out
+    main([str(foreign_checkpoints / "managed"), "--verify"])
+    assert capsys.readouterr().out.count("no manifest") == 2
+
+
+def test_a_difference_shows_config_structure_and_values(stored_run, tmp_path, capsys):
+    steps = [stored_run / f"checkpoints/latest/{step}" for step in (20, 30)]
+    contents = as_json(capsys, "--diff", *steps, "--filter=^params")
+    assert contents["config"] == {}
+    assert contents["structure"] == []
+    changes = [row["change"] for row in contents["values"]]
+    assert changes == sorted(changes, reverse=True)
+    assert changes[0] > 0
+    old, new = (
+        flaxlab.load(stored_run, step)[1]["params"]["output"]["kernel"] for step in (20, 30)
+    )
+    row = next(row for row in contents["values"] if row["path"] == "params/output/kernel")
+    assert row["change"] == pytest.approx(np.linalg.norm(new - old) / np.linalg.norm(old), rel=1e-5)
+    assert row["largest"] == pytest.approx(np.abs(new - old).max(), rel=1e-5)
+
+    best = stored_run / "checkpoints/best"
+    contents = as_json(capsys, "--diff", steps[1], best)
+    assert {"path": "step", "a": "int32[]", "b": None} in contents["structure"]
+    main(["--diff", str(steps[0]), str(steps[1])])
+    shown = capsys.readouterr().out
+    assert "config: the same" in shown
+    assert "structure: the same" in shown
+    main(["--diff", str(steps[0]), str(steps[0])])
+    assert "values: 0 arrays differ" in capsys.readouterr().out
+
+
+def test_a_difference_to_a_foreign_one(stored_run, foreign_checkpoints, capsys):
+    main(["--diff", str(stored_run), str(foreign_checkpoints / "managed")])
+    shown = capsys.readouterr().out
+    assert "config: not known of both" in shown
+    assert "params/w" in shown
+
+
+def test_pictures_are_drawn(stored_run, tmp_path, foreign_checkpoints, capsys):
+    main([str(stored_run), f"--plot={tmp_path / 'a/b'}"])
+    names = {"weights.png", "filters.png", "normalization.png"}
+    assert {path.name for path in (tmp_path / "a/b").iterdir()} == names
+    main([str(foreign_checkpoints / "tree"), f"--plot={tmp_path / 'foreign'}"])
+    assert {path.name for path in (tmp_path / "foreign").iterdir()} == {"weights.png"}
+
+
+def test_verify_finds_a_flipped_bit_and_exits_with_1(stored_run, tmp_path, capsys):
+    copy = shutil.copytree(stored_run, tmp_path / "copy")
+    main([str(copy), "--verify"])
+    assert capsys.readouterr().out.count(": intact") == len(list(copy.glob("checkpoints/*/*")))
+    flip_a_bit(copy / "checkpoints/best" / max(p.name for p in copy.glob("checkpoints/best/*")))
+    with pytest.raises(SystemExit) as stop:
+        run_command(main, [str(copy), "--verify"])
+    assert stop.value.code == 1
+    assert "failed: 1 damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: paths"),
+        (["/nowhere"], "there is no folder /nowhere"),
+        (["{empty}"], "there is no checkpoint in"),
+        (["{run}", "--step=7"], "there is no step 7"),
+        (["{run}", "--step=first"], "--step=first is no step"),
+        (["{run}", "--filter=("], "is no regular expression"),
+        (["{run}", "{run}"], "expected two checkpoints after --diff"),
+        (["{run}", "--stats", "--verify"], "exclude each other"),
+        (["{managed}", "--step=best"], "has no best checkpoint"),
+        (["{run}", "--plot=x", "--filter=nothing"], "nothing to draw"),
+        (["{run}", "--plot=/dev/null/x"], "cannot be made"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    arguments, message, stored_run, foreign_checkpoints, tmp_path, capsys
+):
+    places = {
+        "run": stored_run,
+        "managed": foreign_checkpoints / "managed",
+        "empty": tmp_path,
+    }
+    with pytest.raises(SystemExit) as stop:
+        run_command(main, [argument.format(**places) for argument in arguments])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
