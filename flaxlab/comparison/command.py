@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from flaxlab.comparison import page
-from flaxlab.comparison.comparison import Comparison, compare, tested_claims
+from flaxlab.comparison.comparison import compare
+from flaxlab.comparison.results import Comparison
 from flaxlab.comparison.runs import find_runs, require_one_protocol
 from flaxlab.comparison.tables import accuracy_table, verdict_text
 from flaxlab.errors import UsageError
@@ -85,6 +86,6 @@ def _print(console: Console, comparison: Comparison) -> None:
     for row in table.rows:
         printed.add_row(*(row[index].text for index in shown))
     console.print(printed)
-    for judged in tested_claims(comparison):
+    for judged in comparison.tested_claims:
         line = f"claim {judged.number}, {verdict_text(judged)}: {judged.claim.text}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Any
 from flaxlab import files
 from flaxlab.analysis import plots
 from flaxlab.comparison import pictures, tables
-from flaxlab.comparison.comparison import LEVEL, Comparison, tested_claims
+from flaxlab.comparison.results import LEVEL, Comparison
 from flaxlab.page import render
 
 _EXPLANATION = (
@@ -89,7 +89,7 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
     explanation = _EXPLANATION.format(
         accuracy=_ACCURACY[config.data.validation], tests=comparison.tests, level=LEVEL
     )
-    claims = tested_claims(comparison)
+    claims = comparison.tested_claims
     return {
         "title": comparison.title,
         "baseline": comparison.baseline.name,

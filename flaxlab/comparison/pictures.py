@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from flaxlab.analysis.metrics import class_scores
 from flaxlab.analysis.plots import GREY, quiet
-from flaxlab.comparison.comparison import LEVEL, Arm
+from flaxlab.comparison.results import LEVEL, Arm
 
 # Okabe and Ito (2008), black for the baseline; further arms begin again with another line style.
 _COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flaxlab.comparison.claims import Judgement, Statement
-from flaxlab.comparison.comparison import Arm, Comparison, JudgedClaim
+from flaxlab.comparison.results import Arm, Comparison, JudgedClaim
 from flaxlab.comparison.statistics import Difference, Estimate
 
 _NAMES = {
