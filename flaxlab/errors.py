@@ -49,6 +49,7 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    sys.unraisablehook = _report_unraisable
     try:
         command(arguments)
     except UsageError as error:
@@ -63,6 +64,13 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
     except KeyboardInterrupt:
         _exit("interrupted: start the same command again to go on", EXIT_INTERRUPTED)
     sys.exit(0)
+
+
+def _report_unraisable(problem: sys.UnraisableHookArgs) -> None:
+    # Where a checkpoint is damaged, the reads that Orbax has under way when one fails complain of
+    # the event loop that is gone; the failure itself is raised and reported.
+    if str(problem.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(problem)
 
 
 def _exit(message: str, code: int) -> NoReturn:

@@ -110,9 +110,12 @@ def keep_gradients() -> optax.GradientTransformation:
 def double_precision():
     """Computes in float64, where no rounding moves a unit over the kink of its ReLU."""
     with jax.enable_x64(True):
+        # Both: Keras makes its policy of the float type once, when the first layer asks for it.
         keras.config.set_floatx("float64")
+        keras.config.set_dtype_policy("float64")
         yield
         keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
 
 
 @pytest.mark.usefixtures("double_precision")

@@ -258,8 +258,6 @@ def test_what_a_finished_run_lost_is_written_again(tmp_path):
     assert not (tmp_path / "summary.json").exists()
 
 
-# The reads that Orbax had under way when one failed complain of a closed event loop.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_truncated_checkpoint_is_one_line(tmp_path):
     run(tmp_path)
     folder = tmp_path / "checkpoints/latest/9"

@@ -246,10 +246,13 @@ def _saved(folder: Path, kind: str) -> Saved | None:
 def _metadata(tree: Path) -> tuple[list[tuple[Any, Any]], Any]:
     try:
         with ocp.PyTreeCheckpointer() as reader:
-            found = reader.metadata(tree.absolute()).item_metadata.tree
+            metadata = reader.metadata(tree.absolute()).item_metadata
     except Exception as error:  # see above
         reason = str(error).split("\n")[0][:200]
         raise UsageError(f"the metadata of {tree} cannot be read ({reason})") from error
+    if metadata is None:  # what Orbax returns for some kinds of damage
+        raise UsageError(f"the metadata of {tree} cannot be read; its files are damaged")
+    found = metadata.tree
     return jax.tree_util.tree_flatten_with_path(found, is_leaf=lambda leaf: hasattr(leaf, "name"))
 
 

@@ -14,7 +14,15 @@ from rich.table import Table
 from flaxlab import config as configs
 from flaxlab import files
 from flaxlab.checkpoints.manifest import find_damage
-from flaxlab.checkpoints.reader import Leaf, Saved, choose, find_saved, list_leaves, read_leaves
+from flaxlab.checkpoints.reader import (
+    Leaf,
+    Saved,
+    choose,
+    find_saved,
+    list_leaves,
+    read_leaves,
+    require_intact,
+)
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.inspection import listing
 from flaxlab.inspection.difference import config_changes, structure_changes, value_changes
@@ -48,6 +56,8 @@ def show(path: Path, step: str, keep: Keep, form: str, with_statistics: bool) ->
     """
     saved = find_saved(path)
     chosen = choose(saved, step)
+    if with_statistics:
+        require_intact(chosen)
     leaves, rows = _contents(chosen, keep, with_statistics)
     record = chosen.record() or {}
     contents = {
@@ -125,6 +135,8 @@ def compare(a: Path, b: Path, step: str, keep: Keep, form: str) -> None:
         form: "table", "json" or "csv".
     """
     left, right = (choose(find_saved(path), step) for path in (a, b))
+    require_intact(left)
+    require_intact(right)
     tree_a, tree_b = _only_tree(left), _only_tree(right)
     config = config_changes(left, right)
     structure = structure_changes(
@@ -207,7 +219,9 @@ def plot(path: Path, step: str, keep: Keep, to: Path) -> None:
     from flaxlab.analysis import plots
     from flaxlab.inspection import pictures
 
-    tree = _only_tree(choose(find_saved(path), step))
+    chosen = choose(find_saved(path), step)
+    require_intact(chosen)
+    tree = _only_tree(chosen)
     leaves = [leaf for leaf in list_leaves(tree) if keep(leaf) and leaf.collection != "opt_state"]
     weights: dict[str, ArrayStatistics] = {}
     norms: dict[str, dict[str, np.ndarray]] = {}
