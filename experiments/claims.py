@@ -1,8 +1,9 @@
 """The eight claims of the lab report, each of which it draws from one run of an arm.
 
-A claim becomes one or several inequalities between arms. Two words of the report are vague, and
-have a number here: "jumps" is a fall of the validation accuracy by more than one point from an
-epoch to the next, "does not learn" a validation accuracy below 15% where chance is 10%.
+A claim becomes one or several inequalities between arms. Some words of the report are vague, and
+get a meaning here. "Does not help" (4): is less than one point better. "Jumps" (6): the validation
+accuracy falls by more than one point from an epoch to the next. "Does not learn" (8): a validation
+accuracy below 15% where chance is 10%. "A little" (1) is not tested: any help supports the claim.
 """
 
 from flaxlab.comparison.claims import Claim, Statement
@@ -44,7 +45,7 @@ CLAIMS: dict[int, Claim] = {
     4: Claim(
         "L2 0.01 with small dropouts does not help.",
         "fashion_mnist",
-        (Statement("accuracy", "alexnet_default", "alexnet_l2"),),
+        (Statement("accuracy", "alexnet_default", "alexnet_l2", margin=0.01),),
     ),
     5: Claim(
         "Padded convolutions with strided pools make the best AlexNet.",

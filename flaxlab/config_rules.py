@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ml_collections import FrozenConfigDict
+
 from flaxlab import models
 from flaxlab.config import ConfigDict, default_config, flatten
 from flaxlab.errors import UsageError
@@ -145,3 +147,20 @@ def _holds(check: Callable[[Any], bool], value: Any) -> bool:
         return bool(check(value))
     except TypeError:  # a value of another kind, set in an experiment file
         return False
+
+
+def complete(config: ConfigDict) -> ConfigDict:
+    """Gives fields that a config of an older version lacks their defaults; validates, freezes.
+
+    Raises:
+        UsageError: a value is not allowed, or there is no model of that name.
+    """
+    stored = dict(flatten(config))
+    if stored.get("model.name") not in models.MODELS:
+        raise UsageError(f"config.model.name is {stored.get('model.name')!r}; no model has it")
+    completed = default_config(stored["model.name"])
+    known = dict(flatten(completed))
+    with completed.ignore_type():
+        completed.update_from_flattened_dict({p: v for p, v in stored.items() if p in known})
+    validate(completed)
+    return FrozenConfigDict(completed)

@@ -26,6 +26,9 @@ first seed. Each run is a run directory as flaxlab.main makes it: WORKDIR/ARM/se
 """
 
 
+_MOST_SEEDS = 10_000
+
+
 def main(arguments: Sequence[str]) -> None:
     """Runs what is not finished, then writes the comparison."""
     parser = CommandParser(
@@ -63,8 +66,9 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no number of runs; expected 1 or more")
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_SEEDS:
+        expected = f"expected 1 to {_MOST_SEEDS:,}"
+        raise argparse.ArgumentTypeError(f"{text} is no number of runs; {expected}")
     return int(text)
 
 

@@ -22,9 +22,10 @@ def write_run(
     experiment: str,
     seed: int,
     validation: Sequence[float],
-    train: float = 0.9,
     title: str = "Fashion-MNIST",
     extra: dict | None = None,
+    *,
+    train: float = 0.9,
     **overrides,
 ) -> Path:
     """Writes a finished run.
@@ -34,9 +35,9 @@ def write_run(
         experiment: name of its file.
         seed: of the run.
         validation: accuracy of each epoch.
-        train: training accuracy of the last epoch.
         title: of the data set.
         extra: further fields of the summary.
+        train: training accuracy of the last epoch.
         **overrides: fields of the config; "__" stands for a dot.
     """
     config = load_experiment(EXPERIMENTS / f"{experiment}.py")

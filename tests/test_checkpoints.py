@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 import flaxlab
 from flaxlab import config as configs
-from flaxlab.checkpoints.load import load_stored, with_defaults
+from flaxlab.checkpoints.load import load_stored
 from flaxlab.checkpoints.manifest import NAME, find_damage
 from flaxlab.checkpoints.reader import choose, find_saved, list_leaves, read_collection, read_leaves
 from flaxlab.checkpoints.store import Checkpoints
+from flaxlab.config_rules import complete
 from flaxlab.data.digits import load_digits
 from flaxlab.data.load import load_dataset
 from flaxlab.data.pipeline import scale_pixels
@@ -106,10 +107,10 @@ def test_a_run_with_a_holdout_gives_its_best_epoch(tmp_path):
 
 def test_a_config_of_an_older_version_gets_defaults(stored_run):
     config = configs.from_dict(json.loads((stored_run / "config.json").read_text()))
-    complete = with_defaults(config)
+    completed = complete(config)
     old = configs.to_dict(config)
     del old["train"]["init_from"], old["data"]["placement"]
-    assert configs.differences(with_defaults(configs.from_dict(old)), complete) == {}
+    assert configs.differences(complete(configs.from_dict(old)), completed) == {}
 
 
 @pytest.fixture
@@ -173,7 +174,7 @@ def test_a_flipped_bit_is_found_on_restore(copy, stored_run):
     with pytest.raises(UsageError, match=r"latest/30 is damaged: state/.* is changed"):
         flaxlab.load(copy)
     config = json.loads((copy / "config.json").read_text())
-    config = with_defaults(configs.from_dict(config))
+    config = complete(configs.from_dict(config))
     longer = configs.replaced(config, train={**config.train, "epochs": 4})
     experiment = assemble(longer, load_digits((8, 8, 1)))
     with pytest.raises(UsageError):

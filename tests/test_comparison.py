@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 from scipy import stats
@@ -59,7 +60,7 @@ def test_all_outputs_are_written_and_say_the_same(suite, capsys):
     assert float(worse["t_p"]) == pytest.approx(1.33e-4, rel=0.01)
     assert float(worse["t_p_holm"]) == pytest.approx(2 * float(worse["t_p"]))
     assert float(worse["sign_flip_p"]) == 0.25
-    assert worse["verdict"] == "worse by 5.0 points"
+    assert worse["verdict"] == "worse by 5.0 points at n = 3"
     same = rows["alexnet_pool"]
     assert float(same["difference"]) == pytest.approx((-0.002 + 0.006 - 0.003) / 3)
     assert same["verdict"].startswith("no detectable difference at n = 3; could have seen ")
@@ -69,7 +70,7 @@ def test_all_outputs_are_written_and_say_the_same(suite, capsys):
     page = (suite / "comparison.html").read_text()
     markdown = (suite / "comparison.md").read_text()
     printed = capsys.readouterr().out
-    for text in ("worse by 5.0 points", same["verdict"], "alexnet_pool"):
+    for text in ("worse by 5.0 points at n = 3", same["verdict"], "alexnet_pool"):
         assert text in page
         assert text in markdown
         assert text in printed
@@ -101,8 +102,8 @@ def test_claims_and_report_are_about_their_data(tmp_path):
     comparison = compare(find_runs([tmp_path])[0], None, "")
     assert {judged.verdict.word for judged in comparison.claims} == {"not tested"}
     assert comparison.arms[0].reported is None
-    assert comparison.departures["data.name"] == ("fashion_mnist", "digits")
-    assert comparison.departures["train.epochs"] == (10, 1)
+    assert comparison.departures["data.name"] == ("fashion_mnist", ["digits"])
+    assert comparison.departures["train.epochs"] == (10, [1])
 
 
 def test_copies_in_another_format_are_not_what_was_reported(tmp_path):
@@ -170,7 +171,7 @@ def judged(mean, p):
         ([(1, 0.001), (-1, 0.02)], ("contradicted", 0.04)),
         ([(1, 0.001), (-1, 0.03)], ("undecided", 0.06)),
         # What is not tested cannot be supported, but the rest can be contradicted.
-        ([(1, 0.001), (None, None)], ("undecided", 1.0)),
+        ([(1, 0.001), (None, None)], ("undecided", None)),
         ([(-1, 0.001), (None, None)], ("contradicted", 0.002)),
         ([(None, None)], ("not tested", None)),
         ([(1, None)], ("undecided", None)),
@@ -195,7 +196,9 @@ def test_one_seed_has_no_interval_and_says_so(tmp_path):
     write_run(tmp_path / "a", "alexnet_default", 0, [0.85])
     write_run(tmp_path / "b", "alexnet_pool", 0, [0.95])
     main([str(tmp_path)])
-    assert read_csv(tmp_path)["alexnet_pool"]["verdict"] == "one seed: no interval and no test"
+    assert read_csv(tmp_path)["alexnet_pool"]["verdict"] == (
+        "one seed in common with the baseline: no interval and no test"
+    )
     assert "One seed only" in (tmp_path / "comparison.md").read_text()
     assert "One seed only" in (tmp_path / "comparison.html").read_text()
 
@@ -254,16 +257,21 @@ def test_a_suites_folder_names_baseline_order_and_what_was_swept(suite):
         "name": "dropout",
         "baseline": "alexnet_pool",
         "arms": {"alexnet_pool": {}, "alexnet_no_dropout": {}, "alexnet_default": {}},
+        "seeds": [0, 1, 2, 3],
         "vary": [],
+        "experiment": None,
         "command": "python -m flaxlab.suite --config=mine.py",
     }
     (suite / "suite.json").write_text(json.dumps(record))
     main([str(suite)])
     assert list(read_csv(suite)) == list(record["arms"])
     assert record["command"] in (suite / "comparison.html").read_text()
-    (suite / "suite.json").write_text("{")
-    with pytest.raises(UsageError, match=r"suite\.json cannot be read"):
-        main([str(suite)])
+    missing = "An arm, alexnet_default, is not finished with seed 3."
+    assert missing in (suite / "comparison.md").read_text()
+    for damaged in ("{", "[]", "{}", "3"):
+        (suite / "suite.json").write_text(damaged)
+        with pytest.raises(UsageError, match=r"suite\.json cannot be read"):
+            main([str(suite)])
 
 
 def test_the_confusion_matrix_is_the_mean_of_the_seeds(suite):
@@ -313,10 +321,86 @@ def test_identical_arms_and_runs_are_refused(suite, tmp_path, capsys):
     assert "have the same config" in refused([suite], capsys)
     config = json.loads((tmp_path / "copy/config.json").read_text())
     (tmp_path / "copy/config.json").write_text(json.dumps(config | {"name": "alexnet_pool"}))
-    assert "the same experiment with the same seed" in refused([suite], capsys)
+    assert "the same experiment with the same seed, but" in refused([suite], capsys)
 
 
-@pytest.mark.parametrize("name", ["config.json", "summary.json", "history.csv"])
-def test_a_damaged_run_is_named(suite, name, capsys):
-    (suite / "alexnet_pool/seed_1" / name).write_text("{")
-    assert "seed_1 cannot be read" in refused([suite], capsys)
+@pytest.mark.parametrize("content", ["{", "[]", "{}", ""])
+@pytest.mark.parametrize("name", ["config.json", "summary.json", "history.csv", "predictions.npz"])
+def test_a_damaged_run_is_named(suite, name, content, capsys):
+    (suite / "alexnet_pool/seed_1" / name).write_text(content)
+    error = refused([suite], capsys)
+    assert "seed_1" in error
+    assert "cannot be read" in error
+
+
+def test_a_run_of_an_older_version_is_read(suite):
+    folder = suite / "alexnet_pool/seed_1"
+    summary = json.loads((folder / "summary.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
+    del summary["command"], config["model"]["pool_kind"], config["reported"], config["baseline"]
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "config.json").write_text(json.dumps(config))
+    main([str(suite)])
+    assert f"# {folder}" in (suite / "comparison.md").read_text()
+
+
+def test_the_same_folder_twice_is_the_same_folder(suite):
+    arm = suite / "alexnet_pool"
+    main([str(arm), str(arm), str(arm / "seed_0"), f"--to={suite / 'out'}"])
+    assert list(read_csv(suite / "out")) == ["alexnet_pool"]
+    assert "One arm" in (suite / "out/comparison.html").read_text()
+
+
+def test_an_arm_that_two_suites_share_counts_once(suite, tmp_path):
+    shutil.copytree(suite / "alexnet_pool", tmp_path / "other/alexnet_pool")
+    main([str(suite)])
+    assert read_csv(suite)["alexnet_pool"]["count"] == "3"
+
+
+def test_partly_shared_seeds_are_told(tmp_path):
+    for seed in range(4):
+        write_run(tmp_path / f"a{seed}", "alexnet_default", seed, [0.8 + seed / 100])
+        write_run(tmp_path / f"b{seed}", "alexnet_pool", seed + 2, [0.8 + seed / 90])
+    main([str(tmp_path)])
+    text = (tmp_path / "comparison.md").read_text()
+    assert "alexnet_pool has 2 of 4 seeds in common with alexnet_default" in text
+    assert "n = 2" in text
+
+
+def test_a_reduced_protocol_is_said_everywhere(tmp_path, capsys):
+    for name in ("alexnet_default", "alexnet_pool"):
+        for seed in range(2):
+            folder = tmp_path / name / f"{seed}"
+            write_run(folder, name, seed, [0.8, 0.9], data__train_examples=6000)
+    main([str(tmp_path)])
+    said = "data.train_examples: 6000 instead of None"
+    assert said in capsys.readouterr().out
+    for suffix in ("md", "csv", "html"):
+        assert said in (tmp_path / f"comparison.{suffix}").read_text()
+    markdown = (tmp_path / "comparison.md").read_text()
+    assert markdown.count("says nothing of the report's correctness") == 2
+
+
+def test_different_classes_are_no_traceback(tmp_path):
+    for seed in range(2):
+        write_run(tmp_path / f"a{seed}", "alexnet_default", seed, [0.8])
+        classes = {"classes": {"one": {}, "two": {}}}
+        write_run(tmp_path / f"b{seed}", "alexnet_pool", seed, [0.8], "Mine", classes)
+    main([str(tmp_path), "--vary=data.folder"])
+    assert "different classes" in (tmp_path / "comparison.md").read_text()
+    assert not (tmp_path / "comparison_confusion.png").exists()
+
+
+def test_odd_names_are_shown_as_they_are(tmp_path, capsys):
+    for number, name in enumerate(("a [/b] $x_1$ | y", "cost_$5_vs_$6")):
+        for seed in range(2):
+            folder, rates = tmp_path / f"{number}_{seed}", (0.1 * number, 0.5)
+            write_run(folder, "alexnet_pool", seed, [0.8], name=name, model__head_dropout=rates)
+    main([str(tmp_path), "--baseline=a [/b] $x_1$ | y"])
+    assert "a [/b] $x_1$ | y" in capsys.readouterr().out
+    assert "a [/b] $x_1$ \\| y" in (tmp_path / "comparison.md").read_text()
+
+
+def test_what_may_vary_is_a_field(suite, capsys):
+    assert "there is no field optimiser" in refused([suite, "--vary=optimiser.lr"], capsys)
+    assert "accuracies of two kinds" in refused([suite, "--vary=data.validation"], capsys)

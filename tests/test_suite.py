@@ -1,8 +1,10 @@
 """Suites and sweeps: what they plan, run, skip, resume and refuse."""
 
+import dataclasses
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -120,14 +122,17 @@ def refused(arguments, capsys) -> str:
         ([f"--config={POOL}"], "has no get_suite(): it is an experiment; run it by python -m"),
         (
             [f"--config={ALEXNETS}", "--seeds=0"],
-            "0 is no number of runs; expected 1 or more",
+            "0 is no number of runs; expected 1 to 10,000",
         ),
-        ([f"--config={ALEXNETS}", "--sweep.seed=1,2"], "is a suite; run it by"),
+        ([f"--config={ALEXNETS}", "--sweep.train.epochs=1,2"], "is a suite; run it by"),
         ([f"--config={POOL}", "--sweep.optimizer.learning_rat=1,2"], "did you mean"),
         ([f"--config={POOL}", "--sweep.optimizer.learning_rate=1"], "two or more values"),
         ([f"--config={POOL}", "--sweep.optimizer.learning_rate"], "is no sweep"),
         ([f"--config={POOL}", "--sweep.train.epochs=a,b"], "wrong kind; expected int"),
-        ([f"--config={POOL}", "--sweep.train.epochs=2,2"], "the same value twice"),
+        ([f"--config={POOL}", "--sweep.train.epochs=2,2"], "would give the same runs"),
+        ([f"--config={POOL}", "--sweep.checkpoint.keep=1,2"], "would give the same runs"),
+        ([f"--config={POOL}", "--sweep.seed=1,2"], "give their number by --seeds=N"),
+        ([f"--config={ALEXNETS}", "--config.seed=4294967295"], "go beyond 2**32 - 1"),
         (
             [f"--config={ALEXNETS}", "--config.model.batch_norm=false"],
             "the arm alexnet_no_batchnorm does not differ from the baseline",
@@ -165,6 +170,44 @@ def test_an_arm_may_not_touch_what_is_fixed(tmp_path):
         plan_suite(path, None, [])
     path = write_suite(tmp_path, "(Arm('longer'),)", ", fixed=('data',)")
     assert plan_suite(path, None, []).arms[1].differences == {"train.epochs": (10, 20)}
+
+
+@pytest.mark.parametrize(
+    ("arms", "rest", "message"),
+    [
+        ("Arm('alexnet_pool')", "", "expected a tuple of Arm"),
+        ("('alexnet_pool',)", "", "expected a tuple of Arm"),
+        ("()", "", "has no arms"),
+        ("(Arm('alexnet_pool'), Arm('alexnet_pool'))", "", "more than once"),
+        ("(Arm('alexnet_pool', claim=9),)", "", "has claim 9; there are 1, 2"),
+        ("(Arm('alexnet_pool'),)", ", seeds=0", "expected a number from 1"),
+        ("(Arm('alexnet_pool'),)", ", fixed='data'", "expected a tuple of fields"),
+        ("(Arm('alexnet_pool'),)", ", fixed=('optimiser',)", "there is no field optimiser"),
+        ("(Arm('nothing'),)", "", "there is no experiment file"),
+    ],
+)
+def test_a_wrong_suite_file_is_explained(tmp_path, arms, rest, message):
+    path = write_suite(tmp_path, arms, rest)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        plan_suite(path, None, [])
+
+
+def test_an_arm_is_called_after_its_file(tmp_path):
+    """A copied experiment that still has the name of another would be taken for it."""
+    text = (ROOT / "experiments/alexnet_pool.py").read_text()
+    (tmp_path / "copied.py").write_text(text.replace('"alexnet_pool"', '"alexnet_default"'))
+    suite = write_suite(tmp_path, "(Arm('copied'),)")
+    plan = plan_suite(suite, None, ["--config.name=other"])
+    assert [arm.config.name for arm in plan.arms] == ["alexnet_default", "copied"]
+
+
+def test_folder_names_do_not_collide():
+    names = ["f=a/b", "f=a b", "f=a_b", "x" * 300, "x" * 299, "..", "a"]
+    folders = [folder_name(name) for name in names]
+    assert len(set(folders)) == len(names)
+    assert all(len(folder) < 120 and "/" not in folder for folder in folders)
+    assert folder_name("alexnet_pool") == "alexnet_pool"
+    assert not folder_name("..").startswith(".")
 
 
 def test_a_file_that_returns_no_suite_is_refused(tmp_path):
@@ -215,7 +258,8 @@ def test_a_sweep_makes_an_arm_of_each_combination():
     assert plan.arms[1].config.name == plan.arms[1].name
     folders = [folder_name(arm.name) for arm in plan.arms]
     assert len(set(folders)) == 4
-    assert folders[0] == "learning_rate=0.001_head_dropout=_0.5_0.5"
+    assert folders[0].startswith("learning_rate=0.001_head_dropout=_0.5_0.5_")
+    assert plan.name == "alexnet_pool_learning_rate_head_dropout"
 
 
 def test_a_sweep_runs_and_is_compared(tmp_path, capsys):
@@ -250,7 +294,7 @@ def planned(tmp_path):
 def run_planned(planned, output=None):
     plan, assembled, workdir = planned
     workdir.mkdir(exist_ok=True)
-    runs = runner.list_runs(plan, workdir)
+    runs = runner.list_runs(plan, assembled, workdir)
     work = sum(runner.run_work(assembled[run.arm.name]) for run in runs if not run.finished)
     finished = sum(run.finished for run in runs)
     console = Console(file=output, width=200)
@@ -315,13 +359,39 @@ def test_a_failed_suite_exits_with_1_and_compares_what_is_there(tmp_path, monkey
 
 def test_runs_of_another_config_are_refused_before_anything_is_trained(planned):
     run_planned(planned)
-    plan, _, workdir = planned
+    plan, assembled, workdir = planned
     path = workdir / "alexnet_no_dropout/seed_1/config.json"
     config = json.loads(path.read_text())
     config["optimizer"]["learning_rate"] = 0.5
     path.write_text(json.dumps(config))
     with pytest.raises(UsageError, match=r"optimizer.learning_rate: 0.5 there, 0.001 now"):
-        runner.list_runs(plan, workdir)
+        runner.list_runs(plan, assembled, workdir)
+    path.write_text("[]")
+    with pytest.raises(UsageError, match="cannot be read"):
+        runner.list_runs(plan, assembled, workdir)
+
+
+def test_fewer_epochs_or_other_data_are_refused_too(planned):
+    run_planned(planned)
+    plan, assembled, workdir = planned
+    history = workdir / "alexnet_default/seed_0/history.csv"
+    text = history.read_text()
+    history.write_text(text + text.splitlines()[-1] + "\n")
+    with pytest.raises(UsageError, match=r"train\.epochs: 2 there, 1 now"):
+        runner.list_runs(plan, assembled, workdir)
+    history.write_text(text)
+    other = {
+        name: dataclasses.replace(
+            each, dataset=dataclasses.replace(each.dataset, fingerprint="another")
+        )
+        for name, each in assembled.items()
+    }
+    with pytest.raises(UsageError, match="Brightness, changed since"):
+        runner.list_runs(plan, other, workdir)
+    # What each run says it differs in is against its experiment file, not the suite's baseline.
+    page = (workdir / "alexnet_default/seed_0/report.html").read_text()
+    assert "No difference" not in page
+    assert "train.epochs" in page
 
 
 def test_the_same_seed_starts_all_arms_alike():

@@ -71,11 +71,10 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
 def channel_statistics(split: Split) -> list[dict[str, float]]:
     """Returns mean and standard deviation of each channel, pixels over 255."""
-    channels = split.images.shape[-1]
     values = np.arange(256) / 255
     found = []
-    for channel in range(channels):
-        shares = pixel_counts(split)[channel] / (split.images.size // channels)
+    for counts in pixel_counts(split):
+        shares = counts / counts.sum()
         mean = float(shares @ values)
         found.append({"mean": mean, "std": float(np.sqrt(shares @ (values - mean) ** 2))})
     return found

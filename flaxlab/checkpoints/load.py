@@ -9,13 +9,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import FrozenConfigDict
 
 from flaxlab import config as configs
 from flaxlab import models
 from flaxlab.checkpoints.reader import Saved, choose, find_saved, read_collection, require_intact
-from flaxlab.config import ConfigDict, default_config
-from flaxlab.config_rules import validate
+from flaxlab.config import ConfigDict
+from flaxlab.config_rules import complete
 from flaxlab.data.catalog import CATALOG
 from flaxlab.errors import UsageError
 
@@ -66,7 +65,7 @@ def load_stored(path: Path, step: str | None = None) -> StoredModel:
     saved = choose(found, step or reported_step(found))
     record = saved.record() or record
     require_intact(saved)
-    config = with_defaults(configs.from_dict(record["config"]))
+    config = complete(configs.from_dict(record["config"]))
     params = read_collection(saved.trees["state"], "params")
     batch_stats = read_collection(saved.trees["state"], "batch_stats")
     classes = params["output"]["bias"].shape[0]
@@ -91,17 +90,6 @@ def reported_step(found: Sequence[Saved]) -> str:
     config = (found[-1].record() or {}).get("config")
     holdout = config is not None and config["data"]["validation"] == "holdout"
     return "best" if holdout and any(saved.kind == "best" for saved in found) else "latest"
-
-
-def with_defaults(config: ConfigDict) -> ConfigDict:
-    """Gives fields that a config of an older version lacks their defaults; validates, freezes."""
-    complete = default_config(config.model.name)
-    known = dict(configs.flatten(complete))
-    given = {path: value for path, value in configs.flatten(config) if path in known}
-    with complete.ignore_type():
-        complete.update_from_flattened_dict(given)
-    validate(complete)
-    return FrozenConfigDict(complete)
 
 
 def shapes_of(tree: Any) -> dict[str, tuple[int, ...]]:

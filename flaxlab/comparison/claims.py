@@ -26,11 +26,13 @@ class Statement:
         quantity: field of `flaxlab.comparison.runs.Scores`.
         larger: an arm, or a number.
         smaller: an arm, or a number.
+        margin: what is added to the larger side: with 0.01, it may be up to one point smaller.
     """
 
     quantity: str
     larger: str | float
     smaller: str | float
+    margin: float = 0.0
 
     @property
     def arms(self) -> list[str]:
@@ -59,8 +61,10 @@ class Judgement:
 
     Attributes:
         statement: the inequality.
-        difference: larger - smaller, paired by seed; None without runs.
-        p: two-sided p value of the paired t test; None with fewer than two pairs.
+        difference: larger + margin - smaller, paired by seed; None without runs.
+        p: two-sided p value of the paired t test; None with fewer than two pairs. Against a
+            number it is 0 where all seeds give the same other value: a network that has
+            collapsed does.
     """
 
     statement: Statement
@@ -100,8 +104,13 @@ def judge(statement: Statement, values: Values) -> Judgement:
     def value(side: float | Mapping[int, Mapping[str, float]], seed: int) -> float:
         return side[seed][statement.quantity] if isinstance(side, Mapping) else side
 
-    differences = [value(sides[0], seed) - value(sides[1], seed) for seed in seeds]
-    return Judgement(statement, mean_interval(differences), t_test(differences))
+    differences = [
+        value(sides[0], seed) + statement.margin - value(sides[1], seed) for seed in seeds
+    ]
+    p = t_test(differences)
+    if p is not None and len(seed_sets) == 1 and len(set(differences)) == 1 and differences[0]:
+        p = 0.0
+    return Judgement(statement, mean_interval(differences), p)
 
 
 def decide(claims: Sequence[Sequence[Judgement]]) -> list[Verdict]:
@@ -112,21 +121,26 @@ def decide(claims: Sequence[Sequence[Judgement]]) -> list[Verdict]:
     of that is the smallest one of a wrong sign, times their number (Bonferroni). The smaller of
     the two counts, after Holm's correction over the claims.
     """
-    both = [(_support(judgements), _contradiction(judgements)) for judgements in claims]
-    testable = [any(each.p is not None for each in judgements) for judgements in claims]
-    adjusted = holm([min(pair) if can else None for pair, can in zip(both, testable, strict=True)])
+    p_values: list[float | None] = []
+    supports: list[bool] = []
+    for judgements in claims:
+        support, contradiction = _support(judgements), _contradiction(judgements)
+        supports.append(support < contradiction)
+        # Where a part is not tested, a claim can only fail: without a sign of that, no test.
+        complete = all(each.p is not None for each in judgements)
+        p_values.append(min(support, contradiction) if complete or contradiction < 1 else None)
     return [
-        Verdict(_word(judgements, support < contradiction, p), p)
-        for judgements, (support, contradiction), p in zip(claims, both, adjusted, strict=True)
+        Verdict(_word(judgements, supported, p), p)
+        for judgements, supported, p in zip(claims, supports, holm(p_values), strict=True)
     ]
 
 
-def _word(judgements: Sequence[Judgement], supports: bool, p: float | None) -> str:
+def _word(judgements: Sequence[Judgement], supported: bool, p: float | None) -> str:
     if not any(each.tested for each in judgements):
         return NOT_TESTED
     if p is None or p >= 1 - CONFIDENCE:
         return UNDECIDED
-    return SUPPORTED if supports else CONTRADICTED
+    return SUPPORTED if supported else CONTRADICTED
 
 
 def _support(judgements: Sequence[Judgement]) -> float:

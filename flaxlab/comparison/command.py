@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from flaxlab.comparison import page
 from flaxlab.comparison.comparison import compare
 from flaxlab.comparison.results import Comparison
-from flaxlab.comparison.runs import find_runs, require_one_protocol
-from flaxlab.comparison.tables import accuracy_table, verdict_text
+from flaxlab.comparison.runs import Run, find_runs, require_one_protocol
+from flaxlab.comparison.tables import accuracy_table, describe_departures, verdict_text
 from flaxlab.errors import UsageError
-from flaxlab.suites.definition import SUITE_FILE
+from flaxlab.suites.definition import SUITE_FILE, require_fields
 
 
 def compare_folders(
@@ -40,19 +41,24 @@ def compare_folders(
     Raises:
         UsageError: the runs cannot be compared.
     """
+    require_fields(vary, "--vary")
     runs, unfinished = find_runs(folders)
     suites = [suite for suite in map(_read_suite, folders) if suite is not None]
-    require_one_protocol(runs, [*vary, *(field for suite in suites for field in suite["vary"])])
-    if baseline is None and len(suites) == 1:
-        known = {run.config.name for run in runs}
-        baseline = suites[0]["baseline"] if suites[0]["baseline"] in known else None
+    vary = [*vary, *(field for suite in suites for field in suite["vary"])]
+    require_one_protocol(runs, vary)
+    suite = suites[0] if len(suites) == len(folders) == 1 else None
+    names = {run.config.name for run in runs}
+    if baseline is None and suite is not None and suite["baseline"] in names:
+        baseline = suite["baseline"]
     comparison = compare(
         runs,
         baseline,
-        title=suites[0]["name"] if len(suites) == 1 else " and ".join(f.name for f in folders),
-        notes=unfinished,
-        command=suites[0]["command"] if len(suites) == len(folders) == 1 else None,
-        order=[arm for suite in suites for arm in suite["arms"]],
+        title=suite["name"] if suite else " and ".join(f.resolve().name for f in folders),
+        notes=[*unfinished, *(_missing(suite, runs) if suite else [])],
+        command=suite["command"] if suite else None,
+        order=[arm for each in suites for arm in each["arms"]],
+        experiment=suite["experiment"] if suite else None,
+        vary=vary,
     )
     try:
         to.mkdir(parents=True, exist_ok=True)
@@ -65,26 +71,42 @@ def compare_folders(
 
 
 def _read_suite(folder: Path) -> dict[str, Any] | None:
+    file = folder / SUITE_FILE
     try:
-        return json.loads((folder / SUITE_FILE).read_text())
+        suite = json.loads(file.read_text())
+        wanted = {"name", "baseline", "arms", "seeds", "vary", "experiment", "command"}
+        if missing := wanted - dict(suite).keys():
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise UsageError(f"{folder / SUITE_FILE} cannot be read ({error}); remove it") from error
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{file} cannot be read ({error}); remove it") from error
+    return suite
+
+
+def _missing(suite: dict[str, Any], runs: Sequence[Run]) -> list[str]:
+    """Says which runs of a suite are not there at all, or not finished."""
+    notes = []
+    for arm in suite["arms"]:
+        there = {run.seed for run in runs if run.config.name == arm}
+        missing = [str(seed) for seed in suite["seeds"] if seed not in there]
+        if missing:
+            which = "The baseline of the suite" if arm == suite["baseline"] else "An arm"
+            notes.append(f"{which}, {arm}, is not finished with seed {', '.join(missing)}.")
+    return notes
 
 
 def _print(console: Console, comparison: Comparison) -> None:
     for note in comparison.notes:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     if comparison.departures:
-        changed = ", ".join(f"{path}={new}" for path, (_, new) in comparison.departures.items())
-        line = f"not the protocol of the experiment files: {changed}"
+        line = f"not the protocol of the experiment files: {describe_departures(comparison)}"
         console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
     table = accuracy_table(comparison)
     shown = [0, 2, 4, 8]
     printed = Table(*(table.header[index] for index in shown), box=None, pad_edge=False)
     for row in table.rows:
-        printed.add_row(*(row[index].text for index in shown))
+        printed.add_row(*(escape(row[index].text) for index in shown))
     console.print(printed)
     for judged in comparison.tested_claims:
         line = f"claim {judged.number}, {verdict_text(judged)}: {judged.claim.text}"

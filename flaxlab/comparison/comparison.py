@@ -33,6 +33,8 @@ def compare(
     notes: Sequence[str] = (),
     command: str | None = None,
     order: Sequence[str] = (),
+    experiment: str | None = None,
+    vary: Sequence[str] = (),
 ) -> Comparison:
     """Compares finished runs of one protocol.
 
@@ -43,6 +45,8 @@ def compare(
         notes: sentences to pass on.
         command: with which the runs were made.
         order: names of arms that come first, in this order, after the baseline.
+        experiment: whose values are swept, for arms that are called after values.
+        vary: fields of the protocol in which the runs may differ.
 
     Raises:
         UsageError: there is no such baseline, or arms or runs are the same.
@@ -80,8 +84,8 @@ def compare(
         title=title,
         arms=arms,
         claims=_judge_claims(by_arm),
-        departures=_departures(by_arm),
-        notes=[*notes, *_cautions(by_arm)],
+        departures=_departures(by_arm, experiment, vary),
+        notes=[*notes, *_cautions(arms)],
         command=command,
     )
 
@@ -150,12 +154,14 @@ def _verdict(difference: Difference | None, t_p: float | None) -> str:
     if difference is None:
         return "no seed in common with the baseline"
     count, mean = difference.estimate.count, difference.estimate.mean
-    if difference.detectable == 0 and mean == 0:
-        return "the same in every seed"
-    if t_p is None or difference.detectable is None:
-        return "one seed: no interval and no test"
+    if t_p is None:
+        return "one seed in common with the baseline: no interval and no test"
     if t_p < LEVEL:
-        return f"{'better' if mean > 0 else 'worse'} by {abs(mean) * 100:.1f} points"
+        points = f"{abs(mean) * 100:.1f}" if abs(mean) >= 0.001 else f"{abs(mean) * 100:.2g}"
+        return f"{'better' if mean > 0 else 'worse'} by {points} points at n = {count}"
+    if difference.detectable is None:
+        same = "the same accuracy" if mean == 0 else "the same difference"
+        return f"no detectable difference: {same} in all {count} seeds"
     could = f"could have seen {difference.detectable * 100:.1f} points"
     if difference.detectable > 1:
         could = "could have seen none"
@@ -164,6 +170,9 @@ def _verdict(difference: Difference | None, t_p: float | None) -> str:
 
 def _reported(run: Run, prediction: Estimate) -> Reported | None:
     reported, data = run.config.reported, run.config.data.name
+    # What it states is of the last epoch, which a run with a holdout does not report.
+    if run.config.data.validation != "test":
+        return None
     if reported.final_accuracy is None or reported.data != data:
         return None
     if not is_original(data, run.summary["dataset"]):
@@ -189,34 +198,51 @@ def _judge_claims(by_arm: Mapping[str, dict[int, Run]]) -> list[JudgedClaim]:
     ]
 
 
-def _departures(by_arm: Mapping[str, dict[int, Run]]) -> dict[str, tuple[Any, Any]]:
-    found: dict[str, tuple[Any, Any]] = {}
+def _departures(
+    by_arm: Mapping[str, dict[int, Run]], experiment: str | None, vary: Sequence[str]
+) -> dict[str, tuple[Any, list[Any]]]:
+    found: dict[str, tuple[Any, list[Any]]] = {}
     for seeds in by_arm.values():
         config = next(iter(seeds.values())).config
-        if not config.name.isidentifier():
-            continue  # an arm of a sweep
-        file = experiment_file(config.name, [])
-        if file.is_file():
-            changed = configs.meaningful_differences(load_experiment(file), config)
-            found.update({path: pair for path, pair in changed.items() if path != "seed"})
+        name = experiment if experiment is not None else config.name
+        if not name.isidentifier():
+            continue
+        try:
+            original = load_experiment(experiment_file(name, []))
+        except UsageError:  # not one of flaxlab's experiments
+            continue
+        for path, (old, new) in configs.meaningful_differences(original, config).items():
+            if path != "seed" and path not in vary:
+                values = found.setdefault(path, (old, []))[1]
+                if new not in values:
+                    values.append(new)
     return found
 
 
-def _cautions(by_arm: Mapping[str, dict[int, Run]]) -> list[str]:
-    runs = [run for seeds in by_arm.values() for run in seeds.values()]
+def _cautions(arms: Sequence[Arm]) -> list[str]:
+    runs = [run for arm in arms for run in arm.runs.values()]
     notes = []
     for key, what in (("device", "devices"), ("versions", "versions of the software")):
         if len({str(run.summary[key]) for run in runs}) > 1:
             notes.append(f"The runs were made with different {what}.")
-    counts = {name: len(seeds) for name, seeds in by_arm.items()}
-    if min(counts.values()) == 1:
-        single = ", ".join(name for name, count in counts.items() if count == 1)
-        notes.append(f"One seed only, so no interval and no test: {single}.")
-    fewest = min((count for count in counts.values() if count > 1), default=None)
+    single = [arm.name for arm in arms if len(arm.runs) == 1]
+    if single:
+        notes.append(f"One seed only, so no interval and no test: {', '.join(single)}.")
+    pairs = {arm.name: arm.difference.estimate.count for arm in arms if arm.difference}
+    for arm in arms:
+        most = max(len(arm.runs), len(arms[0].runs))
+        if arm.name in pairs and pairs[arm.name] < most:
+            notes.append(
+                f"{arm.name} has {pairs[arm.name]} of {most} seeds in common with {arms[0].name}:"
+                " the difference is of those, the accuracy of all."
+            )
+    fewest = min((count for count in pairs.values() if count > 1), default=None)
     if fewest is not None and 2 / 2**fewest > LEVEL:
         notes.append(
             f"With {fewest} seeds the sign-flip test cannot give less than p ="
             f" {2 / 2**fewest:g}: it needs {math.ceil(1 - math.log2(LEVEL))} to reach"
             f" {LEVEL:.2f} even without a correction."
         )
+    if len({tuple(run.summary["classes"]) for run in runs}) > 1:
+        notes.append("The arms have different classes: the pictures of the classes are left out.")
     return notes

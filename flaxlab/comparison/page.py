@@ -9,15 +9,20 @@ from flaxlab import files
 from flaxlab.analysis import plots
 from flaxlab.comparison import pictures, tables
 from flaxlab.comparison.results import LEVEL, Comparison
+from flaxlab.data.catalog import is_original
 from flaxlab.page import render
 
 _EXPLANATION = (
-    "Accuracy is {accuracy}. Intervals are Student's t over the seeds. A difference is taken seed"
-    " by seed, since the same seed draws the same initial values for shared layers and the same"
-    " order of examples in every arm; its p values are those of the paired t test and of the exact"
-    " sign-flip test, both after Holm's correction for {tests} comparison(s). The verdict follows"
-    " the t test at {level:.2f}. What these seeds could have seen is the smallest true difference"
-    " that the test finds with a power of 80% at the first step of Holm's procedure."
+    "Accuracy is {accuracy}. Intervals are Student's t over the seeds; they are not corrected for"
+    " the number of comparisons, so that one may leave out 0 where the verdict sees no difference."
+)
+_TESTS = (
+    " A difference is taken seed by seed, since the same seed draws the same initial values for"
+    " shared layers and the same order of examples in every arm; its p values are those of the"
+    " paired t test and of the sign-flip test (exact up to 16 seeds), both after Holm's correction"
+    " for {tests} comparison(s). The verdict follows the t test at {level:.2f}. What these seeds"
+    " could have seen is the smallest true difference that the test finds with a power of 80% at"
+    " the first step of Holm's procedure, if their spread is what was measured."
 )
 _ACCURACY = {
     "test": "the validation accuracy after the last epoch, where validation is the test split, as"
@@ -30,9 +35,16 @@ _CLAIMS_NOTE = (
     " contradicted where one of them is (the smallest one, times their number), after Holm's"
     f" correction over the claims that are tested, at {LEVEL:.2f}; else it is undecided."
 )
+_CAVEAT = (
+    "The lab report's numbers are of its own protocol and data, ours are not ({reasons}): how far"
+    " the two are apart says nothing of the report's correctness, and our verdicts are on this"
+    " protocol."
+)
 _PICTURES = {
-    "curves": "Accuracy over the epochs: mean of the seeds, and from the lowest to the highest",
-    "differences": "Difference of each arm to the baseline, with its 95% interval",
+    "curves": "Accuracy over the epochs: mean of the seeds, and from the lowest to the highest, as"
+    " far as all seeds go",
+    "differences": "Difference of each arm to the baseline, with its uncorrected 95% interval; a"
+    " coloured dot where the corrected test sees a difference, else a grey diamond",
     "seeds": "Accuracy of every seed",
     "class_accuracy": "Share of each class that each arm gets right, mean over the seeds",
     "confusion": "Confusion matrices, mean over the seeds, in percent of the true class",
@@ -63,15 +75,16 @@ def write(comparison: Comparison, folder: Path) -> Path:
 def _draw(comparison: Comparison) -> dict[str, Any]:
     arms = comparison.arms
     class_names = list(comparison.baseline.first.summary["classes"])
+    same = all(list(arm.first.summary["classes"]) == class_names for arm in arms)
     others = any(arm.difference is not None for arm in arms)
     return {
         "curves": pictures.curves(arms),
         "differences": pictures.forest(arms) if others else None,
         "seeds": pictures.dots(arms),
-        "class_accuracy": pictures.class_accuracy(arms, class_names),
-        "confusion": pictures.confusions(arms, class_names),
+        "class_accuracy": pictures.class_accuracy(arms, class_names) if same else None,
+        "confusion": pictures.confusions(arms, class_names) if same else None,
         "confusion_difference": (
-            pictures.confusion_differences(arms, class_names) if len(arms) > 1 else None
+            pictures.confusion_differences(arms, class_names) if same and others else None
         ),
     }
 
@@ -80,24 +93,34 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
     """Everything that the page and the Markdown show, but for the pictures."""
     first = comparison.baseline.first
     config, summary = first.config, first.summary
-    protocol = (
-        f"{summary['dataset']}, {summary['train_examples']:,} training and"
-        f" {summary['test_examples']:,} test examples, {config.train.epochs} epochs, batch"
-        f" {config.train.batch_size}, {config.optimizer.name} {config.optimizer.learning_rate:g},"
-        f" {config.model.dtype}; {summary['device']}"
-    )
-    explanation = _EXPLANATION.format(
-        accuracy=_ACCURACY[config.data.validation], tests=comparison.tests, level=LEVEL
-    )
+    # What the arms differ in is no common protocol.
+    varied = {path for arm in comparison.arms for path in arm.changes}
+    parts = {
+        "data.name": summary["dataset"],
+        "data.train_examples": f"{summary['train_examples']:,} training examples",
+        "data.test_examples": f"{summary['test_examples']:,} test examples",
+        "train.epochs": f"{config.train.epochs} epochs",
+        "train.batch_size": f"batch {config.train.batch_size}",
+        "optimizer.name": config.optimizer.name,
+        "optimizer.learning_rate": f"learning rate {config.optimizer.learning_rate:g}",
+        "model.dtype": config.model.dtype,
+        "": summary["device"],
+    }
+    reduced = tables.describe_departures(comparison)
+    reasons = [reduced] if reduced else []
+    if not is_original(config.data.name, summary["dataset"]):
+        reasons.append(f"the data: {summary['dataset']}")
+    explanation = _EXPLANATION.format(accuracy=_ACCURACY[config.data.validation])
+    if comparison.tests:
+        explanation += _TESTS.format(tests=comparison.tests, level=LEVEL)
     claims = comparison.tested_claims
     return {
         "title": comparison.title,
         "baseline": comparison.baseline.name,
         "arms": comparison.arms,
-        "protocol": protocol,
-        "reduced": "; ".join(
-            f"{path}: {new} instead of {old}" for path, (old, new) in comparison.departures.items()
-        ),
+        "protocol": ", ".join(text for path, text in parts.items() if path not in varied),
+        "reduced": reduced,
+        "caveat": _CAVEAT.format(reasons="; ".join(reasons)) if reasons else "",
         "notes": comparison.notes,
         "explanation": explanation,
         "accuracy": tables.accuracy_table(comparison),
@@ -124,16 +147,20 @@ def _markdown(contents: dict[str, Any], drawn: dict[str, bytes]) -> str:
     lines += [contents["accuracy"].markdown(), contents["explanation"], ""]
     lines += ["## Training", "", contents["training"].markdown()]
     if contents["report"] is not None:
-        lines += ["## The lab report's table", "", contents["report"].markdown()]
+        lines += ["## The lab report's table", "", contents["caveat"], ""]
+        lines += [contents["report"].markdown()]
     if contents["claims"]:
-        lines += ["## The lab report's claims", ""]
-        lines += [tables.claims_table(contents["claims"]).markdown(), contents["claims_note"], ""]
+        lines += ["## The lab report's claims", "", contents["caveat"], ""]
+        lines += [tables.claims_table(contents["claims"]).markdown(), contents["claims_note"]]
+        if contents["untested"]:
+            lines += ["", f"Not tested here: {', '.join(map(str, contents['untested']))}."]
+        lines += [""]
     if contents["changes"].rows:
         lines += ["## What differs", "", contents["changes"].markdown()]
     lines += ["## Pictures", ""]
     lines += [f"![{_PICTURES[name]}](comparison_{name}.png)\n" for name in drawn]
     lines += ["## Commands", ""]
     commands = [contents["command"]] if contents["command"] else []
-    commands += [run.summary["command"] for run in contents["runs"]]
+    commands += [run.command for run in contents["runs"]]
     lines += ["```bash", *commands, "```"]
     return "\n".join(lines) + "\n"

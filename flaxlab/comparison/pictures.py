@@ -46,7 +46,9 @@ def curves(arms: Sequence[Arm]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         quiet(axes)
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    legend = figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     return figure
 
 
@@ -71,7 +73,8 @@ def forest(arms: Sequence[Arm]) -> Figure:
         )
     axes.set_yticks(range(len(tested)), [arm.name for arm in tested], parse_math=False)
     axes.set_ylim(len(tested) - 0.5, -0.5)
-    axes.set_xlabel(f"accuracy minus that of {arms[0].name}, in points; 95% interval")
+    label = f"accuracy minus that of {arms[0].name}, in points; 95% interval"
+    axes.set_xlabel(label, parse_math=False)
     quiet(axes)
     axes.spines["left"].set_visible(False)
     axes.tick_params("y", length=0)
@@ -180,7 +183,8 @@ def _matrices(
         axes.set_yticks(ticks, class_names, fontsize=7, parse_math=False)
         _slant(axes)
         _frameless(axes)
-    figure.colorbar(image, ax=grid, label=label, shrink=0.5, aspect=40)
+    bar = figure.colorbar(image, ax=grid, shrink=0.5, aspect=40)
+    bar.set_label(label, parse_math=False)
     return figure
 
 

@@ -94,7 +94,8 @@ class Comparison:
         arms: the baseline first.
         claims: all eight of the lab report.
         departures: where the runs' configs are not those of flaxlab's experiment files,
-            {path: (file, run)}: overrides, such as a reduced protocol.
+            {path: (value in the file, values in the runs)}: overrides, such as a reduced
+            protocol.
         notes: sentences for the reader: what was left out, and why to be careful.
         command: with which the runs were made, where a suite made them.
     """
@@ -102,7 +103,7 @@ class Comparison:
     title: str
     arms: list[Arm]
     claims: list[JudgedClaim]
-    departures: dict[str, tuple[Any, Any]]
+    departures: dict[str, tuple[Any, list[Any]]]
     notes: list[str]
     command: str | None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,8 +15,21 @@ import numpy as np
 from flaxlab import config as configs
 from flaxlab.analysis.metrics import confusion_matrix
 from flaxlab.config import ConfigDict
+from flaxlab.config_rules import complete
 from flaxlab.errors import UsageError
 from flaxlab.suites.definition import PROTOCOL, fixed_differences
+
+# What a comparison takes from summary.json.
+_NEEDED = (
+    "dataset",
+    "dataset_fingerprint",
+    "train_examples",
+    "test_examples",
+    "parameters_total",
+    "device",
+    "versions",
+    "classes",
+)
 
 _CONVERGED = 0.95  # share of the final accuracy that counts as having converged
 
@@ -76,10 +90,19 @@ class Run:
         """The seed of the run."""
         return int(self.config.seed)
 
+    @property
+    def command(self) -> str:
+        """With which it was made; runs of an older version do not say."""
+        return str(self.summary.get("command", f"# {self.folder}"))
+
     def confusion(self) -> np.ndarray:
         """Counts its predictions, int64 (classes, classes): rows true, columns predicted."""
-        with np.load(self.folder / "predictions.npz", allow_pickle=False) as stored:
-            logits, labels = stored["logits"], stored["labels"]
+        path = self.folder / "predictions.npz"
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                logits, labels = stored["logits"], stored["labels"]
+        except (ValueError, LookupError, EOFError, OSError, zipfile.BadZipFile) as error:
+            raise UsageError(f"{path} cannot be read ({error}); make the run again") from error
         return confusion_matrix(labels, logits.argmax(axis=1), logits.shape[1])
 
 
@@ -97,21 +120,22 @@ def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"there is no folder {folder}")
-        before = len(runs)
-        left_out = []
+        found, left_out = 0, []
         for config_file in sorted(folder.rglob("config.json")):
             place = config_file.parent
             if (place / "summary.json").is_file():
-                runs.setdefault(place.resolve(), _read(place))
+                found += 1
+                if place.resolve() not in runs:
+                    runs[place.resolve()] = _read(place)
             elif (place / "history.csv").is_file():
                 left_out.append(place)
                 unfinished[place.resolve()] = _unfinished(place)
-        if len(runs) == before and left_out:
+        if not found and left_out:
             raise UsageError(
                 f"none of the {len(left_out)} runs in {folder} is finished; start the command that"
                 " made them again, and they go on from where they stand"
             )
-        if len(runs) == before:
+        if not found:
             raise UsageError(
                 f"there is no run in {folder}; expected run directories as flaxlab.main and"
                 " flaxlab.suite make them, at any depth"
@@ -121,13 +145,15 @@ def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
 
 def _read(folder: Path) -> Run:
     try:
-        config = configs.from_dict(json.loads((folder / "config.json").read_text()))
+        config = complete(configs.from_dict(json.loads((folder / "config.json").read_text())))
         summary = json.loads((folder / "summary.json").read_text())
+        for key in _NEEDED:
+            summary[key]
         with (folder / "history.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         history = {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
         return Run(folder, config, summary, history, _scores(summary, history))
-    except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, UsageError) as error:
         raise UsageError(
             f"the run in {folder} cannot be read ({type(error).__name__}: {error}); remove the"
             " folder, or make the run again"
@@ -164,7 +190,8 @@ def group_by_arm(runs: Sequence[Run]) -> dict[str, dict[int, Run]]:
     which they differ.
 
     Raises:
-        UsageError: two runs have the same config and seed, or two arms the same config.
+        UsageError: two runs have the same config and seed and other results, or two arms the same
+            config.
     """
     groups: list[list[Run]] = []
     for run in runs:
@@ -188,12 +215,13 @@ def group_by_arm(runs: Sequence[Run]) -> dict[str, dict[int, Run]]:
 def _by_seed(group: Sequence[Run]) -> dict[int, Run]:
     seeds: dict[int, Run] = {}
     for run in sorted(group, key=lambda run: run.seed):
-        if run.seed in seeds:
+        same = seeds.setdefault(run.seed, run)
+        # Two suites may share an arm: of two runs with the same numbers, one is enough.
+        if same.scores.as_dict() | {"seconds": 0} != run.scores.as_dict() | {"seconds": 0}:
             raise UsageError(
-                f"{seeds[run.seed].folder} and {run.folder} are the same experiment with the same"
-                " seed; leave one out"
+                f"{same.folder} and {run.folder} are the same experiment with the same seed, but"
+                " differ in their results; leave one out"
             )
-        seeds[run.seed] = run
     return seeds
 
 
@@ -220,6 +248,8 @@ def require_one_protocol(runs: Sequence[Run], vary: Iterable[str]) -> None:
     Raises:
         UsageError: says which two runs differ, and in what.
     """
+    if any("data.validation".startswith(field) for field in vary):
+        raise UsageError("--vary=data.validation: accuracies of two kinds cannot be compared")
     first = runs[0]
     for run in runs[1:]:
         changed = fixed_differences(first.config, run.config, PROTOCOL, vary)

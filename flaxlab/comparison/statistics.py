@@ -56,7 +56,8 @@ class Difference:
         sign_flip_p: two-sided p value of the sign-flip permutation test, exact up to 16 pairs;
             None with fewer than two pairs. It cannot be below 2 / 2**pairs.
         detectable: the smallest true difference that the t test would have found with a power of
-            80%, at the level that it was given; None with fewer than two pairs.
+            80%, at the level that it was given and with the spread that was measured; None with
+            fewer than two pairs, and where all differences are the same.
     """
 
     estimate: Estimate
@@ -124,22 +125,23 @@ def paired_difference(
         estimate,
         t_p=t_test(differences.tolist()),
         sign_flip_p=float(flips.pvalue),
-        detectable=smallest_detectable(spread, count, level),
+        detectable=smallest_detectable(spread, count, level) if spread > _NO_SPREAD else None,
     )
 
 
 def t_test(values: Sequence[float]) -> float | None:
     """Returns the two-sided p value of the t test that the mean is 0; None of fewer than two.
 
-    Where all values are the same, the test is not defined, and its limits are returned: 1 for
-    zeros, else 0.
+    Where all values are the same, the test is not defined. Accuracies and epochs are discrete, so
+    that happens by chance: the p value is then that of the sign-flip test, 1 for zeros and else
+    2 / 2**n, for n values.
     """
     count, mean = len(values), float(np.mean(values))
     if count < 2:
         return None
     spread = float(np.std(values, ddof=1))
     if spread <= _NO_SPREAD:
-        return 1.0 if abs(mean) <= _NO_SPREAD else 0.0
+        return 1.0 if abs(mean) <= _NO_SPREAD else 2 / 2**count
     return float(2 * stats.t.sf(abs(mean) * math.sqrt(count) / spread, count - 1))
 
 

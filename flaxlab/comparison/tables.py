@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flaxlab.comparison.claims import Judgement, Statement
+from flaxlab.comparison.claims import Judgement
 from flaxlab.comparison.results import Arm, Comparison, JudgedClaim
 from flaxlab.comparison.statistics import Difference, Estimate
 
@@ -48,9 +48,10 @@ class Table:
 
     def markdown(self) -> str:
         """Returns it as a Markdown table."""
-        lines = [self.header, ["---"] * len(self.header)]
-        lines += [[cell.text.replace("|", "\\|") for cell in row] for row in self.rows]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+        lines = [list(self.header), *([cell.text for cell in row] for row in self.rows)]
+        escaped = [[text.replace("|", "\\|") for text in line] for line in lines]
+        escaped.insert(1, ["---"] * len(self.header))
+        return "\n".join("| " + " | ".join(line) + " |" for line in escaped) + "\n"
 
 
 def accuracy_table(comparison: Comparison) -> Table:
@@ -172,7 +173,10 @@ def verdict_text(judged: JudgedClaim) -> str:
 def statement_text(judgement: Judgement) -> str:
     """Writes an inequality and the measured difference in one line."""
     statement, estimate = judgement.statement, judgement.difference
-    text = f"{_NAMES[statement.quantity]}: {_side(statement, 0)} > {_side(statement, 1)}"
+    larger, smaller = _side(statement.larger), _side(statement.smaller)
+    if statement.margin:
+        larger += f" + {statement.margin * 100:g} points"
+    text = f"{_NAMES[statement.quantity]}: {larger} > {smaller}"
     if estimate is None:
         return f"{text}: not tested"
     in_epochs = statement.quantity == "epochs_to_95"
@@ -181,19 +185,26 @@ def statement_text(judgement: Judgement) -> str:
     return f"{text}: {figure} {unit}, n = {estimate.count}"
 
 
-def _side(statement: Statement, index: int) -> str:
-    side = (statement.larger, statement.smaller)[index]
+def _side(side: str | float) -> str:
     return side if isinstance(side, str) else f"{side:.0%}"
 
 
 def changes_table(comparison: Comparison) -> Table:
     """In which fields of the config each arm differs from the baseline."""
     rows = [
-        [Cell(arm.name, arm.name), Cell(path, path), Cell(str(old), None), Cell(str(new), None)]
+        [Cell(text, text) for text in (arm.name, path, str(old), str(new))]
         for arm in comparison.arms
         for path, (old, new) in arm.changes.items()
     ]
     return Table(("arm", "field", comparison.baseline.name, "arm's value"), rows)
+
+
+def describe_departures(comparison: Comparison) -> str:
+    """Says in one line where the runs are not those of the experiment files; "" if they are."""
+    return "; ".join(
+        f"{path}: {' or '.join(map(str, values))} instead of {file}"
+        for path, (file, values) in comparison.departures.items()
+    )
 
 
 def to_csv(comparison: Comparison) -> str:
@@ -204,6 +215,11 @@ def to_csv(comparison: Comparison) -> str:
             "arm": arm.name,
             "seeds": " ".join(map(str, arm.runs)),
             "count": len(arm.runs),
+            "dataset": arm.first.summary["dataset"],
+            "train_examples": arm.first.summary["train_examples"],
+            "test_examples": arm.first.summary["test_examples"],
+            "epochs": arm.first.config.train.epochs,
+            "not_the_experiments_protocol": describe_departures(comparison),
         }
         for key in ("accuracy", "final_accuracy", "best_accuracy"):
             row |= _columns(key, arm.means[key])

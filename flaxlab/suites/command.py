@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from experiments.claims import CLAIMS
@@ -50,7 +50,7 @@ def run(
     )
     experiments = assemble_arms(plan)
     workdir = (workdir or Path("runs") / plan.name).expanduser()
-    runs = list_runs(plan, workdir)
+    runs = list_runs(plan, experiments, workdir)
     console = Console(width=None if sys.stdout.isatty() else 120)
     style = plan.baseline.config.log.progress
     finished = sum(run.finished for run in runs)
@@ -83,8 +83,10 @@ def run(
 
 
 def _compare_what_is_there(console: Console, workdir: Path) -> None:
-    with contextlib.suppress(UsageError):  # nothing is finished: the failures will be told
+    try:
         compare_folders(console, [workdir], workdir)
+    except UsageError as error:  # the failures are what has to be told; this comes before
+        console.print(f"not compared: {error}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _print_plan(console: Console, plan: Plan) -> None:
@@ -92,7 +94,8 @@ def _print_plan(console: Console, plan: Plan) -> None:
     for arm in plan.arms:
         changed = [f"{path}: {old} -> {new}" for path, (old, new) in arm.differences.items()]
         claim = "" if arm.claim is None else f"{arm.claim}: {CLAIMS[arm.claim].text}"
-        table.add_row(arm.name, "\n".join(changed) or "(the baseline)", claim)
+        differences = escape("\n".join(changed)) or "(the baseline)"
+        table.add_row(escape(arm.name), differences, claim)
     config = plan.baseline.config
     console.print(plan.name, style="bold", highlight=False, markup=False)
     console.print(table)

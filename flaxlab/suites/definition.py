@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from flaxlab import config as configs
-from flaxlab.config import ConfigDict
+from flaxlab.config import ConfigDict, default_config
+from flaxlab.errors import UsageError
 
 # In the folder of a suite's runs: its baseline, arms, seeds and command.
 SUITE_FILE = "suite.json"
@@ -48,6 +49,34 @@ class Suite:
     arms: tuple[Arm, ...]
     seeds: int = 5
     fixed: tuple[str, ...] = PROTOCOL
+
+    def __post_init__(self) -> None:
+        """Checks what a file gives: it is the user's input.
+
+        Raises:
+            UsageError: says which value is wrong and what it takes.
+        """
+        if not isinstance(self.arms, tuple) or not all(isinstance(arm, Arm) for arm in self.arms):
+            raise UsageError(f"arms of the suite are {self.arms!r}; expected a tuple of Arm(...)")
+        if not self.arms:
+            raise UsageError("the suite has no arms; give it at least one")
+        if not isinstance(self.seeds, int) or self.seeds < 1:
+            raise UsageError(f"seeds of the suite are {self.seeds!r}; expected a number from 1")
+        names = [self.baseline, *(arm.experiment for arm in self.arms)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise UsageError(f"the suite has {', '.join(twice)} more than once; give each once")
+        if not isinstance(self.fixed, tuple):
+            raise UsageError(f"fixed of the suite is {self.fixed!r}; expected a tuple of fields")
+        require_fields(self.fixed, "fixed of the suite")
+
+
+def require_fields(paths: Iterable[str], what: str) -> None:
+    """Raises a `UsageError` if a path is neither a field of the config nor a group of them."""
+    fields = [f"{path}." for path, _ in configs.flatten(default_config())]
+    for path in paths:
+        if not any(field.startswith(f"{path}.") for field in fields):
+            raise UsageError(f"{what}: there is no field {path} in flaxlab/config.py")
 
 
 def fixed_differences(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 from collections.abc import Sequence
@@ -9,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.claims import CLAIMS
 from flaxlab import config as configs
 from flaxlab.command_line import call_in_file, experiment_file, resolve_config
 from flaxlab.config import ConfigDict
 from flaxlab.errors import UsageError
 from flaxlab.suites.definition import Suite, fixed_differences
+
+_LONGEST_FOLDER = 100
 
 Differences = dict[str, tuple[Any, Any]]
 
@@ -48,12 +52,14 @@ class Plan:
         arms: the first one is the baseline.
         seeds: the same for all arms.
         vary: fields of the protocol in which the arms may differ: those that are swept.
+        experiment: whose values are swept; None for a suite.
     """
 
     name: str
     arms: tuple[PlannedArm, ...]
     seeds: tuple[int, ...]
     vary: tuple[str, ...]
+    experiment: str | None
 
     @property
     def baseline(self) -> PlannedArm:
@@ -74,20 +80,29 @@ def plan_suite(file: Path, seeds: int | None, overrides: Sequence[str]) -> Plan:
             fixed; or a file is missing or wrong.
     """
     suite = call_in_file(file, "get_suite", Suite)
-    folders = [file.expanduser().resolve().parent, file.expanduser().resolve().parents[1]]
+    beside = file.expanduser().resolve().parent
+    folders = [beside, beside.parent]
 
     def arm(name: str, claim: int | None, baseline: ConfigDict | None) -> PlannedArm:
+        if claim is not None and claim not in CLAIMS:
+            raise UsageError(
+                f"the arm {name} has claim {claim}; there are {', '.join(map(str, CLAIMS))}"
+            )
         path = experiment_file(name, folders)
-        config = resolve_config(path, overrides)
+        config, given = resolve_config(path, overrides), list(overrides)
+        if config.name != name:  # a comparison tells arms apart by the name in the config
+            given.append(f"--config.name={name}")
+            config = resolve_config(path, given)
         changed = configs.meaningful_differences(baseline, config) if baseline else {}
         if baseline:
             _require_ablation(name, suite, baseline, config, changed)
-        return PlannedArm(name, path, tuple(overrides), config, changed, claim)
+        return PlannedArm(name, path, tuple(given), config, changed, claim)
 
     baseline = arm(suite.baseline, None, None)
     others = [arm(each.experiment, each.claim, baseline.config) for each in suite.arms]
-    count = seeds or suite.seeds
-    return Plan(suite.name, (baseline, *others), _seeds(baseline.config, count), vary=())
+    arms = (baseline, *others)
+    _require_distinct(arms)
+    return Plan(suite.name, arms, _seeds(baseline.config, seeds or suite.seeds), (), None)
 
 
 def _require_ablation(
@@ -143,10 +158,20 @@ def plan_sweep(
         )
         for arm in arms
     ]
-    if len({configs.to_json(arm.config) for arm in arms}) < len(arms):
-        raise UsageError("a --sweep has the same value twice; give each once")
-    swept_paths = tuple(path for path, _ in axes)
-    return Plan(f"{own.name}_sweep", tuple(arms), _seeds(own, seeds or 5), swept_paths)
+    _require_distinct(arms)
+    swept = tuple(path for path, _ in axes)
+    name = f"{own.name}_{'_'.join(short.values())}"
+    return Plan(name, tuple(arms), _seeds(own, seeds or 5), swept, own.name)
+
+
+def _require_distinct(arms: Sequence[PlannedArm]) -> None:
+    for index, arm in enumerate(arms):
+        for other in arms[:index]:
+            if not configs.meaningful_differences(other.config, arm.config):
+                raise UsageError(
+                    f"the arms {other.name} and {arm.name} would give the same runs: they differ"
+                    " in nothing that changes a number; leave one out"
+                )
 
 
 def _shortest(paths: Sequence[str]) -> dict[str, str]:
@@ -166,6 +191,8 @@ def _parse_sweep(argument: str) -> tuple[str, list[str]]:
             " --sweep.optimizer.learning_rate=1e-2,1e-3"
         )
     values = _split_outside_brackets(found[2])
+    if found[1] == "seed":
+        raise UsageError("every arm gets the same seeds; give their number by --seeds=N")
     if len(values) < 2 or not all(values):
         raise UsageError(f"{argument} does not have two or more values, with commas between them")
     return found[1], values
@@ -183,9 +210,19 @@ def _split_outside_brackets(text: str) -> list[str]:
 
 
 def _seeds(config: ConfigDict, count: int) -> tuple[int, ...]:
+    if config.seed + count > 2**32:
+        raise UsageError(
+            f"{count} seeds from config.seed={config.seed} go beyond 2**32 - 1; start with a lower"
+        )
     return tuple(range(config.seed, config.seed + count))
 
 
 def folder_name(arm: str) -> str:
-    """Returns the name of an arm's folder: the arm's name without what shells stumble over."""
-    return re.sub(r"[^\w.=+-]+", "_", arm).strip("_")
+    """Returns the name of an arm's folder: the arm's own, or one that no shell stumbles over.
+
+    Where the two differ, the end of it tells apart what would become the same.
+    """
+    plain = re.sub(r"[^\w.=+-]+", "_", arm).strip("_.")[:_LONGEST_FOLDER]
+    if plain == arm:
+        return arm
+    return f"{plain}_{hashlib.sha256(arm.encode()).hexdigest()[:6]}"

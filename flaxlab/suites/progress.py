@@ -48,7 +48,7 @@ class SuiteProgress:
         self._bar: Progress | None = None
         if style == "bar" or (style == "auto" and console.is_terminal):
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=None),
                 TextColumn("{task.percentage:>3.0f}%  ETA {task.fields[eta]}"),
                 console=console,

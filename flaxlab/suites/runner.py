@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import jax
 
 from flaxlab import config as configs
 from flaxlab import files
+from flaxlab.command_line import load_baseline
+from flaxlab.config_rules import complete
 from flaxlab.data.dataset import Dataset
 from flaxlab.data.load import load_dataset
 from flaxlab.errors import RunFailed, UsageError
@@ -63,18 +65,18 @@ def assemble_arms(plan: Plan) -> dict[str, Experiment]:
     return found
 
 
-def list_runs(plan: Plan, workdir: Path) -> list[SuiteRun]:
+def list_runs(plan: Plan, experiments: Mapping[str, Experiment], workdir: Path) -> list[SuiteRun]:
     """Lists the runs of a plan, arm by arm, and which of them are finished.
 
     Raises:
-        UsageError: a run in `workdir` was made with another config.
+        UsageError: a run in `workdir` was made with another config or on other data.
     """
     runs = []
     for arm in plan.arms:
         for seed in plan.seeds:
             folder = workdir / folder_name(arm.name) / f"seed_{seed}"
-            config = configs.replaced(arm.config, seed=seed)
-            runs.append(SuiteRun(arm, seed, folder, _is_finished(folder, config)))
+            experiment = experiments[arm.name].with_seed(seed)
+            runs.append(SuiteRun(arm, seed, folder, _is_finished(folder, experiment)))
     return runs
 
 
@@ -83,23 +85,28 @@ def run_work(experiment: Experiment) -> float:
     return experiment.config.train.epochs * epoch_work(experiment)
 
 
-def _is_finished(folder: Path, config: configs.ConfigDict) -> bool:
+def _is_finished(folder: Path, experiment: Experiment) -> bool:
     try:
-        old = configs.from_dict(json.loads((folder / "config.json").read_text()))
+        old = complete(configs.from_dict(json.loads((folder / "config.json").read_text())))
+        finished = (folder / "summary.json").is_file()
+        summary = json.loads((folder / "summary.json").read_text()) if finished else {}
+        epochs = len((folder / "history.csv").read_text().splitlines()) - 1
     except FileNotFoundError:
         return False
-    except ValueError as error:
-        raise UsageError(
-            f"{folder}/config.json cannot be read ({error}); remove {folder}"
-        ) from error
-    changed = resuming_differences(old, config)
+    except (ValueError, AttributeError, UsageError) as error:
+        raise UsageError(f"the run in {folder} cannot be read ({error}); remove it") from error
+    changed = resuming_differences(old, experiment.config)
+    if epochs > experiment.config.train.epochs:
+        changed["train.epochs"] = (epochs, experiment.config.train.epochs)
+    if finished and summary["dataset_fingerprint"] != experiment.dataset.fingerprint:
+        changed["the data"] = (summary["dataset"], f"{experiment.dataset.title}, changed since")
     if changed:
         raise UsageError(
-            f"{folder} was made with another config ("
+            f"{folder} was made in another way ("
             + "; ".join(f"{path}: {a!r} there, {b!r} now" for path, (a, b) in changed.items())
             + "); take another --workdir, or the old values"
         )
-    return old.train.epochs == config.train.epochs and (folder / "summary.json").is_file()
+    return finished and old.train.epochs == experiment.config.train.epochs
 
 
 def run_suite(
@@ -141,7 +148,7 @@ def run_suite(
                 try:
                     summary = train_and_report(
                         experiment.with_seed(run.seed),
-                        configs.replaced(plan.baseline.config, seed=run.seed),
+                        load_baseline(run.arm.file, experiment.config),
                         run.folder,
                         progress,
                         _arguments(run),
@@ -182,5 +189,6 @@ def _record(plan: Plan, command: str) -> dict[str, object]:
         "arms": {arm.name: {"claim": arm.claim} for arm in plan.arms},
         "seeds": plan.seeds,
         "vary": plan.vary,
+        "experiment": plan.experiment,
         "command": command,
     }
