@@ -8,6 +8,7 @@ import sys
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from flaxlab.data.digits import load_digits
 from flaxlab.data.load import load_dataset
 from flaxlab.data.pipeline import scale_pixels
 from flaxlab.errors import UsageError
+from flaxlab.inspection.command import verify
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
 from tests.conftest import small_config, small_dataset
@@ -37,8 +39,8 @@ def test_a_run_is_found_from_every_folder_of_it(stored_run):
         assert choose(found, "20").kind == "latest"
         assert found[1].metrics()["epoch"] == 3
     step = stored_run / "checkpoints/latest/20"
-    for path in (step, step / "state"):
-        assert [saved.folder for saved in find_saved(path)] == [path]
+    for path in (step, step / "state"):  # the manifest stands with the step
+        assert [(saved.folder, saved.step) for saved in find_saved(path)] == [(step, 20)]
 
 
 def test_foreign_checkpoints_are_found(foreign_checkpoints):
@@ -158,8 +160,79 @@ def test_missing_and_foreign_files_are_found(copy):
         "record/metadata is missing",
         "record/other is not in the manifest",
     ]
-    (folder / NAME).write_text("{")
-    assert find_damage(folder) == [f"{NAME} is damaged itself"]
+    for content in ("{", "[]x", "3", "[3]"):
+        (folder / NAME).write_text(content)
+        assert find_damage(folder) == [f"{NAME} is damaged itself"]
+
+
+@pytest.mark.parametrize("lost", ["state/_METADATA", "state", "_CHECKPOINT_METADATA", NAME])
+def test_a_step_that_has_lost_files_does_not_vanish(copy, lost):
+    folder = copy / "checkpoints/latest/30"
+    path = folder / lost
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    if lost == NAME:  # as of an older version
+        assert load_stored(copy).epoch == 3
+        return
+    assert [saved.step for saved in find_saved(copy)][:2] == [20, 30]
+    for use in (lambda: flaxlab.load(copy), lambda: verify(copy)):
+        with pytest.raises(UsageError, match=r"latest/30"):
+            use()
+    assert flaxlab.load(copy, step=20)
+
+
+def test_one_item_of_a_step_is_verified_too(copy):
+    flip_a_bit(copy / "checkpoints/latest/30")
+    with pytest.raises(UsageError, match="is damaged"):
+        flaxlab.load(copy / "checkpoints/latest/30/state")
+
+
+def test_a_damaged_record_is_one_line_and_hides_no_other_step(copy):
+    record = copy / "checkpoints/latest/30/record/metadata"
+    record.write_text(record.read_text()[:100])
+    with pytest.raises(UsageError, match="record/metadata is changed"):
+        flaxlab.load(copy)
+    assert flaxlab.load(copy, step="best")
+    config = complete(configs.from_dict(json.loads((copy / "config.json").read_text())))
+    with pytest.raises(UsageError, match="record/metadata is changed"):
+        fit(assemble(config, load_dataset(config.data)), copy)
+    for content in ("{}", '{"config": {}}', "[]"):
+        record.write_text(content)
+        (copy / "checkpoints/latest/30" / NAME).unlink(missing_ok=True)
+        with pytest.raises(UsageError, match="its record is damaged"):
+            flaxlab.load(copy)
+
+
+def test_other_layouts_of_steps_and_trees_are_found(tmp_path):
+    options = ocp.CheckpointManagerOptions(step_prefix="step")
+    tree = {"model": {"params": {"w": np.ones(2)}, "batch_stats": {"var": np.full(2, -1.0)}}}
+    with ocp.CheckpointManager(tmp_path, options=options) as manager:
+        for step in (9, 10):
+            manager.save(step, args=ocp.args.StandardSave(tree))
+    found = find_saved(tmp_path)
+    assert [saved.step for saved in found] == [9, 10]
+    leaves = list_leaves(found[0].trees["default"])
+    assert {leaf.collection for leaf in leaves} == {"params", "batch_stats"}
+    np.testing.assert_array_equal(
+        read_collection(found[0].trees["default"], "params")["w"], np.ones(2)
+    )
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"params": np.ones(2)},
+        {"a": {"params": {"w": np.ones(2)}}, "b": {"params": {"w": np.ones(2)}}},
+        {"params": {"a": np.ones(2), "a/b": np.ones(2)}},
+    ],
+)
+def test_what_is_no_tree_of_named_arrays_is_refused(tmp_path, tree):
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "tree", tree)
+    with pytest.raises(UsageError, match="tree"):
+        read_collection(tmp_path / "tree", "params")
 
 
 def flip_a_bit(folder):

@@ -1,6 +1,7 @@
 """Evaluating, predicting, exporting and starting from what a run has stored."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -22,6 +23,7 @@ from flaxlab.main import main as train
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
 from tests.conftest import POOL_FILE, SMALL_RUN, small_config, small_dataset
+from tests.test_checkpoints import flip_a_bit
 
 
 def evaluated(capsys, *arguments):
@@ -84,6 +86,16 @@ def test_recomputed_statistics_are_those_of_the_whole_split():
     parts = recompute_statistics(experiment.model, variables, split, "unit", 7)
     for key in ("mean", "var"):
         np.testing.assert_allclose(parts["block1"]["norm"][key], layer[key], atol=1e-5)
+
+
+def test_any_batch_size_counts_every_example_once(stored_run):
+    stored = load_stored(stored_run)
+    dataset = load_dataset(stored.config.data)
+    sizes = {
+        size: evaluate_stored(stored, dataset.test, dataset.train, "recomputed", size).loss
+        for size in (100, 10**9)
+    }
+    assert sizes[100] == pytest.approx(sizes[10**9], rel=1e-6)
 
 
 def test_three_kinds_of_statistics_are_shown(stored_run, capsys):
@@ -227,6 +239,7 @@ def test_a_warm_start_takes_what_fits(stored_run, tmp_path, caplog):
     np.testing.assert_array_equal(ours["head1"]["dense"]["bias"], theirs["head1"]["dense"]["bias"])
     assert ours["head2"]["dense"]["kernel"].shape == (16, 9)
     taken, left = caplog.messages[-2:]
+    assert "the optimizer starts anew" in taken
     assert "params/block1/conv1/kernel" in taken
     assert "batch_stats/block1/norm/mean" in taken
     assert "params/head2/dense/kernel (there (16, 8), here (16, 9))" in left
@@ -271,6 +284,13 @@ def test_a_resumed_run_does_not_start_anew_from_another(stored_run, tmp_path):
         (evaluate, ["{run}", "--config.seed=1"], "Expected --data.FIELD=VALUE"),
         (evaluate, ["{run}", "--data.name=folder", "--data.folder={pictures}"], "has 1 classes"),
         (evaluate, ["{run}", "--data.name=cifar10"], "is not prepared"),
+        (evaluate, ["{run}", "--data.image_shape=(14, 14, 1)"], "the model takes (8, 8, 1)"),
+        (evaluate, ["{run}", "--data.scaling=raw"], "was trained with data.scaling=unit"),
+        (evaluate, ["{foreign}"], "was not written by flaxlab"),
+        (evaluate, ["{flipped}"], "is damaged: state/"),
+        (predict, ["{flipped}", "{text}"], "is damaged: state/"),
+        (export, ["{flipped}", "--to=x"], "is damaged: state/"),
+        (export, ["{run}", "--to={pictures}"], "holds other files"),
         (predict, ["{run}", "/nowhere.png"], "there is no picture"),
         (predict, ["{run}", "{text}"], "is no readable PNG or JPEG"),
         (predict, ["{run}", "{empty}"], "holds no PNG or JPEG pictures"),
@@ -294,8 +314,10 @@ def test_wrong_input_is_one_line(
         "foreign": foreign_checkpoints / "managed",
         "text": tmp_path / "text.png",
         "empty": tmp_path / "empty",
+        "flipped": shutil.copytree(stored_run, tmp_path / "flipped"),
         "pictures": tmp_path / "classes",
     }
+    flip_a_bit(places["flipped"] / "checkpoints/latest/30")
     with pytest.raises(SystemExit) as stop:
         run_command(command.main, [argument.format(**places) for argument in arguments])
     assert stop.value.code == 2

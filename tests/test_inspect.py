@@ -4,9 +4,12 @@ import csv
 import io
 import json
 import shutil
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,7 +86,7 @@ def test_a_run_is_listed_without_reading_arrays(stored_run, capsys, monkeypatch)
     assert contents["config"]["name"] == "alexnet_pool"
     assert [row["step"] for row in contents["checkpoints"]][:2] == [20, 30]
     assert [row["shown"] for row in contents["checkpoints"]][:2] == [False, True]
-    assert contents["checkpoints"][1]["epoch"] == 3
+    assert contents["checkpoints"][1]["metrics"]["epoch"] == 3
     kernel = next(row for row in contents["leaves"] if row["path"] == "params/block1/conv1/kernel")
     assert kernel["shape"] == [3, 3, 1, 4]
     assert kernel["bytes"] == 144
@@ -142,7 +145,8 @@ def test_foreign_checkpoints_are_described(foreign_checkpoints, capsys):
     assert found["name"]["shape"] is None
     assert contents["config"] is None
     contents = as_json(capsys, foreign_checkpoints / "managed", "--step=5")
-    assert [(row["step"], row["loss"]) for row in contents["checkpoints"]] == [(5, 0.2), (6, 1 / 6)]
+    losses = [(row["step"], row["metrics"]["loss"]) for row in contents["checkpoints"]]
+    assert losses == [(5, 0.2), (6, 1 / 6)]
     main([str(foreign_checkpoints / "tree"), "--stats"])
     assert "layers/0" in capsys.readouterr().out
     main([str(foreign_checkpoints / "managed"), "--verify"])
@@ -190,15 +194,15 @@ def test_pictures_are_drawn(stored_run, tmp_path, foreign_checkpoints, capsys):
     assert {path.name for path in (tmp_path / "foreign").iterdir()} == {"weights.png"}
 
 
-def test_verify_finds_a_flipped_bit_and_exits_with_1(stored_run, tmp_path, capsys):
+def test_verify_finds_a_flipped_bit(stored_run, tmp_path, capsys):
     copy = shutil.copytree(stored_run, tmp_path / "copy")
     main([str(copy), "--verify"])
     assert capsys.readouterr().out.count(": intact") == len(list(copy.glob("checkpoints/*/*")))
     flip_a_bit(copy / "checkpoints/best" / max(p.name for p in copy.glob("checkpoints/best/*")))
     with pytest.raises(SystemExit) as stop:
         run_command(main, [str(copy), "--verify"])
-    assert stop.value.code == 1
-    assert "failed: 1 damaged" in capsys.readouterr().err
+    assert stop.value.code == 2
+    assert "error: 1 damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -214,6 +218,7 @@ def test_verify_finds_a_flipped_bit_and_exits_with_1(stored_run, tmp_path, capsy
         (["{run}", "--stats", "--verify"], "exclude each other"),
         (["{managed}", "--step=best"], "has no best checkpoint"),
         (["{run}", "--plot=x", "--filter=nothing"], "nothing to draw"),
+        (["{run}", "--filter=nothing"], "--filter matches no array"),
         (["{run}", "--plot=/dev/null/x"], "cannot be made"),
     ],
 )
@@ -231,3 +236,87 @@ def test_wrong_input_is_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def save(folder, tree):
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        checkpointer.save(folder, tree)
+    return folder
+
+
+def test_equal_nans_are_no_change_and_others_come_first(tmp_path, capsys):
+    a = {
+        "nan": np.array([1.0, np.nan]),
+        "lost": np.array([1.0, 2.0]),
+        "complex": np.array([1 + 2j]),
+        "large": np.array([2**62]),
+        "zero": np.zeros(2),
+    }
+    b = {
+        **a,
+        "lost": np.array([1.0, np.nan]),
+        "complex": np.array([1 + 9j]),
+        "large": np.array([2**62 + 1]),
+    }
+    contents = as_json(capsys, "--diff", save(tmp_path / "a", a), save(tmp_path / "b", b))
+    changes = {row["path"]: row["change"] for row in contents["values"]}
+    assert contents["values"][0]["path"] == "lost"
+    assert changes["lost"] is None  # infinite, which JSON does not have
+    assert changes["complex"] == pytest.approx(7 / 5**0.5)
+    assert changes["nan"] == changes["zero"] == 0
+
+
+def test_odd_numbers_are_described_and_drawn(tmp_path, capsys):
+    tree = {
+        "complex": np.array([3 + 4j]),
+        "huge": np.array([[1e308, -1e308]]),
+        "none finite": np.array([[np.nan, np.inf]]),
+    }
+    folder = save(tmp_path / "tree", tree)
+    found = {row["path"]: row for row in as_json(capsys, folder, "--stats")["leaves"]}
+    assert found["complex"]["mean"] == 5
+    assert found["huge"]["high"] == 1e308
+    main([str(folder), f"--plot={tmp_path / 'plots'}"])
+
+
+def test_many_small_arrays_are_read_together(tmp_path, capsys, monkeypatch):
+    tree = {f"layer{number}": np.full((2, 2), number) for number in range(100)}
+    folder = save(tmp_path / "tree", tree)
+    reads = []
+    original = ocp.PyTreeCheckpointer.restore
+    monkeypatch.setattr(
+        ocp.PyTreeCheckpointer,
+        "restore",
+        lambda self, *args, **more: reads.append(1) or original(self, *args, **more),
+    )
+    found = {row["path"]: row["mean"] for row in as_json(capsys, folder, "--stats")["leaves"]}
+    assert found == {name: number for number, name in enumerate(tree)}
+    assert len(reads) == 1
+    monkeypatch.setattr("flaxlab.checkpoints.reader._TOGETHER", 100)
+    again = {row["path"]: row["mean"] for row in as_json(capsys, folder, "--stats")["leaves"]}
+    assert again == found
+    assert len(reads) == 1 + 34  # three of 32 bytes at a time
+
+
+def test_several_items_are_told_apart(tmp_path, capsys):
+    with ocp.CheckpointManager(tmp_path, item_names=("model", "other")) as manager:
+        args = {name: ocp.args.StandardSave({"w": np.ones(2)}) for name in ("model", "other")}
+        manager.save(1, args=ocp.args.Composite(**args))
+    main([str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "model: w" in shown
+    assert "other: w" in shown
+
+
+@pytest.mark.parametrize(
+    "module", ["inspect", "evaluate", "predict", "export", "suite", "compare", "data"]
+)
+def test_help_has_examples(module):
+    result = subprocess.run(
+        [sys.executable, "-m", f"flaxlab.{module}", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "examples:" in result.stdout
+    assert f"python -m flaxlab.{module} " in result.stdout

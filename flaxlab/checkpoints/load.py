@@ -56,19 +56,18 @@ def load_stored(path: Path, step: str | None = None) -> StoredModel:
             its arrays are not those of its config's model.
     """
     found = find_saved(path)
-    record = found[-1].record()
-    if record is None or "config" not in record:
-        raise UsageError(
-            f"{found[-1].folder} was not written by flaxlab: it has no config; python -m"
-            " flaxlab.inspect shows what is in it"
-        )
     saved = choose(found, step or reported_step(found))
-    record = saved.record() or record
     require_intact(saved)
+    record = saved.record()
+    if record is None or not {"config", "dataset", "history"} <= record.keys():
+        raise UsageError(
+            f"{saved.folder} was not written by flaxlab, or its record is damaged: it has no"
+            " config; python -m flaxlab.inspect shows what is in it"
+        )
     config = complete(configs.from_dict(record["config"]))
     params = read_collection(saved.trees["state"], "params")
     batch_stats = read_collection(saved.trees["state"], "batch_stats")
-    classes = params["output"]["bias"].shape[0]
+    classes = len(params.get("output", {}).get("bias", ()))
     names = _class_names(record, config, classes)
     model = models.build(config.model, classes)
     variables = {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
@@ -87,8 +86,8 @@ def _class_names(record: dict[str, Any], config: ConfigDict, classes: int) -> tu
 
 def reported_step(found: Sequence[Saved]) -> str:
     """Returns "best" for a run with a holdout, whose best epoch is reported, else "latest"."""
-    config = (found[-1].record() or {}).get("config")
-    holdout = config is not None and config["data"]["validation"] == "holdout"
+    stored = [(saved.record() or {}).get("config", {}) for saved in found]
+    holdout = any(config.get("data", {}).get("validation") == "holdout" for config in stored)
     return "best" if holdout and any(saved.kind == "best" for saved in found) else "latest"
 
 

@@ -10,7 +10,7 @@ from flaxlab import files
 
 NAME = "sha256.json"
 
-# Orbax writes these after the manifest.
+# Orbax writes these into the folder of a step after the manifest; the second has to be there.
 _LATER = ("commit_success.txt", "_CHECKPOINT_METADATA")
 
 
@@ -27,10 +27,10 @@ def find_damage(folder: Path) -> list[str] | None:
         A phrase for each file that is changed, missing or new; None if there is no manifest.
     """
     try:
-        digests = json.loads((folder / NAME).read_text())
+        digests = dict(json.loads((folder / NAME).read_text()))
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, TypeError):
         return [f"{NAME} is damaged itself"]
     present = {_key(path, folder): path for path in _covered(folder)}
     damage = [f"{name} is missing" for name in sorted(digests.keys() - present.keys())]
@@ -40,6 +40,10 @@ def find_damage(folder: Path) -> list[str] | None:
         for name in sorted(digests.keys() & present.keys())
         if _digest(present[name]) != digests[name]
     ]
+    try:
+        json.loads((folder / _LATER[1]).read_text())
+    except (OSError, ValueError) as error:
+        damage.append(f"{_LATER[1]} is {'missing' if isinstance(error, OSError) else 'changed'}")
     return damage
 
 
@@ -47,7 +51,7 @@ def _covered(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file() and path.name not in _LATER and path != folder / NAME
+        if path.is_file() and path not in [folder / name for name in (*_LATER, NAME)]
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,16 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from flaxlab.checkpoints.manifest import find_damage
+from flaxlab.checkpoints.manifest import NAME, find_damage
 from flaxlab.errors import UsageError
 
 _TREE_FILE = "_METADATA"  # in a folder that holds a tree of arrays
 _STEP_FILE = "_CHECKPOINT_METADATA"  # in a folder that holds the items of one step
+
+_COLLECTIONS = ("params", "batch_stats", "opt_state")
+
+# Small arrays are read together: Orbax goes through the whole tree for each read.
+_TOGETHER = 8_000_000  # bytes
 
 # Orbax reports each read on the absl logger.
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -30,7 +36,7 @@ class Saved:
 
     Attributes:
         folder: of the step, or of the tree where there are no steps.
-        trees: the folders that hold trees of arrays, by item name.
+        trees: the folders that hold trees of arrays, by item name; none where files are missing.
         step: its number; None where there are no steps.
         kind: "latest", "best", or the name of the folder of its manager.
     """
@@ -89,8 +95,9 @@ class Leaf:
 
     @property
     def collection(self) -> str:
-        """The first name of the path, for example "params"."""
-        return self.path.split("/", 1)[0]
+        """What it belongs to: the first known name of the path, else the first name."""
+        names = self.path.split("/")
+        return next((name for name in names if name in _COLLECTIONS), names[0])
 
 
 def find_saved(path: Path) -> list[Saved]:
@@ -134,6 +141,17 @@ def choose(saved: Sequence[Saved], step: str) -> Saved:
     Raises:
         UsageError: there is no such one.
     """
+    chosen = _choose(saved, step)
+    if not chosen.trees:
+        raise UsageError(f"checkpoint {chosen.folder} is damaged: {_damage(chosen.folder)}")
+    return chosen
+
+
+def _damage(folder: Path) -> str:
+    return "; ".join(find_damage(folder) or ["its metadata are missing"])
+
+
+def _choose(saved: Sequence[Saved], step: str) -> Saved:
     if step.isdecimal():
         chosen = [each for each in saved if each.step == int(step)]
         # Of a step that is saved twice, the whole state.
@@ -184,12 +202,11 @@ def read_leaves(tree: Path, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, np.n
     keyed, structure = _metadata(tree)
     arguments = structure.unflatten([ocp.RestoreArgs(restore_type=np.ndarray)] * len(keyed))
     with ocp.PyTreeCheckpointer() as reader:
-        for leaf in leaves:
-            if leaf.shape is None:
-                continue
+        for group in _groups(leaf for leaf in leaves if leaf.shape is not None):
+            indices = {leaf.index for leaf in group}
             wanted = structure.unflatten(
                 [
-                    metadata if index == leaf.index else ocp.PLACEHOLDER
+                    metadata if index in indices else ocp.PLACEHOLDER
                     for index, (_, metadata) in enumerate(keyed)
                 ]
             )
@@ -198,20 +215,48 @@ def read_leaves(tree: Path, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, np.n
                 restored = jax.tree.leaves(reader.restore(tree.absolute(), args=args))
             except Exception as error:  # what Orbax raises for damaged files has no common class
                 reason = str(error).split("\n")[0][:200]
-                raise UsageError(f"{leaf.path} in {tree} cannot be read ({reason})") from error
-            yield leaf, np.asarray(restored[0] if len(restored) == 1 else restored[leaf.index])
+                paths = ", ".join(leaf.path for leaf in group[:3])
+                raise UsageError(f"{paths} in {tree} cannot be read ({reason})") from error
+            while group:
+                leaf = group.pop(0)
+                yield leaf, np.asarray(restored[leaf.index])
             del restored
 
 
+def _groups(leaves: Iterable[Leaf]) -> Iterator[list[Leaf]]:
+    """Parts leaves into groups of at most `_TOGETHER` bytes; a larger one stands alone."""
+    group: list[Leaf] = []
+    for leaf in leaves:
+        if group and sum(each.nbytes for each in group) + leaf.nbytes > _TOGETHER:
+            yield group
+            group = []
+        group.append(leaf)
+    if group:
+        yield group
+
+
 def read_collection(tree: Path, collection: str) -> dict[str, Any]:
-    """Reads one collection, for example "params", as nested dicts of NumPy arrays; {} if absent."""
+    """Reads one collection, for example "params", as nested dicts of NumPy arrays; {} if absent.
+
+    It may stand below other names, as in {"model": {"params": ...}}.
+
+    Raises:
+        UsageError: it is not made of nested dicts, or stands in several places.
+    """
     leaves = [leaf for leaf in list_leaves(tree) if leaf.collection == collection]
+    inside = [leaf for leaf in leaves if collection in leaf.path.split("/")[:-1]]
+    prefixes = {leaf.path[: leaf.path.index(collection)] for leaf in inside}
+    if len(prefixes) > 1 or len(inside) < len(leaves):
+        raise UsageError(f"{tree} does not hold {collection} as one tree of named arrays")
     nested: dict[str, Any] = {}
     for leaf, array in read_leaves(tree, leaves):
-        *groups, name = leaf.path.split("/")[1:]
+        below = leaf.path[leaf.path.index(collection) + len(collection) + 1 :]
+        *groups, name = below.split("/")
         inner = nested
         for group in groups:
             inner = inner.setdefault(group, {})
+            if not isinstance(inner, dict):
+                raise UsageError(f"{tree} has both {leaf.path} and an array above it")
         inner[name] = array
     return nested
 
@@ -226,21 +271,32 @@ def require_intact(saved: Saved) -> None:
 def _steps(folder: Path, kind: str) -> list[Saved]:
     if not folder.is_dir():
         return []
-    numbered = sorted(
-        (path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir()),
-        key=lambda path: int(path.name),
-    )
-    return [saved for path in numbered if (saved := _saved(path, kind)) is not None]
+    found = [_saved(path, kind) for path in folder.iterdir() if _step(path) is not None]
+    return sorted(filter(None, found), key=lambda saved: saved.step or 0)
+
+
+def _step(folder: Path) -> int | None:
+    """Reads the step off the name of a folder: 5, or step_5 as some projects have it."""
+    found = re.fullmatch(r"(?:.*_)?(\d+)", folder.name)
+    return int(found[1]) if found and folder.is_dir() else None
 
 
 def _saved(folder: Path, kind: str) -> Saved | None:
-    step = int(folder.name) if folder.name.isdecimal() else None
+    step = _step(folder)
     if (folder / _TREE_FILE).is_file():
+        above = folder.parent
+        if (above / _STEP_FILE).is_file() or (above / NAME).is_file():
+            # One item of a step: what verifies it stands with the step.
+            return Saved(above, {folder.name: folder}, _step(above), above.parent.name)
         return Saved(folder, {"": folder}, step, kind)
-    if not (folder / _STEP_FILE).is_file():
-        return None
     trees = {part.parent.name: part.parent for part in sorted(folder.glob(f"*/{_TREE_FILE}"))}
-    return Saved(folder, trees, step, kind) if trees else None
+    if trees and (folder / _STEP_FILE).is_file():
+        return Saved(folder, trees, step, kind)
+    # A step that has lost files must not vanish: an older one would be taken for the latest.
+    parts = (_STEP_FILE, NAME, "record", "state")
+    if step is not None and any((folder / part).exists() for part in parts):
+        return Saved(folder, {}, step, kind)
+    return None
 
 
 def _metadata(tree: Path) -> tuple[list[tuple[Any, Any]], Any]:

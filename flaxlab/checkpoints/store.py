@@ -137,23 +137,22 @@ class _Manager:
 
     def record(self) -> Record | None:
         """Reads the record of the newest checkpoint; None if there is none."""
-        step = self.latest_step()
-        if step is None:
-            return None
         args = ocp.args.Composite(record=ocp.args.JsonRestore())
-        return self._manager.restore(step, args=args)["record"]
+        return None if self.latest_step() is None else self._read(args)["record"]
 
     def restore(self, like: Any) -> Any:
         """Restores the newest checkpoint to the structure and devices of `like`."""
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        return self._read(ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
+
+    def _read(self, args: ocp.args.Composite) -> Any:
         step = self.latest_step()
         folder = self._directory / str(step)
-        damage = find_damage(folder)
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
         try:
+            damage = find_damage(folder)
             if damage:
                 raise UsageError("; ".join(damage))
-            return self._manager.restore(step, args=args)["state"]
+            return self._manager.restore(step, args=args)
         except Exception as error:  # what Orbax raises for damaged files has no common class
             reason = str(error).split("\n")[0][:200]
             raise UsageError(

@@ -61,6 +61,13 @@ def evaluate(
             f"{dataset.title} has {len(dataset.class_names)} classes, the model has"
             f" {len(stored.class_names)}; take data with the same"
         )
+    if dataset.image_shape != tuple(stored.config.data.image_shape):
+        raise UsageError(
+            f"the images of {dataset.title} are {dataset.image_shape}, the model takes"
+            f" {tuple(stored.config.data.image_shape)}; bring them to that by --data.image_shape"
+        )
+    if config.data.scaling != stored.config.data.scaling:
+        raise UsageError(f"the model was trained with data.scaling={stored.config.data.scaling}")
     splits = split_for_run(config, dataset)
     test = splits.test or splits.validation
     results: list[dict[str, Any]] = []

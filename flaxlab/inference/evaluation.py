@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +60,7 @@ def evaluate_stored(
     """
     if kind != "running" and "batch_stats" not in stored.variables:
         raise UsageError(f"the model has no batch normalization: --batch_stats={kind} is nothing")
-    config = stored.config
+    config, batch_size = stored.config, min(batch_size, len(test))
     computed_by = kernels.for_backend(jax.default_backend(), config.train.fast_kernels)
     model = stored.model.clone(conv=computed_by.conv, max_pool=computed_by.max_pool)
     variables = jax.device_put(stored.variables)
@@ -100,7 +101,7 @@ def recompute_statistics(
     Args:
         model: with batch normalization.
         variables: its parameters, and statistics that are replaced.
-        split: what to compute on; a last incomplete batch is left out if there is another.
+        split: what to compute on; every example counts once.
         scaling: see `scale_pixels`.
         batch_size: number of images at a time.
 
@@ -119,15 +120,21 @@ def recompute_statistics(
             is_leaf=lambda node: "mean" in node,
         )
 
-    found = [
-        moments(split.images[indices])
-        for indices, count in _batches(len(split), batch_size)
-        if count == len(indices) or len(split) < batch_size
-    ]
-    means = jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), axis=0), *found)
+    order = np.random.default_rng(_ORDER_SEED).permutation(len(split))
+    sums: Variables | None = None
+    for start in range(0, len(split), batch_size):
+        indices = order[start : start + batch_size]
+        # The last batch is smaller: weighted by its size, every example counts once.
+        weight = len(indices) / len(split)
+        found = moments(split.images[indices])
+        weighted = jax.tree.map(functools.partial(jnp.multiply, weight), found)
+        sums = weighted if sums is None else jax.tree.map(jnp.add, sums, weighted)
     return jax.tree.map(
-        lambda layer: {"mean": layer["mean"], "var": layer["square"] - layer["mean"] ** 2},
-        means,
+        lambda layer: {
+            "mean": layer["mean"],
+            "var": jnp.maximum(layer["square"] - layer["mean"] ** 2, 0.0),
+        },
+        sums,
         is_leaf=lambda node: "mean" in node,
     )
 

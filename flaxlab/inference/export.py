@@ -16,6 +16,7 @@ from safetensors.numpy import save
 from flaxlab import files
 from flaxlab.checkpoints.load import StoredModel
 from flaxlab.data.pipeline import scale_pixels
+from flaxlab.errors import UsageError
 
 # What the exported program may run on; each adds its own lowering to the file.
 _PLATFORMS = ("cpu", "cuda", "tpu")
@@ -53,7 +54,12 @@ def export_model(stored: StoredModel, folder: Path) -> None:
     The exported function maps ({path: float32 array}, uint8 images (N, H, W, C)) to float32 logits
     (N, classes), for any N: the scaling of the pixels is part of it. Batch normalization uses the
     running statistics.
+
+    Raises:
+        UsageError: `folder` holds something else.
     """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "export.json").is_file():
+        raise UsageError(f"--to={folder} holds other files; take a new folder")
     weights = {
         "/".join(path): np.ascontiguousarray(array)
         for path, array in flatten_dict(stored.variables).items()

@@ -23,7 +23,7 @@ from flaxlab.checkpoints.reader import (
     read_leaves,
     require_intact,
 )
-from flaxlab.errors import RunFailed, UsageError
+from flaxlab.errors import UsageError
 from flaxlab.inspection import listing
 from flaxlab.inspection.difference import config_changes, structure_changes, value_changes
 from flaxlab.inspection.statistics import ArrayStatistics, describe_array, find_flaws
@@ -59,6 +59,8 @@ def show(path: Path, step: str, keep: Keep, form: str, with_statistics: bool) ->
     if with_statistics:
         require_intact(chosen)
     leaves, rows = _contents(chosen, keep, with_statistics)
+    if not leaves:
+        raise UsageError(f"--filter matches no array in {chosen.folder}; leave it out to see all")
     record = chosen.record() or {}
     contents = {
         "folder": str(chosen.folder),
@@ -107,12 +109,14 @@ def verify(path: Path) -> None:
     """Checks the manifest of every checkpoint at `path`.
 
     Raises:
-        RunFailed: some files are damaged.
+        UsageError: some files are damaged.
     """
     console = _console()
     damaged = []
     for saved in find_saved(path):
         found = find_damage(saved.folder)
+        if not saved.trees:
+            found = found or ["its metadata are missing"]
         if found is None:
             verdict = "no manifest: not written by flaxlab, or by an older version"
         else:
@@ -121,7 +125,7 @@ def verify(path: Path) -> None:
             damaged.append(str(saved.folder))
         console.print(f"{saved.folder}: {verdict}", highlight=False, markup=False, soft_wrap=True)
     if damaged:
-        raise RunFailed(f"{len(damaged)} damaged: {', '.join(damaged)}")
+        raise UsageError(f"{len(damaged)} damaged: {', '.join(damaged)}; take another step")
 
 
 def compare(a: Path, b: Path, step: str, keep: Keep, form: str) -> None:

@@ -42,7 +42,7 @@ def value_changes(tree_a: Path, tree_b: Path, keep: Callable[[Leaf], bool]) -> l
     Returns:
         For each array {path, change, largest}: the Euclidean norm of the difference over that of
         the array in `tree_a` (infinite if that is zero), and the largest absolute difference.
-        Two arrays are in memory at a time.
+        Two arrays are in memory at a time, with some copies of them.
     """
     right = {leaf.path: leaf for leaf in list_leaves(tree_b)}
     shared = [
@@ -57,12 +57,27 @@ def value_changes(tree_a: Path, tree_b: Path, keep: Callable[[Leaf], bool]) -> l
         strict=True,
     )
     for (leaf, a), (_, b) in pairs:
-        difference = a.astype(np.float64) - b.astype(np.float64)
-        norm, moved = float(np.linalg.norm(a.astype(np.float64))), float(np.linalg.norm(difference))
-        change = moved / norm if norm else (math.inf if moved else 0.0)
-        largest = float(np.max(np.abs(difference), initial=0.0))
+        change, largest = _change(a, b)
         rows.append({"path": leaf.path, "change": change, "largest": largest})
+        del a, b  # before the next ones are read
     return sorted(rows, key=lambda row: -row["change"])
+
+
+def _change(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """Returns relative change and largest difference; infinite where one is not finite."""
+    kind = np.complex128 if np.iscomplexobj(a) or np.iscomplexobj(b) else np.float64
+    left, right = a.astype(kind), b.astype(kind)
+    # Equal NaNs and infinities are no change; whole numbers may be larger than float64 is exact.
+    same = (a == b) | (np.isnan(left) & np.isnan(right))
+    if same.all():
+        return 0.0, 0.0
+    with np.errstate(invalid="ignore", over="ignore"):
+        moved = np.abs(right - left)
+        moved = np.where(same, 0.0, moved)
+        norm, distance = float(np.linalg.norm(left)), float(np.linalg.norm(moved))
+    if not (math.isfinite(norm) and math.isfinite(distance)) or norm == 0:
+        return math.inf, float(np.nan_to_num(moved, nan=math.inf, posinf=math.inf).max())
+    return distance / norm, float(moved.max())
 
 
 def _form(found: tuple[Any, str] | None) -> str | None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from flaxlab.checkpoints.reader import Leaf, Saved
@@ -28,7 +29,7 @@ def describe_saved(saved: Sequence[Saved], chosen: Saved) -> list[Row]:
             "step": each.step,
             "bytes": each.bytes,
             "shown": each == chosen,
-            **each.metrics(),
+            "metrics": each.metrics(),
         }
         for each in saved
     ]
@@ -107,7 +108,14 @@ def print_tables(console: Console, contents: dict[str, Any]) -> None:
         table.add_column("histogram")
         table.add_column("flaws", style="red")
     for row in leaves:
-        cells = [row["path"], shape_text(row), row["dtype"], f"{row['size']:,}", size(row["bytes"])]
+        path = f"{row['item']}: {row['path']}" if "item" in row else row["path"]
+        cells = [
+            escape(path),
+            shape_text(row),
+            row["dtype"],
+            f"{row['size']:,}",
+            size(row["bytes"]),
+        ]
         if "mean" in row:
             cells += [f"{row[key]:.3g}" for key in _NUMBERS[:-1]]
             cells += [f"{row['zeros']:.1%}", row["sparkline"], ", ".join(row["flaws"])]
@@ -120,14 +128,10 @@ def print_tables(console: Console, contents: dict[str, Any]) -> None:
 
 
 def _print_saved(console: Console, rows: Sequence[Row]) -> None:
-    metrics = list(
-        dict.fromkeys(
-            key for row in rows for key in row if key not in ("kind", "step", "bytes", "shown")
-        )
-    )
+    metrics = list(dict.fromkeys(key for row in rows for key in row["metrics"]))
     table = _table("checkpoint", "step", "on disk", *metrics, numbers_from=1)
     for row in rows:
-        values = [row.get(key) for key in metrics]
+        values = [row["metrics"].get(key) for key in metrics]
         table.add_row(
             f"{row['kind']}{' *' if row['shown'] and len(rows) > 1 else ''}",
             "" if row["step"] is None else str(row["step"]),

@@ -25,7 +25,7 @@ def weight_histograms(found: Mapping[str, ArrayStatistics]) -> Figure:
         axes.set_axis_off()
     for axes, (path, statistics) in zip(grid.flat, found.items(), strict=False):
         axes.set_axis_on()
-        if np.isfinite(statistics.low):
+        if np.isfinite(statistics.high - statistics.low):
             edges = np.linspace(statistics.low, statistics.high, len(statistics.histogram) + 1)
             axes.stairs(statistics.histogram, edges, fill=True, color=_BLUE)
         axes.set_title(path, fontsize=8, parse_math=False)

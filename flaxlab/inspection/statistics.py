@@ -51,7 +51,10 @@ class ArrayStatistics:
 
 
 def describe_array(array: np.ndarray) -> ArrayStatistics:
-    """Computes the statistics of an array of numbers or booleans, of any shape."""
+    """Computes the statistics of an array of numbers or booleans, of any shape.
+
+    Those of complex numbers are of their absolute values.
+    """
     total = square = 0.0
     low, high = math.inf, -math.inf
     zeros = nans = infinities = count = 0
@@ -76,8 +79,9 @@ def describe_array(array: np.ndarray) -> ArrayStatistics:
     # A second pass: the spread about a known mean, and bins between known bounds.
     for piece in _pieces(array):
         finite = piece[np.isfinite(piece)]
-        spread += float(np.sum((finite - mean) ** 2))
-        square += float(np.sum(finite**2))
+        with np.errstate(over="ignore"):  # squares of the largest numbers are infinite
+            spread += float(np.sum((finite - mean) ** 2))
+            square += float(np.sum(finite**2))
         histogram += np.bincount(_bins(finite, low, high), minlength=BINS)
     return ArrayStatistics(
         mean=mean,
@@ -124,4 +128,5 @@ def _bins(values: np.ndarray, low: float, high: float) -> np.ndarray:
 def _pieces(array: np.ndarray) -> Iterator[np.ndarray]:
     flat = array.reshape(-1)
     for start in range(0, flat.size, _PIECE):
-        yield flat[start : start + _PIECE].astype(np.float64)
+        piece = flat[start : start + _PIECE]
+        yield (np.abs(piece) if np.iscomplexobj(piece) else piece).astype(np.float64)

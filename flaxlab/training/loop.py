@@ -204,9 +204,11 @@ def _initial(state: TrainState, init_from: str | None) -> TrainState:
         return state
     found = find_saved(Path(init_from))
     started = warm_start(state, Path(init_from), reported_step(found))
-    _log.info("from %s: %s", init_from, ", ".join(started.taken))
+    _log.info("from %s: %s; the optimizer starts anew", init_from, ", ".join(started.taken))
     if started.left:
         _log.info("as drawn: %s", ", ".join(started.left))
+    if started.unused:
+        _log.info("not used: %s", ", ".join(started.unused))
     return started.state
 
 

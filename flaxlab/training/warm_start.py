@@ -21,11 +21,13 @@ class WarmStart(NamedTuple):
         state: the new one.
         taken: paths of the arrays that are the other run's.
         left: for each other array, its path and why it was left as it was drawn.
+        unused: paths of the other run's arrays that have no place here.
     """
 
     state: TrainState
     taken: list[str]
     left: list[str]
+    unused: list[str]
 
 
 def warm_start(state: TrainState, source: Path, step: str) -> WarmStart:
@@ -44,7 +46,7 @@ def warm_start(state: TrainState, source: Path, step: str) -> WarmStart:
     saved = choose(find_saved(source), step)
     require_intact(saved)
     tree = saved.trees.get("state", next(iter(saved.trees.values())))
-    taken, left = [], []
+    taken, left, unused = [], [], []
     replaced: dict[str, Any] = {}
     for collection in ("params", "batch_stats"):
         own = flatten_dict(getattr(state, collection), sep="/")
@@ -58,10 +60,11 @@ def warm_start(state: TrainState, source: Path, step: str) -> WarmStart:
             else:
                 own[path] = jax.numpy.asarray(np.asarray(other), value.dtype)
                 taken.append(name)
+        unused += [f"{collection}/{path}" for path in theirs if path not in own]
         replaced[collection] = unflatten_dict(own, sep="/")
-    if not taken:
+    if not any(name.startswith("params/") for name in taken):
         raise UsageError(
             f"nothing in {saved.folder} fits config.train.init_from: no array has path and shape of"
             f" one of this model, for example {left[0]}"
         )
-    return WarmStart(state.replace(**replaced), taken, left)
+    return WarmStart(state.replace(**replaced), taken, left, unused)
