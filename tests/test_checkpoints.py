@@ -17,7 +17,8 @@ import flaxlab
 from flaxlab import config as configs
 from flaxlab.checkpoints.load import load_stored
 from flaxlab.checkpoints.manifest import NAME, find_damage
-from flaxlab.checkpoints.reader import choose, find_saved, list_leaves, read_collection, read_leaves
+from flaxlab.checkpoints.reader import list_leaves, read_collection, read_leaves
+from flaxlab.checkpoints.steps import choose, find_saved
 from flaxlab.checkpoints.store import Checkpoints
 from flaxlab.config_rules import complete
 from flaxlab.data.digits import load_digits

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 
 from flaxlab import config as configs
 from flaxlab import models
-from flaxlab.checkpoints.reader import Saved, choose, find_saved, read_collection, require_intact
+from flaxlab.checkpoints.reader import read_collection
+from flaxlab.checkpoints.steps import Saved, choose, find_saved, require_intact
 from flaxlab.config import ConfigDict
 from flaxlab.config_rules import complete
 from flaxlab.data.catalog import CATALOG

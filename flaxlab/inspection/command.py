@@ -14,15 +14,8 @@ from rich.table import Table
 from flaxlab import config as configs
 from flaxlab import files
 from flaxlab.checkpoints.manifest import find_damage
-from flaxlab.checkpoints.reader import (
-    Leaf,
-    Saved,
-    choose,
-    find_saved,
-    list_leaves,
-    read_leaves,
-    require_intact,
-)
+from flaxlab.checkpoints.reader import Leaf, list_leaves, read_leaves
+from flaxlab.checkpoints.steps import Saved, choose, find_saved, require_intact
 from flaxlab.errors import UsageError
 from flaxlab.inspection import listing
 from flaxlab.inspection.difference import config_changes, structure_changes, value_changes

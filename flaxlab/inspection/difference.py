@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from flaxlab import config as configs
-from flaxlab.checkpoints.reader import Leaf, Saved, list_leaves, read_leaves
+from flaxlab.checkpoints.reader import Leaf, list_leaves, read_leaves
+from flaxlab.checkpoints.steps import Saved
 
 
 def config_changes(a: Saved, b: Saved) -> dict[str, tuple[Any, Any]] | None:

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flaxlab.checkpoints.reader import Leaf, Saved
+from flaxlab.checkpoints.reader import Leaf
+from flaxlab.checkpoints.steps import Saved
 from flaxlab.inspection.statistics import ArrayStatistics
 
 Row = dict[str, Any]

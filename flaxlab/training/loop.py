@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from flaxlab import config as configs
 from flaxlab import files
 from flaxlab.checkpoints.load import reported_step
-from flaxlab.checkpoints.reader import find_saved
+from flaxlab.checkpoints.steps import find_saved
 from flaxlab.checkpoints.store import Checkpoints
 from flaxlab.data.dataset import Split
 from flaxlab.data.feed import Feed, make_feed

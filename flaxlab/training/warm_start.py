@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from flaxlab.checkpoints.reader import choose, find_saved, read_collection, require_intact
+from flaxlab.checkpoints.reader import read_collection
+from flaxlab.checkpoints.steps import choose, find_saved, require_intact
 from flaxlab.errors import UsageError
 from flaxlab.training.state import TrainState
 
