@@ -23,7 +23,7 @@ from flaxlab.main import main as train
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
 from tests.conftest import POOL_FILE, SMALL_RUN, small_config, small_dataset
-from tests.test_checkpoints import flip_a_bit
+from tests.test_checkpoint_damage import flip_a_bit
 
 
 def evaluated(capsys, *arguments):

@@ -20,7 +20,7 @@ from flaxlab.checkpoints.reader import Leaf
 from flaxlab.errors import run_command
 from flaxlab.inspect import main
 from flaxlab.inspection.statistics import BINS, describe_array, find_flaws
-from tests.test_checkpoints import flip_a_bit
+from tests.test_checkpoint_damage import flip_a_bit
 
 
 def as_json(capsys, *arguments):

@@ -4,7 +4,6 @@ import dataclasses
 import io
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,13 +15,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.claims import CLAIMS
 from flaxlab.command_line import load_experiment
 from flaxlab.data.pipeline import train_batches
 from flaxlab.errors import RunFailed, UsageError, run_command
 from flaxlab.suite import main
 from flaxlab.suites import runner
-from flaxlab.suites.plan import folder_name, plan_suite, plan_sweep
+from flaxlab.suites.plan import plan_suite
 from flaxlab.suites.progress import SuiteProgress
 from flaxlab.training import experiment as experiments
 from tests.conftest import RUN_FILES, small_dataset
@@ -106,47 +104,6 @@ def test_a_suite_killed_half_way_resumes_and_finishes(tmp_path):
     assert "[" not in output.split("finished")[1].split("arm")[0]  # no run was started
 
 
-def refused(arguments, capsys) -> str:
-    with pytest.raises(SystemExit) as stop:
-        run_command(main, arguments)
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
-    return error
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([f"--config={POOL}"], "has no get_suite(): it is an experiment; run it by python -m"),
-        (
-            [f"--config={ALEXNETS}", "--seeds=0"],
-            "0 is no number of runs; expected 1 to 10,000",
-        ),
-        ([f"--config={ALEXNETS}", "--sweep.train.epochs=1,2"], "is a suite; run it by"),
-        ([f"--config={POOL}", "--sweep.optimizer.learning_rat=1,2"], "did you mean"),
-        ([f"--config={POOL}", "--sweep.optimizer.learning_rate=1"], "two or more values"),
-        ([f"--config={POOL}", "--sweep.optimizer.learning_rate"], "is no sweep"),
-        ([f"--config={POOL}", "--sweep.train.epochs=a,b"], "wrong kind; expected int"),
-        ([f"--config={POOL}", "--sweep.train.epochs=2,2"], "would give the same runs"),
-        ([f"--config={POOL}", "--sweep.checkpoint.keep=1,2"], "would give the same runs"),
-        ([f"--config={POOL}", "--sweep.seed=1,2"], "give their number by --seeds=N"),
-        ([f"--config={ALEXNETS}", "--config.seed=4294967295"], "go beyond 2**32 - 1"),
-        (
-            [f"--config={ALEXNETS}", "--config.model.batch_norm=false"],
-            "the arm alexnet_no_batchnorm does not differ from the baseline",
-        ),
-        (
-            [f"--config={ALEXNETS}", *SMALL, "--config.model.blocks=(((2, 40),),)"],
-            "config.model.pools has 3 entries",
-        ),
-    ],
-)
-def test_wrong_input_is_one_line(arguments, message, capsys):
-    assert message in refused([*arguments, "--show"], capsys)
-
-
 def write_suite(folder, arms, fixed=""):
     path = folder / "mine.py"
     path.write_text(
@@ -154,112 +111,6 @@ def write_suite(folder, arms, fixed=""):
         f"def get_suite():\n    return Suite('mine', 'alexnet_default', {arms}{fixed})\n"
     )
     return path
-
-
-def test_an_arm_may_not_touch_what_is_fixed(tmp_path):
-    (tmp_path / "longer.py").write_text(
-        "from experiments import alexnet_default\n"
-        "def get_config():\n"
-        "    config = alexnet_default.get_config()\n"
-        "    config.name = 'longer'\n"
-        "    config.train.epochs = 20\n"
-        "    return config\n"
-    )
-    path = write_suite(tmp_path, "(Arm('longer'),)")
-    with pytest.raises(UsageError, match=r"declares fixed \(train.epochs: 10 -> 20\)"):
-        plan_suite(path, None, [])
-    path = write_suite(tmp_path, "(Arm('longer'),)", ", fixed=('data',)")
-    assert plan_suite(path, None, []).arms[1].differences == {"train.epochs": (10, 20)}
-
-
-@pytest.mark.parametrize(
-    ("arms", "rest", "message"),
-    [
-        ("Arm('alexnet_pool')", "", "expected a tuple of Arm"),
-        ("('alexnet_pool',)", "", "expected a tuple of Arm"),
-        ("()", "", "has no arms"),
-        ("(Arm('alexnet_pool'), Arm('alexnet_pool'))", "", "more than once"),
-        ("(Arm('alexnet_pool', claim=9),)", "", "has claim 9; there are 1, 2"),
-        ("(Arm('alexnet_pool'),)", ", seeds=0", "expected a number from 1"),
-        ("(Arm('alexnet_pool'),)", ", fixed='data'", "expected a tuple of fields"),
-        ("(Arm('alexnet_pool'),)", ", fixed=('optimiser',)", "there is no field optimiser"),
-        ("(Arm('nothing'),)", "", "there is no experiment file"),
-    ],
-)
-def test_a_wrong_suite_file_is_explained(tmp_path, arms, rest, message):
-    path = write_suite(tmp_path, arms, rest)
-    with pytest.raises(UsageError, match=re.escape(message)):
-        plan_suite(path, None, [])
-
-
-def test_an_arm_is_called_after_its_file(tmp_path):
-    """A copied experiment that still has the name of another would be taken for it."""
-    text = (ROOT / "experiments/alexnet_pool.py").read_text()
-    (tmp_path / "copied.py").write_text(text.replace('"alexnet_pool"', '"alexnet_default"'))
-    suite = write_suite(tmp_path, "(Arm('copied'),)")
-    plan = plan_suite(suite, None, ["--config.name=other"])
-    assert [arm.config.name for arm in plan.arms] == ["alexnet_default", "copied"]
-
-
-def test_folder_names_do_not_collide():
-    names = ["f=a/b", "f=a b", "f=a_b", "x" * 300, "x" * 299, "..", "a"]
-    folders = [folder_name(name) for name in names]
-    assert len(set(folders)) == len(names)
-    assert all(len(folder) < 120 and "/" not in folder for folder in folders)
-    assert folder_name("alexnet_pool") == "alexnet_pool"
-    assert not folder_name("..").startswith(".")
-
-
-def test_a_file_that_returns_no_suite_is_refused(tmp_path):
-    path = tmp_path / "mine.py"
-    path.write_text("def get_suite(): return 3")
-    with pytest.raises(UsageError, match="returned int, no Suite"):
-        plan_suite(path, None, [])
-
-
-@pytest.mark.parametrize("path", sorted(ALEXNETS.parent.glob("[a-z]*.py")), ids=lambda p: p.stem)
-def test_each_suite_plans_and_its_claims_name_its_arms(path):
-    plan = plan_suite(path, None, [])
-    assert plan.name == path.stem
-    assert plan.seeds == (0, 1, 2, 3, 4)
-    assert len({arm.name for arm in plan.arms}) == len(plan.arms) > 3
-    for arm in plan.arms[1:]:
-        assert arm.differences
-        if arm.claim is not None:
-            named = {name for each in CLAIMS[arm.claim].statements for name in each.arms}
-            assert arm.name in named
-
-
-def test_every_claim_belongs_to_an_arm_of_some_suite():
-    plans = [plan_suite(path, None, []) for path in ALEXNETS.parent.glob("[a-z]*.py")]
-    assert {arm.claim for plan in plans for arm in plan.arms} == {None, *range(1, 9)}
-
-
-def test_a_sweep_makes_an_arm_of_each_combination():
-    sweeps = [
-        "--sweep.optimizer.learning_rate=1e-2,1e-3",
-        "--sweep.model.head_dropout=(0.1, 0.2),(0.5, 0.5)",
-    ]
-    plan = plan_sweep(POOL, 3, ["--config.seed=7"], sweeps)
-    assert plan.seeds == (7, 8, 9)
-    assert plan.vary == ("optimizer.learning_rate", "model.head_dropout")
-    values = [
-        (arm.config.optimizer.learning_rate, arm.config.model.head_dropout) for arm in plan.arms
-    ]
-    # The experiment's own values come first: they are the baseline.
-    assert values == [
-        (1e-3, (0.5, 0.5)),
-        (1e-2, (0.1, 0.2)),
-        (1e-2, (0.5, 0.5)),
-        (1e-3, (0.1, 0.2)),
-    ]
-    assert plan.baseline.name == "learning_rate=0.001 head_dropout=(0.5, 0.5)"
-    assert plan.arms[2].differences == {"optimizer.learning_rate": (1e-3, 1e-2)}
-    assert plan.arms[1].config.name == plan.arms[1].name
-    folders = [folder_name(arm.name) for arm in plan.arms]
-    assert len(set(folders)) == 4
-    assert folders[0].startswith("learning_rate=0.001_head_dropout=_0.5_0.5_")
-    assert plan.name == "alexnet_pool_learning_rate_head_dropout"
 
 
 def test_a_sweep_runs_and_is_compared(tmp_path, capsys):
