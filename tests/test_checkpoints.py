@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 
@@ -108,12 +107,6 @@ def test_a_config_of_an_older_version_gets_defaults(stored_run):
     old = configs.to_dict(config)
     del old["train"]["init_from"], old["data"]["placement"]
     assert configs.differences(complete(configs.from_dict(old)), completed) == {}
-
-
-@pytest.fixture
-def copy(stored_run, tmp_path):
-    """A copy of the run, to be damaged."""
-    return shutil.copytree(stored_run, tmp_path / "copy")
 
 
 def test_other_layouts_of_steps_and_trees_are_found(tmp_path):

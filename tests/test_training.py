@@ -269,12 +269,15 @@ def test_a_truncated_checkpoint_is_one_line(tmp_path):
     assert len(run(tmp_path).history) == 3
 
 
-def test_early_stopping_ends_a_run_that_no_longer_improves(tmp_path):
+def test_early_stopping_ends_a_run_that_no_longer_improves(tmp_path, caplog):
     rate = {"optimizer.learning_rate": 1e-12, "train.early_stopping_patience": 2}
     result = run(tmp_path, **rate, **{"train.epochs": 50, "model.batch_norm_momentum": 0.0})
     assert 3 <= len(result.history) < 50
     assert should_stop(result.history, 2, 0.0)
     assert not should_stop(result.history[:-1], 2, 0.0)
+    caplog.set_level("INFO", logger="flaxlab")
+    run(tmp_path, **rate, **{"train.epochs": 60, "model.batch_norm_momentum": 0.0})
+    assert f"this run stopped early after epoch {len(result.history)}" in caplog.text
 
 
 def test_history_csv_keeps_every_digit(undisturbed):

@@ -143,6 +143,13 @@ def fit(
         if not _finished(config.train, history):
             # A summary says that a run is complete; this one is about to go on.
             (workdir / "summary.json").unlink(missing_ok=True)
+        elif len(history) < config.train.epochs:
+            _log.info(
+                "this run stopped early after epoch %d, for want of a better one in %d: nothing is"
+                " left to train",
+                len(history),
+                config.train.early_stopping_patience,
+            )
         scores = None
         try:
             for observer in observers:
