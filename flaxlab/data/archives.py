@@ -10,25 +10,26 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import pickle
 import re
 import tarfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
 import numpy as np
-from numpy._core.multiarray import _reconstruct  # what pickled arrays are rebuilt by
 
 from flaxlab.data.catalog import Entry
 from flaxlab.data.dataset import Split
 from flaxlab.data.images import class_folders, read_class_folders
+from flaxlab.data.unpickle import ArrayUnpickler
 from flaxlab.errors import UsageError
 
 _CIFAR_TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 _CIFAR_RECORD = 1 + 32 * 32 * 3
+
+# Unpacked; the largest file of both data sets has 47 MB. Whatever is larger is none of them.
+_LARGEST = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -166,9 +167,16 @@ def _read_cifar10_archive(entry: Entry, path: Path) -> Source:
         with tarfile.open(path, "r:*") as archive:
             for member in archive:
                 name = member.name.rsplit("/", 1)[-1]
-                if member.isfile() and name.removesuffix(".bin") in wanted:
-                    file = archive.extractfile(member)
-                    contents[name] = file.read() if file else b""
+                if name.removesuffix(".bin") not in wanted:
+                    continue
+                _require_plain(path, member)
+                if name in contents:
+                    raise tarfile.ReadError(f"{name} is in it twice")
+                file = archive.extractfile(member)
+                contents[name] = file.read() if file else b""
+            # The checksum of what is packed stands at its end.
+            while archive.fileobj and archive.fileobj.read(1 << 20):
+                pass
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise UsageError(
             f"{path} is no intact tar archive ({error}); get the file again"
@@ -183,6 +191,26 @@ def _read_cifar10_archive(entry: Entry, path: Path) -> Source:
     if binary and published == hashlib.sha256(path.read_bytes()).hexdigest():
         return Source(source.train, source.test, source.title, True, source.form)
     return source
+
+
+def _require_plain(path: Path, member: tarfile.TarInfo) -> None:
+    """Refuses what no archive of CIFAR-10 holds in place of a batch.
+
+    Nothing is unpacked to disk, so that none of it could do harm; yet such an archive was made by
+    someone who means harm, or is damaged.
+    """
+    parts = PurePosixPath(member.name).parts
+    flaw = (
+        "is no plain file"
+        if not member.isreg()
+        else "leads out of the archive"
+        if ".." in parts or parts[:1] == ("/",)
+        else f"has {member.size:,} bytes"
+        if member.size > _LARGEST
+        else None
+    )
+    if flaw:
+        raise UsageError(f"{path}: {member.name} {flaw}; get the archive from its home page")
 
 
 def _cifar_source(
@@ -217,35 +245,13 @@ def _decode_binary(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _decode_pickle(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
     try:
-        batch = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
+        batch = ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
         pixels, labels = batch[b"data"], np.array(batch[b"labels"], np.uint8)
         if pixels.dtype != np.uint8 or pixels.shape != (len(labels), _CIFAR_RECORD - 1):
             raise ValueError(f"its data are {pixels.dtype}{pixels.shape} for {len(labels)} labels")
     except Exception as error:  # a damaged pickle raises nearly anything
         raise UsageError(f"{name} is no batch of CIFAR-10 ({error}); get the file again") from error
     return pixels, labels
-
-
-def _encode_latin1(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it asks for the encoding {encoding}")
-    return text.encode("latin1")
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Builds NumPy arrays and plain values; refuses every other class and function."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        allowed = {
-            ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-            ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-            ("numpy", "ndarray"): np.ndarray,
-            ("numpy", "dtype"): np.dtype,
-            ("_codecs", "encode"): _encode_latin1,  # how Python 3 writes bytes for Python 2
-        }
-        if (module, name) not in allowed:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return allowed[module, name]
 
 
 def _checked_split(entry: Entry, images: np.ndarray, labels: np.ndarray, name: str) -> Split:
@@ -267,10 +273,13 @@ def _sums_match(entry: Entry, contents: dict[str, bytes]) -> bool:
 
 
 def _read_bytes(path: Path) -> bytes:
-    content = path.read_bytes()
-    if not content.startswith(b"\x1f\x8b"):
-        return content
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
     try:
-        return gzip.decompress(content)
+        with gzip.open(path) if packed else path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
+            if len(content) <= _LARGEST:
+                return content
+        raise UsageError(f"{path} is larger than {_LARGEST:,} bytes; get the original file")
     except (EOFError, OSError, zlib.error) as error:
         raise UsageError(f"{path} is a damaged gzip file ({error}); get it again") from error
