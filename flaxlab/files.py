@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 import os
+import shutil
+import time
 from pathlib import Path
+
+_TEMPORARY = ".tmp"
+_ABANDONED_SECONDS = 24 * 3600
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes to a temporary name in the same folder, then renames: no reader sees a half file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
     try:
-        temporary.write_bytes(content)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            # Else the new name could be on the disk before the content, when the power fails.
+            os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what killed processes have left of `write_bytes` in `folder`.
+
+    No other process may be writing there.
+    """
+    for path in folder.glob(f".*{_TEMPORARY}"):
+        path.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path, pattern: str) -> None:
+    """Removes folders that killed processes have left, in a place where others may be at work.
+
+    Whatever has not changed for a day is taken for abandoned: even a slow download takes less.
+    """
+    for path in folder.glob(pattern):
+        if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def write_text(path: Path, content: str) -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from flaxlab.data.dataset import Split
-from flaxlab.files import cache_folder
+from flaxlab.files import cache_folder, remove_abandoned
+
+_UNFINISHED = ".tmp-"
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +89,8 @@ def through_cache(key: str, decode: Callable[[], Decoded]) -> Decoded:
 
 def _store(folder: Path, made: Decoded) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
+    remove_abandoned(folder.parent, f"{_UNFINISHED}*")
+    temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder.parent))
     try:
         for name, split in (("train", made.train), ("test", made.test)):
             np.save(temporary / f"{name}_images.npy", split.images)

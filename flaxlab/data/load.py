@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -26,6 +28,7 @@ from flaxlab.errors import UsageError
 _FIXED_SEED = 0
 _FOLDER_TEST_FRACTION = 0.2
 _ORIGIN_FILE = "flaxlab_origin.json"
+_UNFINISHED = ".flaxlab-"
 
 _log = logging.getLogger(__name__)
 
@@ -90,11 +93,10 @@ def prepare(entry: Entry, source: Path | None, data_dir: Path, allow_unverified:
         return _write(entry, read_source(entry, source), data_dir, allow_unverified)
     if not reachable(entry.downloads[0].url):
         raise UsageError(_not_prepared(entry, data_dir))
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".flaxlab-", dir=data_dir) as folder:
+    with _unfinished(data_dir) as folder:
         _log.info("downloading %s", entry.title)
-        download(entry.downloads, Path(folder))
-        return _write(entry, read_source(entry, Path(folder)), data_dir, allow_unverified)
+        download(entry.downloads, folder)
+        return _write(entry, read_source(entry, folder), data_dir, allow_unverified)
 
 
 def _write(entry: Entry, source: Source, data_dir: Path, allow_unverified: bool) -> Path:
@@ -112,12 +114,30 @@ def _write(entry: Entry, source: Source, data_dir: Path, allow_unverified: bool)
     # Imported here and below: TFDS takes seconds that a start from the cache should not pay.
     from flaxlab.data import tfds_store
 
-    folder = tfds_store.write(entry, source.train, source.test, data_dir)
     state = "verified by checksum" if source.verified else "not verified"
     title = f"{source.title} (unverified)" if source.verified is False else source.title
     origin = {"title": title, "origin": f"prepared from {source.form}, {state}"}
-    files.write_text(folder / _ORIGIN_FILE, json.dumps(origin, indent=2))
+    # In a folder of its own, renamed when it is whole: a data set that has lost its origin would
+    # be taken for the original one.
+    with _unfinished(data_dir) as unfinished:
+        written = tfds_store.write(entry, source.train, source.test, unfinished)
+        (written / _ORIGIN_FILE).write_text(json.dumps(origin, indent=2))
+        folder = data_dir / written.relative_to(unfinished)
+        folder.parent.mkdir(exist_ok=True)
+        try:
+            written.rename(folder)
+        except OSError:
+            if not (folder / _ORIGIN_FILE).is_file():  # else another process was faster
+                raise
     return folder
+
+
+@contextlib.contextmanager
+def _unfinished(data_dir: Path) -> Iterator[Path]:
+    data_dir.mkdir(parents=True, exist_ok=True)
+    files.remove_abandoned(data_dir, f"{_UNFINISHED}*")
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=data_dir) as folder:
+        yield Path(folder)
 
 
 def _not_prepared(entry: Entry, data_dir: Path) -> str:
