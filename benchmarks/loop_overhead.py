@@ -2,15 +2,18 @@
 
     python benchmarks/loop_overhead.py
 
-Epochs of `flaxlab.training.epoch.train_epoch` alternate with as many bare calls of its compiled
-program, `alexnet_pool` at batch 64 on drawn images, so that other work on the machine meets both.
+Epochs of `flaxlab.training.epoch.train_epoch` under a `Watch` alternate with as many bare calls of
+its compiled program, `alexnet_pool` at batch 64 on drawn images, so that other work on the machine
+meets both.
 Prints {"epoch": seconds, "steps": seconds, "overhead": share}, medians, as JSON.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 from statistics import median
@@ -28,13 +31,15 @@ def measure(rounds: int = 5) -> dict[str, float]:
     import numpy as np
 
     from experiments import alexnet_pool
+    from flaxlab.checkpoints.store import Checkpoints
     from flaxlab.data.dataset import Dataset, Split
     from flaxlab.data.feed import make_feed
     from flaxlab.training.engine import compile_programs
-    from flaxlab.training.epoch import train_epoch
+    from flaxlab.training.epoch import EpochPart, train_epoch
     from flaxlab.training.experiment import assemble
     from flaxlab.training.metrics import no_metrics
     from flaxlab.training.profile import Profile
+    from flaxlab.training.watch import Watch
 
     config = alexnet_pool.get_config()
     rng = np.random.default_rng(0)
@@ -49,11 +54,20 @@ def measure(rounds: int = 5) -> dict[str, float]:
     state = programs.place(experiment.create_state())
     chunk = next(feed.train_chunks(seed=0, epoch=1))
 
-    def epoch(number: int) -> float:
+    def epoch(number: int, watch: Watch) -> float:
         nonlocal state
+        after_call = functools.partial(watch.after_call, [])
         started = time.perf_counter()
-        state, _ = train_epoch(
-            programs, state, feed, 0, number, lambda *progress: None, Profile(None), number == 1
+        state, *_ = train_epoch(
+            programs,
+            state,
+            feed,
+            0,
+            number,
+            EpochPart.none(),
+            after_call,
+            Profile(None),
+            number == 1,
         )
         return time.perf_counter() - started
 
@@ -66,8 +80,10 @@ def measure(rounds: int = 5) -> dict[str, float]:
         jax.block_until_ready(totals)
         return time.perf_counter() - started
 
-    epoch(1), bare()
-    pairs = [(epoch(number), bare()) for number in range(2, 2 + rounds)]
+    with tempfile.TemporaryDirectory() as folder, Checkpoints(Path(folder)) as checkpoints:
+        watch = Watch(experiment, checkpoints, [], lambda: None, Path(folder) / "history.csv")
+        epoch(1, watch), bare()
+        pairs = [(epoch(number, watch), bare()) for number in range(2, 2 + rounds)]
     in_epoch, in_steps = (median(seconds) for seconds in zip(*pairs, strict=True))
     overhead = median((whole - steps) / whole for whole, steps in pairs)
     return {"epoch": in_epoch, "steps": in_steps, "overhead": overhead}

@@ -88,11 +88,20 @@ def default_config(model: str = "alexnet") -> ConfigDict:
     # On a CPU, in float32: convolutions and max pooling by flaxlab.kernels, which are faster than
     # XLA's own and equal to them but for rounding. False: plain lax, as on a GPU.
     config.train.fast_kernels = True
+    # A step whose loss or gradients hold NaN or infinity: "stop" ends the run and names the step,
+    # "skip" goes on without it.
+    config.train.on_nonfinite = "stop"
+    # On a GPU: only operations that give the same bits each time, which are slower. On a CPU they
+    # do in any case.
+    config.train.deterministic = False
     config.train.early_stopping_patience = 0  # epochs without a better one; 0: never stop early
     config.train.early_stopping_min_delta = 0.0  # what counts as better, in accuracy
 
     config.checkpoint = ConfigDict()
     config.checkpoint.keep = 2  # latest checkpoints kept, beside the best one
+    # Inside of an epoch as well, so that less is lost when a process is killed; 0: not.
+    config.checkpoint.every_minutes = 10.0
+    config.checkpoint.every_steps = 0
 
     config.log = ConfigDict()
     config.log.progress = "auto"  # auto (a bar on a terminal, else lines), bar, lines, none
@@ -135,6 +144,7 @@ def meaningful_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[
         "data.data_dir",
         "data.placement",
         "train.profile",
+        "train.on_nonfinite",  # where it would, the other run has ended
     )
     changed = differences(old, new)
     return {path: pair for path, pair in changed.items() if not path.startswith(no_matter)}

@@ -101,9 +101,12 @@ _RULES: dict[str, _Rule] = {
     "train.epochs": _at_least(1),
     "train.batch_size": _at_least(1),
     "train.steps_per_execution": _at_least(1),
+    "train.on_nonfinite": _one_of("stop", "skip"),
     "train.early_stopping_patience": _at_least(0),
     "train.early_stopping_min_delta": _at_least(0.0),
     "checkpoint.keep": _at_least(1),
+    "checkpoint.every_minutes": _at_least(0.0),
+    "checkpoint.every_steps": _at_least(0),
     "log.progress": _one_of("auto", "bar", "lines", "none"),
 }
 

@@ -84,13 +84,13 @@ class ConsoleProgress:
             )
         self._task: TaskID | None = None
 
-    def run_started(self, experiment: Experiment, history: History) -> None:
+    def run_started(self, experiment: Experiment, history: History, steps: int) -> None:
         """Says where an earlier start of the run had come to."""
         self._experiment = experiment
         self._epochs_before = len(history)
         self._started = time.perf_counter()
-        if history and self._lines:
-            self._console.print(f"resuming after epoch {len(history)}", highlight=False)
+        if (history or steps) and self._lines:
+            self._console.print(f"resuming after {whereabouts(history, steps)}", highlight=False)
         if self._bar is not None:
             self._bar.start()
 
@@ -129,6 +129,13 @@ class ConsoleProgress:
         """Takes the bar away."""
         if self._bar is not None:
             self._bar.stop()
+
+
+def whereabouts(history: History, steps: int) -> str:
+    """Says how far a run has come, its complete epochs and the steps of the next one."""
+    if not steps:
+        return f"epoch {len(history)}"
+    return f"step {steps} of epoch {len(history) + 1}"
 
 
 def clock(seconds: float) -> str:

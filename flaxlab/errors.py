@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import NoReturn
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
+EXIT_SIGNAL = 128  # and the number of the signal, as shells have it
+
+GO_ON = "start the same command again to go on"
 
 
 class UsageError(Exception):
@@ -22,6 +26,18 @@ class UsageError(Exception):
 
 class RunFailed(Exception):
     """The input was right, yet the run cannot go on (a loss that is no number, say)."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user or the system asked the command to stop.
+
+    Attributes:
+        signal: by which it was asked.
+    """
+
+    def __init__(self, received: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = received
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -39,8 +55,9 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> NoReturn:
-    """Runs `command(arguments)` and exits: 0 done, 1 failed, 2 wrong input, 130 interrupted.
+    """Runs `command(arguments)` and exits.
 
+    The code is 0 for done, 1 for failed, 2 for wrong input, 130 for SIGINT and 143 for SIGTERM.
     What flaxlab logs goes to stderr as plain lines.
     """
     handler = logging.StreamHandler()
@@ -50,6 +67,7 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
     logger.setLevel(logging.INFO)
     logger.propagate = False
     sys.unraisablehook = _report_unraisable
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         command(arguments)
     except UsageError as error:
@@ -61,9 +79,15 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
         if error.filename is None:
             raise
         _exit(f"error: {error.filename}: {error.strerror}", EXIT_USAGE)
+    except Interrupted as error:
+        _exit(f"interrupted: {error}", EXIT_SIGNAL + error.signal)
     except KeyboardInterrupt:
-        _exit("interrupted: start the same command again to go on", EXIT_INTERRUPTED)
+        _exit(f"interrupted: {GO_ON}", EXIT_SIGNAL + signal.SIGINT)
     sys.exit(0)
+
+
+def _interrupt(received: int, frame: FrameType | None) -> NoReturn:
+    raise Interrupted(received, GO_ON)
 
 
 def _report_unraisable(problem: sys.UnraisableHookArgs) -> None:

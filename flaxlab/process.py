@@ -6,8 +6,14 @@ import hashlib
 import logging
 import os
 import platform
+import signal
 import sys
+import threading
 from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from flaxlab.errors import EXIT_SIGNAL, GO_ON, Interrupted
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +81,78 @@ def keep_compiled_programs() -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def compute_deterministically() -> None:
+    """Has XLA use only operations on a GPU that give the same bits each time.
+
+    It reads this setting when the first array is made: call it before.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+
+
+class Interruption:
+    """Hears SIGINT and SIGTERM inside of its block, so that a run can end where it is whole.
+
+    The first one is remembered: whoever computes asks for it between two steps. A second one ends
+    the process at once. A thread does both: Python's own handlers wait for the main thread, which
+    may be compiling for a minute.
+
+    Attributes:
+        received: the first signal; None before.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    def __enter__(self) -> Interruption:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+        self._wakeup = signal.set_wakeup_fd(self._writer)
+        # Without a handler of Python, its first part, which wakes the thread, would not run.
+        self._handlers: dict[signal.Signals, Any] = {
+            number: signal.signal(number, _nothing) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        os.close(self._writer)
+        self._thread.join()
+        os.close(self._reader)
+        if kind is None and self.received is not None:  # nobody has asked since
+            raise Interrupted(self.received, GO_ON)
+
+    def _listen(self) -> None:
+        while heard := os.read(self._reader, 1):
+            number = heard[0]
+            if number not in (signal.SIGINT, signal.SIGTERM):
+                continue
+            if self.received is not None:
+                _say(f"stopped at once; {GO_ON} from the last save")
+                os._exit(EXIT_SIGNAL + number)
+            self.received = signal.Signals(number)
+            _say(f"{self.received.name}: saving after this step; once more stops at once")
+
+
+def _nothing(number: int, frame: Any) -> None:
+    """Leaves the work to the thread of `Interruption`."""
+
+
+def _say(line: str) -> None:
+    # Not by print: the main thread may be in the middle of it.
+    show_cursor = "\x1b[?25h" if os.isatty(2) else ""
+    os.write(2, f"{show_cursor}\n{line}\n".lstrip("\n").encode())
 
 
 def _processor_flags() -> str:

@@ -14,11 +14,13 @@ from flaxlab.command_line import load_baseline, resolve_config
 from flaxlab.config import ConfigDict
 from flaxlab.console import ConsoleProgress, print_experiment
 from flaxlab.data.load import load_dataset
-from flaxlab.errors import UsageError
-from flaxlab.process import keep_compiled_programs
+from flaxlab.errors import GO_ON, RunFailed, UsageError
+from flaxlab.lock import locked
+from flaxlab.process import Interruption, compute_deterministically, keep_compiled_programs
 from flaxlab.training.engine import Programs
 from flaxlab.training.experiment import Experiment, assemble
-from flaxlab.training.loop import Observer, fit
+from flaxlab.training.loop import fit
+from flaxlab.training.observer import Observer
 
 
 def run_experiment(
@@ -39,10 +41,13 @@ def run_experiment(
 
     Raises:
         UsageError: something given is wrong.
-        RunFailed: the training did not come to its end.
+        RunFailed: the training did not come to its end, or something could not be saved.
+        Interrupted: a signal asked to stop.
     """
     keep_compiled_programs()
     config = resolve_config(config_file, overrides)
+    if config.train.deterministic:
+        compute_deterministically()
     baseline = load_baseline(config_file, config)
     experiment = assemble(config, load_dataset(config.data))
     console = Console(width=None if sys.stdout.isatty() else 120)
@@ -89,16 +94,34 @@ def train_and_report(
         The contents of summary.json.
 
     Raises:
-        UsageError: `workdir` holds a run with another config or other data.
-        RunFailed: the training did not come to its end.
+        UsageError: `workdir` holds a run with another config or other data, or another process
+            is at it.
+        RunFailed: the training did not come to its end, or something could not be saved.
+        Interrupted: a signal asked to stop.
     """
     observers: list[Observer] = [progress]
     if experiment.config.log.tensorboard:
         from flaxlab.analysis.tensorboard import TensorBoardLog
 
         observers.append(TensorBoardLog(workdir))
-    result = fit(experiment, workdir, observers, programs)
-    # Importing matplotlib and the like can wait until the training is done.
-    from flaxlab.analysis.report import write_report
+    workdir.mkdir(parents=True, exist_ok=True)
+    with locked(workdir):
+        with Interruption() as interruption:
+            result = fit(experiment, workdir, observers, programs, lambda: interruption.received)
+        # Importing matplotlib and the like can wait until the training is done.
+        from flaxlab.analysis.report import write_report
 
-    return write_report(experiment, baseline, result, workdir, arguments)
+        try:
+            summary = write_report(experiment, baseline, result, workdir, arguments)
+        except OSError as error:
+            raise RunFailed(
+                f"the training is done, but its report could not be written ({error}); {GO_ON}"
+            ) from error
+    if result.unsaved is not None:
+        # Started again, the run has something left to do: a suite must not take it for complete.
+        (workdir / "summary.json").unlink()
+        raise RunFailed(
+            f"the training is done and reported in {workdir}, but its last state could not be"
+            f" saved ({result.unsaved}); make room, and {GO_ON}"
+        )
+    return summary

@@ -142,3 +142,10 @@ def foreign_checkpoints(tmp_path_factory) -> Path:
             args = ocp.args.StandardSave({"params": {"w": np.full((2, 2), float(step))}})
             manager.save(step, args=args, metrics={"loss": 1.0 / step})
     return folder
+
+
+def pytest_addoption(parser):
+    """How thorough the tests in tests/faults are; `make faults` asks for more."""
+    parser.addoption("--kills", type=int, default=4, help="processes to kill; default 4")
+    parser.addoption("--cases", type=int, default=10, help="random configs and files; default 10")
+    parser.addoption("--faults_seed", type=int, default=0, help="of the random moments")

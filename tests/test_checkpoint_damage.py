@@ -18,7 +18,6 @@ from flaxlab.checkpoints.manifest import NAME, find_damage
 from flaxlab.checkpoints.reader import list_leaves, read_collection
 from flaxlab.checkpoints.steps import find_saved
 from flaxlab.config_rules import complete
-from flaxlab.data.digits import load_digits
 from flaxlab.data.load import load_dataset
 from flaxlab.errors import UsageError
 from flaxlab.inspection.command import verify
@@ -107,8 +106,8 @@ def test_a_damaged_record_is_one_line_and_hides_no_other_step(copy):
         flaxlab.load(copy)
     assert flaxlab.load(copy, step="best")
     config = complete(configs.from_dict(json.loads((copy / "config.json").read_text())))
-    with pytest.raises(UsageError, match="record/metadata is changed"):
-        fit(assemble(config, load_dataset(config.data)), copy)
+    fit(assemble(config, load_dataset(config.data)), copy)
+    assert (copy / "checkpoints/damaged/latest-30/record/metadata").stat().st_size == 100
     for content in ("{}", '{"config": {}}', "[]"):
         record.write_text(content)
         (copy / "checkpoints/latest/30" / NAME).unlink(missing_ok=True)
@@ -142,12 +141,6 @@ def test_a_flipped_bit_is_found_on_restore(copy, stored_run):
     flip_a_bit(copy / "checkpoints/latest/30")
     with pytest.raises(UsageError, match=r"latest/30 is damaged: state/.* is changed"):
         flaxlab.load(copy)
-    config = json.loads((copy / "config.json").read_text())
-    config = complete(configs.from_dict(config))
-    longer = configs.replaced(config, train={**config.train, "epochs": 4})
-    experiment = assemble(longer, load_digits((8, 8, 1)))
-    with pytest.raises(UsageError):
-        fit(experiment, copy)
     assert flaxlab.load(copy, step=20)
 
 

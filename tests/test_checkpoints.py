@@ -186,7 +186,7 @@ def test_a_state_is_restored_to_other_devices(tmp_path):
             checkpoints.save_latest(state, {})
         like = jax.device_put(experiment.with_seed(1).create_state(), restored_on)
         with Checkpoints(tmp_path / str(number)) as checkpoints:
-            restored = checkpoints.restore_latest(like)
+            restored = checkpoints.newest().restore(like)
         jax.tree.map(np.testing.assert_array_equal, restored.params, state.params)
         leaf = jax.tree.leaves(restored.params)[0]
         assert leaf.sharding == jax.tree.leaves(like.params)[0].sharding

@@ -190,7 +190,7 @@ def test_the_bar_and_the_lines_of_a_run():
         text = io.StringIO()
         console = Console(file=text, force_terminal=True, width=120)
         progress = ConsoleProgress(console, style)
-        progress.run_started(assemble(small_config(), small_dataset()), [])
+        progress.run_started(assemble(small_config(), small_dataset()), [], 0)
         progress.step_done(1, 2, {"loss": 0.5, "accuracy": 0.25})
         progress.epoch_done(
             {

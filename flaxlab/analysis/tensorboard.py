@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
 
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.history import History
 
+_log = logging.getLogger(__name__)
+
 
 class TensorBoardLog:
-    """Adds one point an epoch to the event files of a run directory."""
+    """Adds one point an epoch to the event files of a run directory.
+
+    Written at once and not by a thread, as tensorboardX's own writer does: that one dies of a
+    full disk, and the process waits for it.
+    """
 
     def __init__(self, workdir: Path) -> None:
         """Writes to `workdir`."""
         self._workdir = workdir
-        self._writer: SummaryWriter | None = None
+        self._writer: EventsWriter | None = None
 
-    def run_started(self, experiment: Experiment, history: History) -> None:
+    def run_started(self, experiment: Experiment, history: History, steps: int) -> None:
         """Opens a new event file, unless nothing is left to train."""
         if len(history) < experiment.config.train.epochs:
-            self._writer = SummaryWriter(str(self._workdir))
+            try:
+                self._writer = EventsWriter(str(self._workdir / "events"))
+            except OSError as error:
+                self._give_up(error)
 
     def step_done(self, epoch: int, step: int, running: dict[str, float]) -> None:
         """Writes nothing inside an epoch."""
@@ -40,11 +53,22 @@ class TensorBoardLog:
             "learning_rate": row["learning_rate"],
             "images_per_second": row["images_per_second"],
         }
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, row["epoch"])
-        self._writer.flush()
+        points = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        event = Event(wall_time=time.time(), step=row["epoch"], summary=Summary(value=points))
+        try:
+            self._writer.write_event(event)
+            self._writer.flush()
+        except OSError as error:
+            self._give_up(error)
 
     def run_done(self) -> None:
         """Closes the event file."""
         if self._writer is not None:
-            self._writer.close()
+            try:
+                self._writer.close()
+            except OSError as error:
+                self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self._writer = None
+        _log.warning("warning: no more TensorBoard events are written (%s)", error)

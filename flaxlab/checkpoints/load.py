@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flaxlab import config as configs
 from flaxlab import models
 from flaxlab.checkpoints.reader import read_collection
-from flaxlab.checkpoints.steps import Saved, choose, find_saved, require_intact
+from flaxlab.checkpoints.steps import Saved, choose, epoch_of, find_saved, require_intact
 from flaxlab.config import ConfigDict
 from flaxlab.config_rules import complete
 from flaxlab.data.catalog import CATALOG
@@ -33,7 +33,7 @@ class StoredModel:
         config: of the run, resolved.
         class_names: for each logit.
         saved: where it stands.
-        epoch: after which it was saved.
+        epoch: after or in which it was saved.
     """
 
     model: models.ConvNet
@@ -73,7 +73,7 @@ def load_stored(path: Path, step: str | None = None) -> StoredModel:
     model = models.build(config.model, classes)
     variables = {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
     _require_structure(saved, model, config, variables)
-    return StoredModel(model, variables, config, names, saved, record["history"][-1]["epoch"])
+    return StoredModel(model, variables, config, names, saved, epoch_of(record))
 
 
 def _class_names(record: dict[str, Any], config: ConfigDict, classes: int) -> tuple[str, ...]:

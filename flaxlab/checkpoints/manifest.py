@@ -10,14 +10,16 @@ from flaxlab import files
 
 NAME = "sha256.json"
 
-# Orbax writes these into the folder of a step after the manifest; the second has to be there.
+# Orbax writes these into the folder of a step after the manifest. Nobody reads the first; the
+# second has to be there, with times that are numbers: no other change of it that leaves it JSON
+# keeps a state from being restored.
 _LATER = ("commit_success.txt", "_CHECKPOINT_METADATA")
 
 
 def write_manifest(folder: Path) -> None:
     """Writes the digest of each file in `folder`, as {path: hexadecimal sha256}."""
     digests = {_key(path, folder): _digest(path) for path in _covered(folder)}
-    files.write_text(folder / NAME, json.dumps(digests, indent=1) + "\n")
+    files.write_text(folder / NAME, _text(digests))
 
 
 def find_damage(folder: Path) -> list[str] | None:
@@ -27,7 +29,10 @@ def find_damage(folder: Path) -> list[str] | None:
         A phrase for each file that is changed, missing or new; None if there is no manifest.
     """
     try:
-        digests = dict(json.loads((folder / NAME).read_text()))
+        text = (folder / NAME).read_text()
+        digests = dict(json.loads(text))
+        if text.removesuffix("\n") != _text(digests):  # older versions ended it with a new line
+            raise ValueError
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):
@@ -41,10 +46,17 @@ def find_damage(folder: Path) -> list[str] | None:
         if _digest(present[name]) != digests[name]
     ]
     try:
-        json.loads((folder / _LATER[1]).read_text())
-    except (OSError, ValueError) as error:
+        stored = json.loads((folder / _LATER[1]).read_text())
+        times = [value for key, value in stored.items() if key.endswith("_nsecs")]
+        if not all(isinstance(value, int) for value in times):
+            raise ValueError
+    except (OSError, ValueError, AttributeError) as error:
         damage.append(f"{_LATER[1]} is {'missing' if isinstance(error, OSError) else 'changed'}")
     return damage
+
+
+def _text(digests: dict[str, str]) -> str:
+    return json.dumps(digests, indent=1)
 
 
 def _covered(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ class Saved:
         folder: of the step, or of the tree where there are no steps.
         trees: the folders that hold trees of arrays, by item name; none where files are missing.
         step: its number; None where there are no steps.
-        kind: "latest", "best", or the name of the folder of its manager.
+        kind: "latest", "best", "midway", or the name of the folder of its manager.
     """
 
     folder: Path
@@ -44,6 +45,14 @@ class Saved:
     def metrics(self) -> dict[str, float]:
         """The metrics of the step: flaxlab's history row of it, or what Orbax was given."""
         record = self.record()
+        if record and record.get("part"):
+            sums = record["part"]["totals"]
+            count = sums["count"] or math.nan  # where every step was skipped
+            return {
+                "epoch": epoch_of(record),
+                "train_loss": sums["loss"] / count,
+                "train_accuracy": sums["correct"] / count,
+            }
         if record and record.get("history"):
             row = record["history"][-1]
             keys = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -53,8 +62,13 @@ class Saved:
         return {key: value for key, value in metrics.items() if isinstance(value, int | float)}
 
 
+def epoch_of(record: dict[str, Any]) -> int:
+    """Returns the epoch that a checkpoint is from, by its record: complete, or begun."""
+    return len(record["history"]) + bool(record.get("part"))
+
+
 def find_saved(path: Path) -> list[Saved]:
-    """Lists the checkpoints at `path`, oldest first: latest ones, then best ones, then others.
+    """Lists the checkpoints at `path`, oldest first: latest, then best, midway, and others.
 
     Args:
         path: a run directory, its folder "checkpoints", a manager's folder, one step, or one tree.
@@ -71,7 +85,8 @@ def find_saved(path: Path) -> list[Saved]:
         single = _saved(folder, folder.parent.name)
         if single is not None:
             return [single]
-        parts = [("latest", folder / "latest"), ("best", folder / "best"), (folder.name, folder)]
+        parts = [(kind, folder / kind) for kind in ("latest", "best", "midway")]
+        parts.append((folder.name, folder))
         found = [saved for kind, part in parts for saved in _steps(part, kind)]
         if found:
             return found

@@ -1,29 +1,43 @@
-"""The checkpoints of a run, by Orbax.
+"""The checkpoints of a run.
 
-    checkpoints/latest/<step>/state/     the whole TrainState: what a run resumes from
+    checkpoints/latest/<step>/state/     the whole TrainState at the end of an epoch
+    checkpoints/midway/<step>/state/     the same, inside of an epoch; gone once the epoch is saved
     checkpoints/best/<step>/state/       params and batch_stats of the best epoch
     checkpoints/*/<step>/record/         JSON: config, history, versions
     checkpoints/*/<step>/sha256.json     digests of all that, checked before anything is restored
+    checkpoints/damaged/                 what no longer agreed with its digests
 
-The two are apart because a single manager that keeps the best throws the latest away. Saving is
-asynchronous: arrays are copied before `save_*` returns and written while training goes on.
+They are apart because a single manager that keeps the best throws the latest away, and so that
+"latest" is always an epoch that was scored.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
-import orbax.checkpoint as ocp
-
-from flaxlab.checkpoints.manifest import find_damage, write_manifest
-from flaxlab.errors import UsageError
+from flaxlab.checkpoints.manager import Record, StepManager, Trouble
+from flaxlab.errors import RunFailed
 from flaxlab.training.state import TrainState
 
-Record = dict[str, Any]
+_log = logging.getLogger(__name__)
+
+
+class ResumePoint(NamedTuple):
+    """The newest intact state of a run.
+
+    Attributes:
+        record: what was saved beside its arrays.
+        restore: (like) -> the state, on the devices of `like`, a state of the same structure.
+    """
+
+    record: Record
+    restore: Callable[[TrainState], TrainState]
 
 
 class Checkpoints:
@@ -39,11 +53,13 @@ class Checkpoints:
             directory: where to write; absolute or relative.
             keep: number of latest checkpoints to keep.
         """
-        # Orbax reports each save on the absl logger at INFO and its own start at WARNING.
-        logging.getLogger("absl").setLevel(logging.ERROR)
-        self._latest = _Manager(directory / "latest", keep)
+        directory = directory.absolute()
+        self._damaged = directory / "damaged"
+        trouble = Trouble()
+        self._latest = StepManager(directory / "latest", keep, trouble)
+        self._midway = StepManager(directory / "midway", 1, trouble)
         # Two, so that the one before is left if the newest belongs to an epoch that is repeated.
-        self._best = _Manager(directory / "best", 2)
+        self._best = StepManager(directory / "best", 2, trouble)
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -54,15 +70,20 @@ class Checkpoints:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            self._latest.close()
-        finally:
-            self._best.close()
+        self.settle()
+        for manager in (self._best, self._midway, self._latest):
+            manager.close()
 
     def save_latest(self, state: TrainState, record: Record) -> None:
-        """Saves the whole state under its step number; replaces older ones."""
-        self._best.wait()
+        """Saves the whole state of the end of an epoch under its step; replaces older ones."""
+        self._best.settle()
+        self._midway.settle()
         self._latest.save(int(state.step), state, record)
+
+    def save_midway(self, state: TrainState, record: Record) -> None:
+        """Saves the whole state inside of an epoch; replaces an older such one."""
+        self._latest.settle()
+        self._midway.save(int(state.step), state, record)
 
     def save_best(self, state: TrainState, record: Record) -> None:
         """Saves the parameters and running statistics as the best so far.
@@ -70,6 +91,62 @@ class Checkpoints:
         A later `save_latest` waits for it.
         """
         self._best.save(int(state.step), _variables(state), record)
+
+    def settle(self, wait: bool = True) -> None:
+        """Finds out what became of the saves that are under way, and clears what they replace."""
+        for manager in (self._best, self._midway, self._latest):
+            manager.settle(wait)
+        with contextlib.suppress(OSError):  # it takes room and does no harm
+            for step in self._midway.steps():
+                if step <= self.saved_step():
+                    self._midway.delete(step)
+
+    def saved_step(self) -> int:
+        """Returns the last step of an epoch that is completely saved; 0 if there is none."""
+        return max(self._latest.steps(), default=0)
+
+    @property
+    def failure(self) -> str | None:
+        """Why the last save of a whole state failed; None if it did not."""
+        return self._latest.failure or self._midway.failure
+
+    def newest(self) -> ResumePoint | None:
+        """Finds the newest state that is intact, and moves newer, damaged ones aside.
+
+        Returns:
+            None if there is none; after a warning, if there are damaged ones.
+        """
+        found = [(step, True, self._latest) for step in self._latest.steps()]
+        found += [(step, False, self._midway) for step in self._midway.steps()]
+        damaged = False
+        for step, _, manager in sorted(found, key=lambda each: each[:2], reverse=True):
+            if not self._set_aside_if_damaged(manager, step):
+                return ResumePoint(manager.record(step), functools.partial(manager.restore, step))
+            damaged = True
+        if damaged:
+            _log.warning("warning: no intact checkpoint is left; the run starts from its beginning")
+        return None
+
+    def restore_best(self, like: TrainState, step: int) -> TrainState:
+        """Returns `like` with the parameters and running statistics of the best epoch.
+
+        Args:
+            like: a state of the same structure, whose devices the arrays are put on.
+            step: the last one of that epoch.
+
+        Raises:
+            RunFailed: they could not be saved, or are damaged.
+        """
+        self._best.settle()
+        if step not in self._best.steps():
+            reason = self._best.failure or "its checkpoint is gone or was damaged"
+            raise RunFailed(
+                f"the parameters of the best epoch (step {step}) are not there ({reason}), and the"
+                " test split is scored with them; start the run again in another --workdir"
+            )
+        if self._set_aside_if_damaged(self._best, step):
+            return self.restore_best(like, step)
+        return like.replace(**self._best.restore(step, _variables(like)))
 
     def forget_best_after(self, step: int) -> None:
         """Deletes the best ones of steps that a run which goes on from `step` has yet to take.
@@ -80,85 +157,17 @@ class Checkpoints:
             if saved > step:
                 self._best.delete(saved)
 
-    def latest_record(self) -> Record | None:
-        """Reads the record of the newest checkpoint, not its arrays; None if there is none."""
-        return self._latest.record()
-
-    def restore_latest(self, like: TrainState) -> TrainState:
-        """Restores the newest state.
-
-        Args:
-            like: a state of the same structure, whose devices the arrays are put on.
-        """
-        return self._latest.restore(like)
-
-    def restore_best(self, like: TrainState) -> TrainState:
-        """Returns `like` with the parameters and running statistics of the best epoch."""
-        return like.replace(**self._best.restore(_variables(like)))
-
-
-class _Manager:
-    """An Orbax manager whose checkpoints have a manifest before they count as complete."""
-
-    def __init__(self, directory: Path, keep: int) -> None:
-        self._directory = directory.absolute()
-        self._saving: int | None = None
-        self._manager = ocp.CheckpointManager(
-            self._directory,
-            item_names=("state", "record"),
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep,
-                cleanup_tmp_directories=True,
-                create=True,
-                async_options=ocp.options.AsyncOptions(
-                    post_finalization_callback=self._before_commit
-                ),
-            ),
-        )
-        self.close = self._manager.close
-        self.delete = self._manager.delete
-        self.steps = self._manager.all_steps
-        self.latest_step = self._manager.latest_step
-        self.wait = self._manager.wait_until_finished
-
-    def save(self, step: int, tree: Any, record: Record) -> None:
-        """Saves in the background; waits for an earlier save first."""
-        self.wait()
-        self._saving = step
-        args = ocp.args.Composite(
-            state=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(record)
-        )
-        self._manager.save(step, args=args)
-
-    def _before_commit(self) -> None:
-        """Called by Orbax when all files are written, before it renames their folder."""
-        for folder in self._directory.glob(f"{self._saving}.*tmp*"):
-            write_manifest(folder)
-
-    def record(self) -> Record | None:
-        """Reads the record of the newest checkpoint; None if there is none."""
-        args = ocp.args.Composite(record=ocp.args.JsonRestore())
-        return None if self.latest_step() is None else self._read(args)["record"]
-
-    def restore(self, like: Any) -> Any:
-        """Restores the newest checkpoint to the structure and devices of `like`."""
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        return self._read(ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
-
-    def _read(self, args: ocp.args.Composite) -> Any:
-        step = self.latest_step()
-        folder = self._directory / str(step)
-        try:
-            damage = find_damage(folder)
-            if damage:
-                raise UsageError("; ".join(damage))
-            return self._manager.restore(step, args=args)
-        except Exception as error:  # what Orbax raises for damaged files has no common class
-            reason = str(error).split("\n")[0][:200]
-            raise UsageError(
-                f"checkpoint {folder} cannot be read ({reason}); move that folder away to go on"
-                " from the one before"
-            ) from error
+    def _set_aside_if_damaged(self, manager: StepManager, step: int) -> bool:
+        damage = manager.damage(step)
+        if damage:
+            place = manager.set_aside(step, self._damaged)
+            _log.warning(
+                "warning: checkpoint %s is damaged (%s); it was moved to %s",
+                manager.folder(step),
+                "; ".join(damage[:3]) + ("; ..." if len(damage) > 3 else ""),
+                place,
+            )
+        return bool(damage)
 
 
 def _variables(state: TrainState) -> dict[str, Any]:

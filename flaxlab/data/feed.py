@@ -55,9 +55,16 @@ class Feed:
         """Whether the examples lie on the device."""
         return bool(self.arrays)
 
-    def train_chunks(self, seed: int, epoch: int) -> Generator[Chunk]:
-        """Yields the chunks of one training epoch. Close it to end streaming early."""
-        return self._chunks(train_plan(len(self.split), self.batch_size, seed, epoch))
+    def train_chunks(self, seed: int, epoch: int, start: int = 0) -> Generator[Chunk]:
+        """Yields the chunks of one training epoch. Close it to end streaming early.
+
+        Args:
+            seed: of the run.
+            epoch: from 1.
+            start: number of batches to leave out, a multiple of `batches`, or all of them.
+        """
+        plan = train_plan(len(self.split), self.batch_size, seed, epoch)
+        return self._chunks(Plan(*(rows[start:] for rows in plan)))
 
     def eval_chunks(self) -> Generator[Chunk]:
         """Yields chunks that hold every example once, in order. Close it to end early."""

@@ -14,7 +14,8 @@ from rich.table import Table
 from experiments.claims import CLAIMS
 from flaxlab.comparison.command import compare_folders
 from flaxlab.errors import RunFailed, UsageError
-from flaxlab.process import keep_compiled_programs
+from flaxlab.lock import locked
+from flaxlab.process import compute_deterministically, keep_compiled_programs
 from flaxlab.suites.plan import Plan, plan_suite, plan_sweep
 from flaxlab.suites.progress import SuiteProgress
 from flaxlab.suites.runner import assemble_arms, list_runs, run_suite, run_work
@@ -48,6 +49,8 @@ def run(
     plan = (
         plan_sweep(file, seeds, overrides, sweeps) if sweeps else plan_suite(file, seeds, overrides)
     )
+    if any(arm.config.train.deterministic for arm in plan.arms):
+        compute_deterministically()
     experiments = assemble_arms(plan)
     workdir = (workdir or Path("runs") / plan.name).expanduser()
     runs = list_runs(plan, experiments, workdir)
@@ -74,12 +77,13 @@ def run(
     work = sum(run_work(experiments[run.arm.name]) for run in runs if not run.finished)
     progress = SuiteProgress(console, style, len(runs), finished, work)
     command = shlex.join(["python", "-m", "flaxlab.suite", *arguments])
-    try:
-        run_suite(plan, experiments, runs, workdir, progress, command)
-    except RunFailed:
-        _compare_what_is_there(console, workdir)
-        raise
-    compare_folders(console, [workdir], workdir)
+    with locked(workdir):
+        try:
+            run_suite(plan, experiments, runs, workdir, progress, command)
+        except RunFailed:
+            _compare_what_is_there(console, workdir)
+            raise
+        compare_folders(console, [workdir], workdir)
 
 
 def _compare_what_is_there(console: Console, workdir: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from flaxlab.console import clock
+from flaxlab.console import clock, whereabouts
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.history import History
 
@@ -78,14 +78,14 @@ class SuiteProgress:
         self._begun = time.perf_counter()
         self._move(0.0)
 
-    def run_started(self, experiment: Experiment, history: History) -> None:
-        """Counts the epochs that an earlier start of the run has done."""
+    def run_started(self, experiment: Experiment, history: History, steps: int) -> None:
+        """Counts what an earlier start of the run has done."""
         self._epoch_work = epoch_work(experiment)
         self._epochs = experiment.config.train.epochs
         self._steps = experiment.steps_per_epoch
-        self._skipped += len(history) * self._epoch_work
-        if history and self._lines:
-            self._print(f"{self._name}: resuming after epoch {len(history)}")
+        self._skipped += (len(history) + steps / self._steps) * self._epoch_work
+        if (history or steps) and self._lines:
+            self._print(f"{self._name}: resuming after {whereabouts(history, steps)}")
 
     def step_done(self, epoch: int, step: int, running: dict[str, float]) -> None:
         """Moves the bar."""

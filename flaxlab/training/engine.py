@@ -66,8 +66,19 @@ def compile_programs(train_step: TrainStep, eval_step: EvalStep, device: jax.Dev
     )
 
 
-def evaluate(programs: Programs, state: TrainState, feed: Feed) -> tuple[Metrics, np.ndarray]:
+def evaluate(
+    programs: Programs,
+    state: TrainState,
+    feed: Feed,
+    after_batch: Callable[[], None] = lambda: None,
+) -> tuple[Metrics, np.ndarray]:
     """Scores every example of a streamed feed, of one batch a chunk, once.
+
+    Args:
+        programs: compiled.
+        state: that is scored.
+        feed: of the split.
+        after_batch: called after each batch; may raise to end it.
 
     Returns:
         The metrics, and the logits as float32 (examples, classes) in the order of the split.
@@ -82,4 +93,5 @@ def evaluate(programs: Programs, state: TrainState, feed: Feed) -> tuple[Metrics
         for chunk in chunks:
             totals, logits = programs.evaluate(state, totals, chunk)
             kept.append(logits)
+            after_batch()
     return totals, np.concatenate(jax.device_get(kept))[: len(feed.split)]

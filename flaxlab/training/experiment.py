@@ -156,7 +156,13 @@ def assemble(
         schedule=schedule,
         optimizer=optimizer,
         draw_state=jax.jit(functools.partial(draw_state, model, optimizer, dataset.image_shape)),
-        train_step=make_train_step(model, optimizer, preprocess, penalize),
+        train_step=make_train_step(
+            model,
+            optimizer,
+            preprocess,
+            penalize,
+            skip_nonfinite=config.train.on_nonfinite == "skip",
+        ),
         eval_step=make_eval_step(model, preprocess),
     )
 

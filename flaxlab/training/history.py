@@ -18,13 +18,15 @@ COLUMNS = (
     "seconds",
     "penalty",
     "images_per_second",
+    "skipped_steps",
 )
 
 
 def to_csv(history: History) -> str:
     """Returns the history as CSV text, in full float precision."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    # Rows of older versions lack the last column: they skipped no step.
+    writer = csv.DictWriter(text, COLUMNS, restval=0, lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
     return text.getvalue()

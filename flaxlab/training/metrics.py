@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -18,10 +21,12 @@ class Metrics(flax.struct.PyTreeNode):
         correct: int32 scalar, number of examples whose largest logit is the label's.
         count: int32 scalar, number of examples.
         penalty: float32 scalar, sum over steps of the penalty on the kernels.
-        steps: int32 scalar, number of training steps.
-        nonfinite_step: int32 scalar, the first step whose loss was NaN or infinite; the largest
-            int32 if there was none. A number and not an exception, so that the host need not
-            wait for the device after each step.
+        steps: int32 scalar, number of training steps that count.
+        skipped: int32 scalar, number of those that changed nothing, since a number in them was
+            NaN or infinite.
+        nonfinite_step: int32 scalar, the first step whose loss or gradients had a number that was
+            NaN or infinite; the largest int32 if there was none. A number and not an exception,
+            so that the host need not wait for the device after each step.
     """
 
     loss: jax.Array
@@ -29,6 +34,7 @@ class Metrics(flax.struct.PyTreeNode):
     count: jax.Array
     penalty: jax.Array
     steps: jax.Array
+    skipped: jax.Array
     nonfinite_step: jax.Array
 
     def __add__(self, other: Metrics) -> Metrics:
@@ -45,6 +51,7 @@ def no_metrics() -> Metrics:
         count=jnp.zeros((), jnp.int32),
         penalty=jnp.zeros(()),
         steps=jnp.zeros((), jnp.int32),
+        skipped=jnp.zeros((), jnp.int32),
         nonfinite_step=jnp.full((), NEVER, jnp.int32),
     )
 
@@ -67,16 +74,33 @@ def batch_metrics(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Metr
 
 
 def first_nonfinite_step(metrics: Metrics) -> int | None:
-    """Returns the number of the first step whose loss was no finite number; waits for it."""
+    """Returns the number of the first step that was not finite, if any; waits for the device."""
     step = int(metrics.nonfinite_step)
     return None if step == NEVER else step
 
 
 def means(metrics: Metrics) -> dict[str, float]:
-    """Returns the mean loss, accuracy and penalty as Python numbers; waits for the device."""
+    """Returns the mean loss, accuracy and penalty as Python numbers; waits for the device.
+
+    NaN where nothing has been counted: every step was skipped.
+    """
     sums = jax.device_get(metrics)
+    count = int(sums.count) or math.nan
     return {
-        "loss": float(sums.loss) / int(sums.count),
-        "accuracy": int(sums.correct) / int(sums.count),
+        "loss": float(sums.loss) / count,
+        "accuracy": int(sums.correct) / count,
         "penalty": float(sums.penalty) / max(int(sums.steps), 1),
     }
+
+
+def to_numbers(metrics: Metrics) -> dict[str, float]:
+    """Returns the fields as Python numbers, exactly; JSON keeps them as they are."""
+    found = jax.device_get(metrics)
+    return {field.name: getattr(found, field.name).item() for field in dataclasses.fields(found)}
+
+
+def from_numbers(numbers: dict[str, float]) -> Metrics:
+    """Reads back what `to_numbers` returned, to the bit."""
+    like = no_metrics()
+    arrays = {name: jnp.asarray(n, getattr(like, name).dtype) for name, n in numbers.items()}
+    return like.replace(**arrays)

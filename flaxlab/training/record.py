@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from flaxlab import config as configs
 from flaxlab.data.dataset import Dataset
 from flaxlab.errors import UsageError
+from flaxlab.training.epoch import EpochPart
 from flaxlab.training.history import History
 
 _PACKAGES = ("flaxlab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -38,8 +39,17 @@ def versions() -> dict[str, str]:
     return found
 
 
-def make_record(config: ConfigDict, dataset: Dataset, history: History) -> dict[str, Any]:
-    """Returns the JSON that stands beside the arrays of a checkpoint."""
+def make_record(
+    config: ConfigDict, dataset: Dataset, history: History, part: EpochPart | None = None
+) -> dict[str, Any]:
+    """Returns the JSON that stands beside the arrays of a checkpoint.
+
+    Args:
+        config: of the run.
+        dataset: of the run.
+        history: of its complete epochs.
+        part: what has been done of the next one; None at the end of an epoch.
+    """
     return {
         "config": configs.to_dict(config),
         "dataset": {
@@ -48,6 +58,7 @@ def make_record(config: ConfigDict, dataset: Dataset, history: History) -> dict[
             "class_names": list(dataset.class_names),
         },
         "history": history,
+        "part": part and part.to_json(),
         "versions": versions(),
     }
 
@@ -58,10 +69,12 @@ def check_resumable(record: dict[str, Any], config: ConfigDict, dataset: Dataset
     More epochs, logging and the like may change; with the cosine schedule the number of epochs
     may not, since all learning rates follow from it.
     """
-    epochs = len(record["history"])
+    complete = len(record["history"])
+    epochs = complete + bool(record.get("part"))
     if config.train.epochs < epochs:
+        has = f"{complete} epochs" + " and a part of the next" * (epochs - complete)
         raise UsageError(
-            f"the run in this --workdir has {epochs} epochs, but config.train.epochs is"
+            f"the run in this --workdir has {has}, but config.train.epochs is"
             f" {config.train.epochs}; take another --workdir, or at least {epochs} epochs"
         )
     differences = resuming_differences(configs.from_dict(record["config"]), config)

@@ -7,6 +7,7 @@ several with sharded arrays), `lax.scan` (several steps per call), `vmap` (sever
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flaxlab.training.metrics import NEVER, Metrics, batch_metrics
+from flaxlab.training.metrics import NEVER, Metrics, batch_metrics, no_metrics
 from flaxlab.training.state import Params, TrainState
 
 # "image": uint8 (N, H, W, C), "label": int32 (N,), "mask": bool (N,)
@@ -30,6 +31,7 @@ def make_train_step(
     preprocess: Callable[[jax.Array], jax.Array],
     penalty: Callable[[Params], jax.Array],
     axis_name: str | None = None,
+    skip_nonfinite: bool = False,
 ) -> TrainStep:
     """Returns the pure function (state, batch) -> (next state, metrics of this batch).
 
@@ -42,6 +44,9 @@ def make_train_step(
         preprocess: maps uint8 images to floats, on the device.
         penalty: maps parameters to a scalar that is added to the loss.
         axis_name: the mapped axis under `pmap`; None otherwise.
+        skip_nonfinite: whether a step whose loss or gradients hold NaN or infinity changes
+            nothing but the step number. Unlike with `optax.apply_if_finite`, that includes the
+            running statistics: they have seen what made the loss infinite.
     """
 
     def over_devices(tree: Any) -> Any:
@@ -79,14 +84,22 @@ def make_train_step(
             batch_stats=batch_stats,
             opt_state=opt_state,
         )
-        finite = jnp.isfinite(metrics.loss + metrics.penalty)
-        metrics = metrics.replace(
-            steps=jnp.ones((), jnp.int32),
-            nonfinite_step=jnp.where(finite, NEVER, state.step),
-        )
-        return next_state, metrics
+        metrics = metrics.replace(steps=jnp.ones((), jnp.int32))
+        finite = _all_finite((metrics.loss, metrics.penalty, grads))
+        if skip_nonfinite:
+            unchanged = state.replace(step=next_state.step)
+            skipped = no_metrics().replace(skipped=jnp.ones((), jnp.int32))
+            next_state, metrics = jax.tree.map(
+                functools.partial(jnp.where, finite), (next_state, metrics), (unchanged, skipped)
+            )
+        first = jnp.where(finite, NEVER, state.step)
+        return next_state, metrics.replace(nonfinite_step=first)
 
     return train_step
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
 
 def make_eval_step(model: nn.Module, preprocess: Callable[[jax.Array], jax.Array]) -> EvalStep:

@@ -1,0 +1,32 @@
+"""What to say when the memory of a device or of the machine does not suffice."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import jax
+from ml_collections import ConfigDict
+
+from flaxlab.errors import RunFailed
+
+# How XLA begins its message, on a CPU and on accelerators.
+_OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+
+
+@contextlib.contextmanager
+def explain_out_of_memory(config: ConfigDict) -> Iterator[None]:
+    """Turns a lack of memory inside of the block into a `RunFailed` that says what to try."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and _OUT_OF_MEMORY not in str(error):
+            raise
+        smaller = max(config.train.batch_size // 2, 1)
+        tries = [f"--config.train.batch_size={smaller}", "--config.model.dtype=bfloat16"]
+        if config.data.placement != "streamed":
+            tries.append("--config.data.placement=streamed")
+        raise RunFailed(
+            f"out of memory with batches of {config.train.batch_size}"
+            f" ({' '.join(str(error).split())[:160]}); try {', '.join(tries)}"
+        ) from error
