@@ -1,0 +1,85 @@
+"""SIGTERM and SIGINT: the step ends, the state is saved, and the run goes on with the same bits."""
+
+import signal
+import time
+
+import pytest
+
+from tests.faults.harness import Training, assert_same, outcome, require_clean
+
+# Long enough not to be over before the signal comes.
+LONG = ("--config.train.epochs=2000",)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_inside_of_an_epoch_and_says_how_to_go_on(tmp_path, number, code):
+    training = Training(tmp_path, *LONG, "--config.checkpoint.every_steps=0")
+    training.wait_for_line("epoch    2/2000")
+    training.send(number)
+    found, _, errors = training.end()
+    assert found == code, errors
+    lines = errors.strip().splitlines()
+    assert lines[-2] == f"{number.name}: saving after this step; once more stops at once"
+    assert lines[-1].startswith("interrupted: after ")
+    assert lines[-1].endswith("everything is saved; start the same command again to go on")
+    again = Training(tmp_path, *LONG)
+    assert "resuming after" in again.wait_for_line("resuming after")
+    again.send(number)
+    assert again.end()[0] == code
+
+
+def test_a_run_that_was_interrupted_ends_with_the_same_bits(tmp_path):
+    assert Training(tmp_path / "undisturbed").end()[0] == 0
+    for epoch in (1, 3, 5):
+        training = Training(tmp_path / "interrupted")
+        training.wait_for_line(f"epoch {epoch}/6")
+        training.send(signal.SIGTERM)
+        assert training.end()[0] in (143, 0)
+    assert Training(tmp_path / "interrupted").end()[0] == 0
+    assert_same(outcome(tmp_path / "interrupted"), outcome(tmp_path / "undisturbed"))
+    require_clean(tmp_path / "interrupted")
+
+
+def test_a_second_signal_ends_the_process_at_once(tmp_path):
+    training = Training(tmp_path, *LONG)
+    training.wait_for_line("epoch    1/2000")
+    # Both come before any step can end.
+    training.send(signal.SIGSTOP)
+    training.send(signal.SIGINT)
+    training.send(signal.SIGTERM)
+    training.send(signal.SIGCONT)
+    code, _, errors = training.end(seconds=20)
+    assert code in (130, 143)
+    assert "stopped at once" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_signal_before_the_training_is_one_line(tmp_path):
+    training = Training(tmp_path, *LONG)
+    time.sleep(1.5)  # importing, or compiling
+    training.send(signal.SIGTERM)
+    code, _, errors = training.end()
+    assert code in (143, -signal.SIGTERM), errors
+    assert "Traceback" not in errors
+
+
+def test_a_suite_is_interrupted_as_a_whole(tmp_path):
+    import subprocess
+    import sys
+
+    from tests.conftest import POOL_FILE, SMALL_RUN
+
+    command = [sys.executable, "-m", "flaxlab.suite", f"--config={POOL_FILE}", *SMALL_RUN]
+    command += ["--sweep.optimizer.learning_rate=1e-3,1e-2", "--seeds=2", *LONG]
+    command += [f"--workdir={tmp_path}"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("*/seed_0/checkpoints/latest/*0")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert "start the same command again to go on" in errors
+    assert len(list(tmp_path.glob("*/seed_*"))) == 1
