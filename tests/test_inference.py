@@ -17,12 +17,13 @@ from flaxlab.checkpoints.load import load_stored
 from flaxlab.data.digits import load_digits
 from flaxlab.data.load import load_dataset
 from flaxlab.data.pipeline import scale_pixels
-from flaxlab.errors import run_command
+from flaxlab.errors import UsageError, run_command
 from flaxlab.inference.evaluation import KINDS, evaluate_stored, recompute_statistics
 from flaxlab.inference.prediction import predict_files, saliency
 from flaxlab.main import main as train
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
+from flaxlab.training.warm_start import warm_start
 from tests.conftest import POOL_FILE, SMALL_RUN, small_config, small_dataset
 from tests.test_checkpoint_damage import flip_a_bit
 
@@ -293,6 +294,16 @@ def test_a_warm_start_from_any_checkpoint_that_fits(foreign_checkpoints, tmp_pat
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+def test_a_warm_start_without_a_kernel_is_refused(stored_run):
+    """Biases of the output fit any network for ten digits: that is nothing that was learned."""
+    blocks = (((5, 3),), ((6, 3),))
+    other = small_config(**{"model.blocks": blocks, "model.head_units": (15,)})
+    state = assemble(other, small_dataset(classes=10)).create_state()
+    assert state.params["output"]["bias"].shape == (10,)
+    with pytest.raises(UsageError, match=r"no kernel .* for example params/.*/kernel \("):
+        warm_start(state, stored_run, "latest")
 
 
 def test_a_resumed_run_does_not_start_anew_from_another(stored_run, tmp_path):
