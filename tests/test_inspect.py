@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import flaxlab
+from flaxlab.checkpoints.manifest import NAME
 from flaxlab.checkpoints.reader import Leaf
 from flaxlab.errors import run_command
 from flaxlab.inspect import main
@@ -205,6 +206,19 @@ def test_verify_finds_a_flipped_bit(stored_run, tmp_path, capsys):
     assert "error: 1 damaged" in capsys.readouterr().err
 
 
+def test_verify_does_not_pass_over_a_lost_manifest(stored_run, tmp_path, capsys):
+    copy = shutil.copytree(stored_run, tmp_path / "copy")
+    (copy / "checkpoints/latest/30" / NAME).unlink()
+    with pytest.raises(SystemExit) as stop:
+        run_command(main, [str(copy), "--verify"])
+    assert stop.value.code == 2
+    shown = capsys.readouterr()
+    assert f"latest/30: {NAME} is missing" in shown.out
+    assert shown.out.count(": intact") == len(list(copy.glob("checkpoints/*/*"))) - 1
+    assert f"error: 1 not verified without {NAME}: " in shown.err
+    assert shown.err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -216,6 +230,10 @@ def test_verify_finds_a_flipped_bit(stored_run, tmp_path, capsys):
         (["{run}", "--filter=("], "is no regular expression"),
         (["{run}", "{run}"], "expected two checkpoints after --diff"),
         (["{run}", "--stats", "--verify"], "exclude each other"),
+        (["{run}", "--verify", "--format=json"], "leave out --step, --filter and --format"),
+        (["{run}", "--verify", "--step=20"], "leave out --step, --filter and --format"),
+        (["{run}", "--verify", "--filter=params"], "leave out --step, --filter and --format"),
+        (["{run}", "--plot=x", "--format=csv"], "leave out --format"),
         (["{managed}", "--step=best"], "has no best checkpoint"),
         (["{run}", "--plot=x", "--filter=nothing"], "nothing to draw"),
         (["{run}", "--filter=nothing"], "--filter matches no array"),
