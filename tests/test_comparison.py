@@ -202,6 +202,25 @@ def test_one_seed_has_no_interval_and_says_so(tmp_path):
     assert "One seed only" in (tmp_path / "comparison.html").read_text()
 
 
+def test_equal_seeds_have_no_interval_and_say_so(tmp_path):
+    finals = {"alexnet_default": (0.1, 0.1, 0.1), "alexnet_no_dropout": (0.8, 0.81, 0.8)}
+    for name, values in finals.items():
+        for seed, value in enumerate(values):
+            write_run(tmp_path / name / f"{seed}", name, seed, [value])
+    main([str(tmp_path)])
+    words = "all seeds equal: no interval"
+    collapsed = read_csv(tmp_path)["alexnet_default"]
+    assert (collapsed["accuracy_low"], collapsed["prediction_low"]) == ("", "")
+    assert collapsed["accuracy_no_interval"] == words
+    assert read_csv(tmp_path)["alexnet_no_dropout"]["accuracy_no_interval"] == ""
+    for suffix in ("md", "html"):
+        text = (tmp_path / f"comparison.{suffix}").read_text()
+        assert f"10.00 ({words})" in text
+        assert "[10.00, 10.00]" not in text
+    arm = compare(find_runs([tmp_path])[0], "alexnet_default", "").arms[0]
+    assert arm.reported.inside is None
+
+
 def test_seeds_are_paired_by_number_and_not_by_order(tmp_path):
     for seed, value in {0: 0.80, 1: 0.90, 2: 0.85}.items():
         write_run(tmp_path / f"a{seed}", "alexnet_default", seed, [value])

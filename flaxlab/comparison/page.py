@@ -13,7 +13,8 @@ from flaxlab.data.catalog import is_original
 from flaxlab.page import render
 
 _EXPLANATION = (
-    "Accuracy is {accuracy}. Intervals are Student's t over the seeds; they are not corrected for"
+    "Accuracy is {accuracy}. Intervals are Student's t over the seeds, and none where all seeds"
+    " are equal, whose spread is not known; they are not corrected for"
     " the number of comparisons, so that one may leave out 0 where the verdict sees no difference."
 )
 _TESTS = (

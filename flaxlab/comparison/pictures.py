@@ -67,6 +67,8 @@ def forest(arms: Sequence[Arm]) -> Figure:
         if estimate.low is not None and estimate.high is not None:
             axes.plot([estimate.low * 100, estimate.high * 100], [row, row], color=color)
             text += f"  [{estimate.low * 100:+.1f}, {estimate.high * 100:+.1f}]"
+        else:
+            text += f"  {estimate.no_interval}"
         axes.plot(estimate.mean * 100, row, "o" if decided else "D", color=color, markersize=7)
         axes.annotate(
             text, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=9

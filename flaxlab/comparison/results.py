@@ -21,7 +21,7 @@ class Reported:
     Attributes:
         final: its validation accuracy after the last epoch.
         best: that of its best epoch; None where it states none.
-        inside: whether `final` lies in our prediction interval for one run; None with one seed.
+        inside: whether `final` lies in our prediction interval for one run; None without one.
     """
 
     final: float
