@@ -221,6 +221,20 @@ def test_equal_seeds_have_no_interval_and_say_so(tmp_path):
     assert arm.reported.inside is None
 
 
+def test_intervals_of_shares_end_at_0_and_100_percent(tmp_path):
+    for name, values in {"alexnet_default": (0.99, 0.9), "alexnet_pool": (0.01, 0.09)}.items():
+        for seed, value in enumerate(values):
+            write_run(tmp_path / name / f"{seed}", name, seed, [value])
+    main([str(tmp_path)])
+    rows = read_csv(tmp_path)
+    for key in ("accuracy", "final_accuracy", "best_accuracy", "prediction"):
+        assert float(rows["alexnet_default"][f"{key}_high"]) == 1
+        assert float(rows["alexnet_pool"][f"{key}_low"]) == 0
+    # A difference is no share.
+    assert float(rows["alexnet_pool"]["difference_low"]) < -1
+    assert "100.00]" in (tmp_path / "comparison.md").read_text()
+
+
 def test_seeds_are_paired_by_number_and_not_by_order(tmp_path):
     for seed, value in {0: 0.80, 1: 0.90, 2: 0.85}.items():
         write_run(tmp_path / f"a{seed}", "alexnet_default", seed, [value])

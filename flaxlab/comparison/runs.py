@@ -31,6 +31,9 @@ _NEEDED = (
     "classes",
 )
 
+# Fields of `Scores` that lie in [0, 1].
+SHARES = ("accuracy", "final_accuracy", "best_accuracy", "train_accuracy")
+
 _CONVERGED = 0.95  # share of the final accuracy that counts as having converged
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import optimize, stats
@@ -45,6 +45,12 @@ class Estimate:
         if self.low is None or self.high is None:
             return None
         return self.low <= value <= self.high
+
+    def clipped(self) -> Estimate:
+        """Cuts the interval to [0, 1]: that a share lies there, the normal distribution ignores."""
+        if self.low is None or self.high is None:
+            return self
+        return replace(self, low=max(self.low, 0.0), high=min(self.high, 1.0))
 
     @property
     def no_interval(self) -> str:

@@ -132,9 +132,8 @@ def report_table(comparison: Comparison) -> Table | None:
         prediction = arm.prediction
         bounds, inside = Cell("", None), prediction.no_interval
         if prediction.low is not None and prediction.high is not None:
-            # An accuracy is a share: the normal distribution does not know that.
-            low, high = max(prediction.low, 0.0), min(prediction.high, 1.0)
-            bounds = Cell(f"{low * 100:.2f} to {high * 100:.2f}", prediction.low)
+            text = f"{prediction.low * 100:.2f} to {prediction.high * 100:.2f}"
+            bounds = Cell(text, prediction.low)
             inside = "yes" if reported.inside else "no"
         rows.append(
             [
