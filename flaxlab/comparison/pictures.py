@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from flaxlab.analysis.metrics import class_scores
-from flaxlab.analysis.plots import GREY, quiet
+from flaxlab.analysis.plots import GREY, over_epochs, quiet
 from flaxlab.comparison.results import LEVEL, Arm
 
 # Okabe and Ito (2008), black for the baseline; further arms begin again with another line style.
@@ -41,9 +40,8 @@ def curves(arms: Sequence[Arm]) -> Figure:
                 axes.fill_between(
                     x, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, linewidth=0
                 )
-        axes.set_xlabel("epoch")
         axes.set_ylabel(label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        over_epochs(axes, max(len(run.history[key]) for arm in arms for run in arm.runs.values()))
         quiet(axes)
     handles, labels = left.get_legend_handles_labels()
     legend = figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)

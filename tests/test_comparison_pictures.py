@@ -1,0 +1,35 @@
+"""What the pictures of a comparison show, beside the figures that its tables have as well."""
+
+import numpy as np
+import pytest
+
+from flaxlab.comparison import pictures
+from flaxlab.comparison.comparison import compare
+from flaxlab.comparison.runs import find_runs
+from tests.finished_runs import write_run
+
+
+@pytest.fixture
+def arms(tmp_path):
+    def write(epochs):
+        for name in ("alexnet_default", "alexnet_pool"):
+            for seed in range(2):
+                values = np.linspace(0.5, 0.8 + 0.01 * seed, epochs).tolist()
+                write_run(tmp_path / name / f"{seed}", name, seed, values)
+        return compare(find_runs([tmp_path])[0], None, "").arms
+
+    return write
+
+
+def shown_ticks(axis):
+    low, high = axis.get_view_interval()
+    return [tick for tick in axis.get_ticklocs() if low <= tick <= high]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 10])
+def test_epochs_are_whole_numbers(arms, epochs):
+    for axes in pictures.curves(arms(epochs)).axes:
+        assert axes.get_xlim() == (0.5, epochs + 0.5)
+        ticks = shown_ticks(axes.xaxis)
+        assert ticks
+        assert all(tick in range(1, epochs + 1) for tick in ticks)
