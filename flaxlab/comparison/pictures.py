@@ -177,10 +177,10 @@ def _matrices(
             if abs(value) >= 0.5 and len(class_names) <= _MAX_CELLS_WITH_TEXT:
                 color = "white" if abs(value) > dark_from else "black"
                 text = form.format(value)
-                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=7)
-        axes.set_title(name, fontsize=10, parse_math=False)
-        axes.set_xticks(ticks, class_names, fontsize=7, parse_math=False)
-        axes.set_yticks(ticks, class_names, fontsize=7, parse_math=False)
+                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
+        axes.set_title(name, fontsize=11, parse_math=False)
+        axes.set_xticks(ticks, class_names, fontsize=8, parse_math=False)
+        axes.set_yticks(ticks, class_names, fontsize=8, parse_math=False)
         _slant(axes)
         _frameless(axes)
     bar = figure.colorbar(image, ax=grid, shrink=0.5, aspect=40)

@@ -29,10 +29,17 @@ class Cell:
     Attributes:
         text: what it shows.
         value: what it is sorted by; None sorts last.
+        note: why it shows no more; "" for nothing.
     """
 
     text: str
     value: float | str | None
+    note: str = ""
+
+    @property
+    def line(self) -> str:
+        """Text and note in one line."""
+        return f"{self.text} ({self.note})" if self.note else self.text
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class Table:
 
     def markdown(self) -> str:
         """Returns it as a Markdown table."""
-        lines = [list(self.header), *([cell.text for cell in row] for row in self.rows)]
+        lines = [list(self.header), *([cell.line for cell in row] for row in self.rows)]
         escaped = [[text.replace("|", "\\|") for text in line] for line in lines]
         escaped.insert(1, ["---"] * len(self.header))
         return "\n".join("| " + " | ".join(line) + " |" for line in escaped) + "\n"
@@ -256,10 +263,9 @@ def _columns(key: str, estimate: Estimate | None) -> dict[str, float | str | Non
 
 
 def _estimate(estimate: Estimate, scale: float, form: str) -> Cell:
-    text = _figure(estimate, scale, form)
-    if estimate.no_interval and estimate.count > 1:  # a note names the arms with one seed
-        text += f" ({estimate.no_interval})"
-    return Cell(text, estimate.mean)
+    # A note on the comparison names the arms with one seed.
+    note = estimate.no_interval if estimate.count > 1 else ""
+    return Cell(_figure(estimate, scale, form), estimate.mean, note)
 
 
 def _figure(estimate: Estimate, scale: float, form: str) -> str:
