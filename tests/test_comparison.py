@@ -317,4 +317,18 @@ def test_a_reduced_protocol_is_said_everywhere(tmp_path, capsys):
     for suffix in ("md", "csv", "html"):
         assert said in (tmp_path / f"comparison.{suffix}").read_text()
     markdown = (tmp_path / "comparison.md").read_text()
-    assert markdown.count("says nothing of the report's correctness") == 2
+    assert markdown.count("says nothing of the report's correctness") == 1
+
+
+def test_one_of_a_thing_is_not_many(tmp_path):
+    for name, step in {"alexnet_default": 0.0, "alexnet_pool": 0.1}.items():
+        for seed in range(2):
+            write_run(tmp_path / name / f"{seed}", name, seed, [0.4 + step * (9 * seed - 4)])
+    write_run(tmp_path / "c", "alexnet_l2", 0, [0.5]).joinpath("summary.json").unlink()
+    main([str(tmp_path)])
+    markdown = (tmp_path / "comparison.md").read_text()
+    assert ", 1 epoch, batch" in markdown
+    assert "correction for 1 comparison. " in markdown
+    assert "is not finished (1 epoch) and left out" in markdown
+    # Differences of -40 and 50 points.
+    assert "could have seen no difference under 100 points" in markdown

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from flaxlab.analysis.plots import GREY
 from flaxlab.comparison import pictures
 from flaxlab.comparison.comparison import compare
 from flaxlab.comparison.runs import find_runs
@@ -33,3 +34,11 @@ def test_epochs_are_whole_numbers(arms, epochs):
         ticks = shown_ticks(axes.xaxis)
         assert ticks
         assert all(tick in range(1, epochs + 1) for tick in ticks)
+
+
+def test_the_legend_of_the_dots_wears_no_arms_colour(arms):
+    (axes,) = pictures.dots(arms(1)).axes
+    legend = axes.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["one seed", "mean", "lab report"]
+    assert {line.get_color() for line in legend.legend_handles} == {GREY}
+    assert len({line.get_color() for line in axes.lines} - {GREY}) == 2

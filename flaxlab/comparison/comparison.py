@@ -166,7 +166,7 @@ def _verdict(difference: Difference | None, t_p: float | None) -> str:
         return f"no detectable difference: {same} in all {count} seeds"
     could = f"could have seen {difference.detectable * 100:.1f} points"
     if difference.detectable > 1:
-        could = "could have seen none"
+        could = "could have seen no difference under 100 points"
     return f"no detectable difference at n = {count}; {could}"
 
 

@@ -21,7 +21,7 @@ _TESTS = (
     " A difference is taken seed by seed, since the same seed draws the same initial values for"
     " shared layers and the same order of examples in every arm; its p values are those of the"
     " paired t test and of the sign-flip test (exact up to 16 seeds), both after Holm's correction"
-    " for {tests} comparison(s). The verdict follows the t test at {level:.2f}. What these seeds"
+    " for {tests}. The verdict follows the t test at {level:.2f}. What these seeds"
     " could have seen is the smallest true difference that the test finds with a power of 80% at"
     " the first step of Holm's procedure, if their spread is what was measured."
 )
@@ -100,7 +100,7 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
         "data.name": summary["dataset"],
         "data.train_examples": f"{summary['train_examples']:,} training examples",
         "data.test_examples": f"{summary['test_examples']:,} test examples",
-        "train.epochs": f"{config.train.epochs} epochs",
+        "train.epochs": _count(config.train.epochs, "epoch"),
         "train.batch_size": f"batch {config.train.batch_size}",
         "optimizer.name": config.optimizer.name,
         "optimizer.learning_rate": f"learning rate {config.optimizer.learning_rate:g}",
@@ -113,7 +113,7 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
         reasons.append(f"the data: {summary['dataset']}")
     explanation = _EXPLANATION.format(accuracy=_ACCURACY[config.data.validation])
     if comparison.tests:
-        explanation += _TESTS.format(tests=comparison.tests, level=LEVEL)
+        explanation += _TESTS.format(tests=_count(comparison.tests, "comparison"), level=LEVEL)
     claims = comparison.tested_claims
     return {
         "title": comparison.title,
@@ -139,6 +139,10 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
     }
 
 
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def _markdown(contents: dict[str, Any], drawn: dict[str, bytes]) -> str:
     lines = [f"# {contents['title']}", "", contents["protocol"], ""]
     if contents["reduced"]:
@@ -151,7 +155,9 @@ def _markdown(contents: dict[str, Any], drawn: dict[str, bytes]) -> str:
         lines += ["## The lab report's table", "", contents["caveat"], ""]
         lines += [contents["report"].markdown()]
     if contents["claims"]:
-        lines += ["## The lab report's claims", "", contents["caveat"], ""]
+        lines += ["## The lab report's claims", ""]
+        if contents["report"] is None:
+            lines += [contents["caveat"], ""]
         lines += [tables.claims_table(contents["claims"]).markdown(), contents["claims_note"]]
         if contents["untested"]:
             lines += ["", f"Not tested here: {', '.join(map(str, contents['untested']))}."]

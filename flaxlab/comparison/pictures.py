@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from flaxlab.analysis.metrics import class_scores
 from flaxlab.analysis.plots import GREY, over_epochs, quiet
@@ -17,6 +19,11 @@ _COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#5
 _STYLES = ("-", "--", ":")
 _MAX_CELLS_WITH_TEXT = 12
 _PANELS_IN_A_ROW = 3
+
+# In the dot plot.
+_SEED: dict[str, Any] = {"linestyle": "", "marker": "o", "alpha": 0.6, "markersize": 7}
+_MEAN: dict[str, Any] = {"linestyle": "", "marker": "|", "markersize": 20, "markeredgewidth": 2}
+_REPORTED: dict[str, Any] = {"linestyle": "", "marker": "D", "markersize": 8, "mfc": "none"}
 
 
 def curves(arms: Sequence[Arm]) -> Figure:
@@ -88,19 +95,19 @@ def dots(arms: Sequence[Arm]) -> Figure:
     for row, arm in enumerate(arms):
         values = [run.scores.accuracy for run in arm.runs.values()]
         color, _ = _look(row)
-        seeds = axes.plot(values, [row] * len(values), "o", color=color, alpha=0.6, markersize=7)
-        mean = axes.plot(np.mean(values), row, "|", color=color, markersize=20, markeredgewidth=2)
-        handles = {"one seed": seeds[0], "mean": mean[0]}
-    for row, arm in enumerate(arms):
+        axes.plot(values, [row] * len(values), color=color, **_SEED)
+        axes.plot(np.mean(values), row, color=color, **_MEAN)
         if arm.reported is not None:
-            report = axes.plot(arm.reported.final, row, "D", mfc="none", color=GREY, markersize=8)
-            handles["lab report"] = report[0]
+            axes.plot(arm.reported.final, row, color=GREY, **_REPORTED)
+    looks = {"one seed": _SEED, "mean": _MEAN}
+    if any(arm.reported is not None for arm in arms):
+        looks["lab report"] = _REPORTED
     axes.set_yticks(range(len(arms)), [arm.name for arm in arms], parse_math=False)
     axes.set_ylim(len(arms) - 0.5, -0.5)
     axes.set_xlabel("accuracy")
+    # Grey: the colours are those of the arms.
     axes.legend(
-        handles.values(),
-        handles.keys(),
+        handles=[Line2D([], [], color=GREY, label=name, **look) for name, look in looks.items()],
         loc="lower center",
         bbox_to_anchor=(0.5, 1),
         ncols=3,

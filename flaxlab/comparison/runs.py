@@ -166,7 +166,8 @@ def _read(folder: Path) -> Run:
 def _unfinished(folder: Path) -> str:
     epochs = max(len((folder / "history.csv").read_text().splitlines()) - 1, 0)
     failure = " It failed: see failure.txt." if (folder / "failure.txt").is_file() else ""
-    return f"{folder} is not finished ({epochs} epochs) and left out.{failure}"
+    unit = "epoch" if epochs == 1 else "epochs"
+    return f"{folder} is not finished ({epochs} {unit}) and left out.{failure}"
 
 
 def _scores(summary: dict[str, Any], history: dict[str, np.ndarray]) -> Scores:
