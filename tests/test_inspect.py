@@ -20,6 +20,7 @@ from flaxlab.checkpoints.manifest import NAME
 from flaxlab.checkpoints.reader import Leaf
 from flaxlab.errors import run_command
 from flaxlab.inspect import main
+from flaxlab.inspection import pictures
 from flaxlab.inspection.statistics import BINS, describe_array, find_flaws
 from tests.test_checkpoint_damage import flip_a_bit
 
@@ -338,3 +339,15 @@ def test_help_has_examples(module):
     )
     assert "examples:" in result.stdout
     assert f"python -m flaxlab.{module} " in result.stdout
+
+
+@pytest.mark.parametrize(("low", "scale"), [(0.9, "linear"), (0.01, "log"), (0.0, "linear")])
+def test_variances_of_a_narrow_range_have_plain_numbers(low, scale):
+    layers = {"block1": {"mean": np.zeros(3), "var": np.array([low, 1.0, 1.1])}}
+    figure = pictures.normalization(layers)
+    figure.draw_without_rendering()
+    axes = figure.axes[1]
+    assert axes.get_yscale() == scale
+    if scale == "linear":
+        for label in axes.get_yticklabels():
+            float(label.get_text().replace("\N{MINUS SIGN}", "-"))
