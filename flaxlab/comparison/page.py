@@ -59,9 +59,13 @@ def write(comparison: Comparison, folder: Path) -> Path:
     Returns:
         The path of the page.
     """
-    drawn = {
-        name: plots.png(figure) for name, figure in _draw(comparison).items() if figure is not None
-    }
+    reduced = _reduced(comparison)
+    drawn = {}
+    for name, figure in _draw(comparison).items():
+        if figure is not None:
+            if reduced:  # a picture is shown without its page as well
+                pictures.annotate(figure, reduced)
+            drawn[name] = plots.png(figure)
     for name, content in drawn.items():
         files.write_bytes(folder / f"comparison_{name}.png", content)
     contents = _contents(comparison)
@@ -71,6 +75,12 @@ def write(comparison: Comparison, folder: Path) -> Path:
     page = folder / "comparison.html"
     files.write_text(page, rendered)
     return page
+
+
+def _reduced(comparison: Comparison) -> str:
+    """The sentence on a protocol that is not that of the experiment files; "" if it is."""
+    departures = tables.describe_departures(comparison)
+    return f"Not the protocol of the experiment files: {departures}." if departures else ""
 
 
 def _draw(comparison: Comparison) -> dict[str, Any]:
@@ -107,8 +117,8 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
         "model.dtype": config.model.dtype,
         "": summary["device"],
     }
-    reduced = tables.describe_departures(comparison)
-    reasons = [reduced] if reduced else []
+    departures = tables.describe_departures(comparison)
+    reasons = [departures] if departures else []
     if not is_original(config.data.name, summary["dataset"]):
         reasons.append(f"the data: {summary['dataset']}")
     explanation = _EXPLANATION.format(accuracy=_ACCURACY[config.data.validation])
@@ -120,7 +130,7 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
         "baseline": comparison.baseline.name,
         "arms": comparison.arms,
         "protocol": ", ".join(text for path, text in parts.items() if path not in varied),
-        "reduced": reduced,
+        "reduced": _reduced(comparison),
         "caveat": _CAVEAT.format(reasons="; ".join(reasons)) if reasons else "",
         "notes": comparison.notes,
         "explanation": explanation,
@@ -146,7 +156,7 @@ def _count(number: int, thing: str) -> str:
 def _markdown(contents: dict[str, Any], drawn: dict[str, bytes]) -> str:
     lines = [f"# {contents['title']}", "", contents["protocol"], ""]
     if contents["reduced"]:
-        lines += [f"**Not the protocol of the experiment files:** {contents['reduced']}.", ""]
+        lines += [f"**{contents['reduced']}**", ""]
     for note in contents["notes"]:
         lines += [f"Note: {note}", ""]
     lines += [contents["accuracy"].markdown(), contents["explanation"], ""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ _COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#5
 _STYLES = ("-", "--", ":")
 _MAX_CELLS_WITH_TEXT = 12
 _PANELS_IN_A_ROW = 3
+_CHARACTERS_PER_INCH = 15  # at 8 points
 
 # In the dot plot.
 _SEED: dict[str, Any] = {"linestyle": "", "marker": "o", "alpha": 0.6, "markersize": 7}
@@ -51,7 +53,7 @@ def curves(arms: Sequence[Arm]) -> Figure:
         over_epochs(axes, max(len(run.history[key]) for arm in arms for run in arm.runs.values()))
         quiet(axes)
     handles, labels = left.get_legend_handles_labels()
-    legend = figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    legend = figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure
@@ -149,6 +151,16 @@ def class_accuracy(arms: Sequence[Arm], class_names: Sequence[str]) -> Figure:
     _slant(axes)
     _frameless(axes)
     return figure
+
+
+def annotate(figure: Figure, text: str) -> None:
+    """Writes a small line below a figure, broken where it is wider than that."""
+    width = int(figure.get_figwidth() * _CHARACTERS_PER_INCH)
+    lines = textwrap.fill(text, width)
+    figure.supxlabel(lines, x=0.01, ha="left", fontsize=8, color=GREY, parse_math=False)
+    # The figure becomes higher: what it shows keeps its size.
+    height = figure.get_figheight() + 0.15 * (lines.count("\n") + 1) + 0.1
+    figure.set_figheight(height)
 
 
 def _look(index: int) -> tuple[str, str]:
