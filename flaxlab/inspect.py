@@ -32,9 +32,11 @@ def main(arguments: Sequence[str]) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("paths", nargs="+", type=Path, help="a checkpoint; two with --diff")
-    parser.add_argument("--step", default="latest", help="latest, best or a number")
+    parser.add_argument("--step", help="latest (the default), best or a number")
     parser.add_argument("--filter", help="regular expression that the path of an array matches")
-    parser.add_argument("--format", choices=("table", "json", "csv"), default="table")
+    parser.add_argument(
+        "--format", choices=("table", "json", "csv"), help="table (the default), json or csv"
+    )
     parser.add_argument("--stats", action="store_true", help="read the arrays, describe the values")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="write pictures to this folder")
     parser.add_argument("--verify", action="store_true", help="check the sha256 of every file")
@@ -44,18 +46,25 @@ def main(arguments: Sequence[str]) -> None:
         raise UsageError("--stats, --plot, --verify and --diff exclude each other; take one")
     if len(options.paths) != (2 if options.diff else 1):
         raise UsageError("expected two checkpoints after --diff, and one without it")
+    if options.verify and (options.step or options.filter or options.format):
+        raise UsageError(
+            "--verify checks every file of every step; leave out --step, --filter and --format"
+        )
+    if options.plot and options.format:
+        raise UsageError("--plot writes pictures; leave out --format")
     from flaxlab.inspection import command
 
     keep = command.matching(options.filter)
+    step, form = options.step or "latest", options.format or "table"
     if options.diff:
         a, b = options.paths
-        command.compare(a, b, options.step, keep, options.format)
+        command.compare(a, b, step, keep, form)
     elif options.verify:
         command.verify(options.paths[0])
     elif options.plot:
-        command.plot(options.paths[0], options.step, keep, options.plot.expanduser())
+        command.plot(options.paths[0], step, keep, options.plot.expanduser())
     else:
-        command.show(options.paths[0], options.step, keep, options.format, options.stats)
+        command.show(options.paths[0], step, keep, form, options.stats)
 
 
 if __name__ == "__main__":

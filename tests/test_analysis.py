@@ -121,6 +121,18 @@ def test_the_page_stands_alone_and_shows_the_run(finished):
     assert "cannot settle" in page
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 10])
+def test_epochs_are_whole_numbers(epochs):
+    keys = ("train_accuracy", "val_accuracy", "train_loss", "val_loss")
+    history = [{"epoch": epoch + 1, **dict.fromkeys(keys, 0.5)} for epoch in range(epochs)]
+    for axes in plots.curves(history, "title", None).axes:
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert (low, high) == (0.5, epochs + 0.5)
+        assert ticks
+        assert all(tick in range(1, epochs + 1) for tick in ticks)
+
+
 def test_the_confusion_picture_has_labels_as_rows():
     figure = plots.confusion(np.array([[5, 7], [0, 9]]), ["a", "b"], "title")
     axes = figure.axes[0]

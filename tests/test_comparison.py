@@ -202,6 +202,39 @@ def test_one_seed_has_no_interval_and_says_so(tmp_path):
     assert "One seed only" in (tmp_path / "comparison.html").read_text()
 
 
+def test_equal_seeds_have_no_interval_and_say_so(tmp_path):
+    finals = {"alexnet_default": (0.1, 0.1, 0.1), "alexnet_no_dropout": (0.8, 0.81, 0.8)}
+    for name, values in finals.items():
+        for seed, value in enumerate(values):
+            write_run(tmp_path / name / f"{seed}", name, seed, [value])
+    main([str(tmp_path)])
+    words = "all seeds equal: no interval"
+    collapsed = read_csv(tmp_path)["alexnet_default"]
+    assert (collapsed["accuracy_low"], collapsed["prediction_low"]) == ("", "")
+    assert collapsed["accuracy_no_interval"] == words
+    assert read_csv(tmp_path)["alexnet_no_dropout"]["accuracy_no_interval"] == ""
+    for suffix, shown in (("md", f"10.00 ({words})"), ("html", f"10.00<small>{words}</small>")):
+        text = (tmp_path / f"comparison.{suffix}").read_text()
+        assert shown in text
+        assert "[10.00, 10.00]" not in text
+    arm = compare(find_runs([tmp_path])[0], "alexnet_default", "").arms[0]
+    assert arm.reported.inside is None
+
+
+def test_intervals_of_shares_end_at_0_and_100_percent(tmp_path):
+    for name, values in {"alexnet_default": (0.99, 0.9), "alexnet_pool": (0.01, 0.09)}.items():
+        for seed, value in enumerate(values):
+            write_run(tmp_path / name / f"{seed}", name, seed, [value])
+    main([str(tmp_path)])
+    rows = read_csv(tmp_path)
+    for key in ("accuracy", "final_accuracy", "best_accuracy", "prediction"):
+        assert float(rows["alexnet_default"][f"{key}_high"]) == 1
+        assert float(rows["alexnet_pool"][f"{key}_low"]) == 0
+    # A difference is no share.
+    assert float(rows["alexnet_pool"]["difference_low"]) < -1
+    assert "100.00]" in (tmp_path / "comparison.md").read_text()
+
+
 def test_seeds_are_paired_by_number_and_not_by_order(tmp_path):
     for seed, value in {0: 0.80, 1: 0.90, 2: 0.85}.items():
         write_run(tmp_path / f"a{seed}", "alexnet_default", seed, [value])
@@ -284,4 +317,18 @@ def test_a_reduced_protocol_is_said_everywhere(tmp_path, capsys):
     for suffix in ("md", "csv", "html"):
         assert said in (tmp_path / f"comparison.{suffix}").read_text()
     markdown = (tmp_path / "comparison.md").read_text()
-    assert markdown.count("says nothing of the report's correctness") == 2
+    assert markdown.count("says nothing of the report's correctness") == 1
+
+
+def test_one_of_a_thing_is_not_many(tmp_path):
+    for name, step in {"alexnet_default": 0.0, "alexnet_pool": 0.1}.items():
+        for seed in range(2):
+            write_run(tmp_path / name / f"{seed}", name, seed, [0.4 + step * (9 * seed - 4)])
+    write_run(tmp_path / "c", "alexnet_l2", 0, [0.5]).joinpath("summary.json").unlink()
+    main([str(tmp_path)])
+    markdown = (tmp_path / "comparison.md").read_text()
+    assert ", 1 epoch, batch" in markdown
+    assert "correction for 1 comparison. " in markdown
+    assert "is not finished (1 epoch) and left out" in markdown
+    # Differences of -40 and 50 points.
+    assert "could have seen no difference under 100 points" in markdown

@@ -1,9 +1,16 @@
 """What a config becomes: schedules, optimizers, warnings, refusals."""
 
+import functools
+import re
+from dataclasses import replace
+
 import numpy as np
 import optax
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from flaxlab import config as configs
 from flaxlab.errors import UsageError
 from flaxlab.training.experiment import assemble
 from flaxlab.training.optimizer import make_optimizer, make_schedule
@@ -56,6 +63,30 @@ def test_statistics_that_cannot_settle_are_warned_of():
     settled = {"model.batch_norm_momentum": 0.1}
     assert assemble(small_config(**settled), small_dataset()).warnings() == []
     assert assemble(small_config(**{"model.batch_norm": False}), small_dataset()).warnings() == []
+
+
+@functools.cache
+def one_step_an_epoch():
+    return assemble(small_config(**{"train.batch_size": 21}), small_dataset())
+
+
+@given(st.integers(1, 5000))
+@example(80)  # 80 * (1 - 0.9) is below 8, by rounding
+def test_the_advice_of_the_warning_silences_it(epochs):
+    made = one_step_an_epoch()
+
+    def warnings(momentum):
+        model = {**made.config.model, "batch_norm_momentum": momentum}
+        train = {**made.config.train, "epochs": epochs}
+        config = configs.replaced(made.config, model=model, train=train)
+        return replace(made, config=config).warnings()
+
+    for warning in warnings(0.999):
+        advised = re.search(r"batch_norm_momentum=([0-9.]+)", warning)
+        if epochs > 8:
+            assert warnings(float(advised[1])) == []
+        else:
+            assert advised is None
 
 
 def test_a_slow_way_to_train_is_warned_of():

@@ -8,6 +8,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
 import flaxlab
@@ -16,12 +17,13 @@ from flaxlab.checkpoints.load import load_stored
 from flaxlab.data.digits import load_digits
 from flaxlab.data.load import load_dataset
 from flaxlab.data.pipeline import scale_pixels
-from flaxlab.errors import run_command
-from flaxlab.inference.evaluation import evaluate_stored, recompute_statistics
-from flaxlab.inference.prediction import saliency
+from flaxlab.errors import UsageError, run_command
+from flaxlab.inference.evaluation import KINDS, evaluate_stored, recompute_statistics
+from flaxlab.inference.prediction import predict_files, saliency
 from flaxlab.main import main as train
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
+from flaxlab.training.warm_start import warm_start
 from tests.conftest import POOL_FILE, SMALL_RUN, small_config, small_dataset
 from tests.test_checkpoint_damage import flip_a_bit
 
@@ -105,6 +107,40 @@ def test_three_kinds_of_statistics_are_shown(stored_run, capsys):
     losses = [result["loss"] for result in found["results"]]
     assert len(set(losses)) == 3
     assert max(losses) < 2 * min(losses)
+
+
+@pytest.fixture
+def kept_programs(tmp_path):
+    """The folder of compiled programs, empty, of which every one is kept."""
+    before = {
+        name: jax.config.values[name]
+        for name in ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    }
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "programs"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    compilation_cache.reset_cache()
+    yield tmp_path / "programs"
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def test_the_weights_are_not_compiled_into_the_programs(stored_run, kept_programs, tmp_path):
+    """Another checkpoint of the same model finds every program compiled."""
+    paths = save_pictures(tmp_path / "pictures")
+
+    def use(step):
+        stored = load_stored(stored_run, step)
+        dataset = load_dataset(stored.config.data)
+        for kind in KINDS:
+            evaluate_stored(stored, dataset.test, dataset.train, kind, 32)
+        (first, *_) = predict_files(stored, paths)
+        saliency(stored, first.image, label=int(step) % 7)
+        return sorted(path.name for path in kept_programs.glob("*-cache"))
+
+    kept = use("20")
+    assert sum("logits_of" in name for name in kept) == 3  # by running, by batch, of pictures
+    assert use("30") == kept
 
 
 def save_pictures(folder, count=3):
@@ -258,6 +294,16 @@ def test_a_warm_start_from_any_checkpoint_that_fits(foreign_checkpoints, tmp_pat
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+def test_a_warm_start_without_a_kernel_is_refused(stored_run):
+    """Biases of the output fit any network for ten digits: that is nothing that was learned."""
+    blocks = (((5, 3),), ((6, 3),))
+    other = small_config(**{"model.blocks": blocks, "model.head_units": (15,)})
+    state = assemble(other, small_dataset(classes=10)).create_state()
+    assert state.params["output"]["bias"].shape == (10,)
+    with pytest.raises(UsageError, match=r"no kernel .* for example params/.*/kernel \("):
+        warm_start(state, stored_run, "latest")
 
 
 def test_a_resumed_run_does_not_start_anew_from_another(stored_run, tmp_path):

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import flaxlab
+from flaxlab.checkpoints.manifest import NAME
 from flaxlab.checkpoints.reader import Leaf
 from flaxlab.errors import run_command
 from flaxlab.inspect import main
+from flaxlab.inspection import pictures
 from flaxlab.inspection.statistics import BINS, describe_array, find_flaws
 from tests.test_checkpoint_damage import flip_a_bit
 
@@ -205,6 +207,19 @@ def test_verify_finds_a_flipped_bit(stored_run, tmp_path, capsys):
     assert "error: 1 damaged" in capsys.readouterr().err
 
 
+def test_verify_does_not_pass_over_a_lost_manifest(stored_run, tmp_path, capsys):
+    copy = shutil.copytree(stored_run, tmp_path / "copy")
+    (copy / "checkpoints/latest/30" / NAME).unlink()
+    with pytest.raises(SystemExit) as stop:
+        run_command(main, [str(copy), "--verify"])
+    assert stop.value.code == 2
+    shown = capsys.readouterr()
+    assert f"latest/30: {NAME} is missing" in shown.out
+    assert shown.out.count(": intact") == len(list(copy.glob("checkpoints/*/*"))) - 1
+    assert f"error: 1 not verified without {NAME}: " in shown.err
+    assert shown.err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -216,6 +231,10 @@ def test_verify_finds_a_flipped_bit(stored_run, tmp_path, capsys):
         (["{run}", "--filter=("], "is no regular expression"),
         (["{run}", "{run}"], "expected two checkpoints after --diff"),
         (["{run}", "--stats", "--verify"], "exclude each other"),
+        (["{run}", "--verify", "--format=json"], "leave out --step, --filter and --format"),
+        (["{run}", "--verify", "--step=20"], "leave out --step, --filter and --format"),
+        (["{run}", "--verify", "--filter=params"], "leave out --step, --filter and --format"),
+        (["{run}", "--plot=x", "--format=csv"], "leave out --format"),
         (["{managed}", "--step=best"], "has no best checkpoint"),
         (["{run}", "--plot=x", "--filter=nothing"], "nothing to draw"),
         (["{run}", "--filter=nothing"], "--filter matches no array"),
@@ -320,3 +339,15 @@ def test_help_has_examples(module):
     )
     assert "examples:" in result.stdout
     assert f"python -m flaxlab.{module} " in result.stdout
+
+
+@pytest.mark.parametrize(("low", "scale"), [(0.9, "linear"), (0.01, "log"), (0.0, "linear")])
+def test_variances_of_a_narrow_range_have_plain_numbers(low, scale):
+    layers = {"block1": {"mean": np.zeros(3), "var": np.array([low, 1.0, 1.1])}}
+    figure = pictures.normalization(layers)
+    figure.draw_without_rendering()
+    axes = figure.axes[1]
+    assert axes.get_yscale() == scale
+    if scale == "linear":
+        for label in axes.get_yticklabels():
+            float(label.get_text().replace("\N{MINUS SIGN}", "-"))

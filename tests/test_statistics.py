@@ -33,13 +33,13 @@ def test_the_interval_of_the_mean_is_scipys(values, confidence):
     got = mean_interval(values, confidence)
     assert got.count == len(values)
     assert got.mean == pytest.approx(np.mean(values))
-    if np.std(values) > 0:
+    if np.ptp(values) > 0:
         low, high = stats.t.interval(
             confidence, len(values) - 1, loc=np.mean(values), scale=stats.sem(values)
         )
         assert (got.low, got.high) == pytest.approx((low, high), abs=1e-12)
     else:
-        assert got.low == got.high == got.mean
+        assert (got.low, got.high) == (None, None)
 
 
 def test_one_value_has_no_interval():
@@ -47,6 +47,19 @@ def test_one_value_has_no_interval():
         got = interval([0.9])
         assert (got.mean, got.low, got.high, got.count) == (0.9, None, None, 1)
         assert got.contains(0.9) is None
+        assert got.no_interval == "one seed: no interval"
+
+
+@given(accuracies, accuracies, st.integers(2, 8))
+def test_equal_values_have_no_interval(value, other, count):
+    """Equal but for rounding: differences of accuracies are not exactly so."""
+    for got in (
+        mean_interval([value] * count),
+        prediction_interval([value] * count),
+        paired_difference([value, value + 0.1] * count, [other, other + 0.1] * count).estimate,
+    ):
+        assert (got.low, got.high, got.contains(got.mean)) == (None, None, None)
+        assert got.no_interval == "all seeds equal: no interval"
 
 
 def test_the_prediction_interval_by_hand():

@@ -59,8 +59,7 @@ def _curve(axes: Axes, history: History, quantity: str) -> None:
     ):
         values = [row[f"{key}_{quantity}"] for row in history]
         axes.plot(epochs, values, style, marker="o", markersize=4, color=color, label=label)
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    over_epochs(axes, int(epochs[-1]))
     quiet(axes)
 
 
@@ -160,6 +159,13 @@ def quiet(axes: Axes) -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def over_epochs(axes: Axes, epochs: int) -> None:
+    """Makes x an axis of `epochs` epochs, with whole numbers even where there is one alone."""
+    axes.set_xlabel("epoch")
+    axes.set_xlim(0.5, epochs + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def class_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:

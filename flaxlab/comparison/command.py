@@ -106,7 +106,7 @@ def _print(console: Console, comparison: Comparison) -> None:
     shown = [0, 2, 4, 8]
     printed = Table(*(table.header[index] for index in shown), box=None, pad_edge=False)
     for row in table.rows:
-        printed.add_row(*(escape(row[index].text) for index in shown))
+        printed.add_row(*(escape(row[index].line) for index in shown))
     console.print(printed)
     for judged in comparison.tested_claims:
         line = f"claim {judged.number}, {verdict_text(judged)}: {judged.claim.text}"

@@ -12,7 +12,7 @@ from flaxlab import config as configs
 from flaxlab.command_line import experiment_file, load_experiment
 from flaxlab.comparison.claims import decide, judge
 from flaxlab.comparison.results import LEVEL, Arm, Comparison, JudgedClaim, Reported
-from flaxlab.comparison.runs import Run, group_by_arm
+from flaxlab.comparison.runs import SHARES, Run, group_by_arm
 from flaxlab.comparison.statistics import (
     Difference,
     Estimate,
@@ -135,12 +135,14 @@ def _arm(
     scores = [run.scores.as_dict() for run in seeds.values()]
     first = next(iter(seeds.values()))
     changes = configs.meaningful_differences(baseline, first.config)
-    prediction = prediction_interval([each["accuracy"] for each in scores])
+    prediction = prediction_interval([each["accuracy"] for each in scores]).clipped()
+    means = {key: mean_interval([each[key] for each in scores]) for key in scores[0]}
+    shares = {key: means[key].clipped() for key in SHARES}
     return Arm(
         name=name,
         runs=seeds,
         changes={path: pair for path, pair in changes.items() if path != "seed"},
-        means={key: mean_interval([each[key] for each in scores]) for key in scores[0]},
+        means={**means, **shares},
         prediction=prediction,
         difference=difference,
         t_p=t_p,
@@ -164,7 +166,7 @@ def _verdict(difference: Difference | None, t_p: float | None) -> str:
         return f"no detectable difference: {same} in all {count} seeds"
     could = f"could have seen {difference.detectable * 100:.1f} points"
     if difference.detectable > 1:
-        could = "could have seen none"
+        could = "could have seen no difference under 100 points"
     return f"no detectable difference at n = {count}; {could}"
 
 

@@ -13,14 +13,15 @@ from flaxlab.data.catalog import is_original
 from flaxlab.page import render
 
 _EXPLANATION = (
-    "Accuracy is {accuracy}. Intervals are Student's t over the seeds; they are not corrected for"
+    "Accuracy is {accuracy}. Intervals are Student's t over the seeds, and none where all seeds"
+    " are equal, whose spread is not known; they are not corrected for"
     " the number of comparisons, so that one may leave out 0 where the verdict sees no difference."
 )
 _TESTS = (
     " A difference is taken seed by seed, since the same seed draws the same initial values for"
     " shared layers and the same order of examples in every arm; its p values are those of the"
     " paired t test and of the sign-flip test (exact up to 16 seeds), both after Holm's correction"
-    " for {tests} comparison(s). The verdict follows the t test at {level:.2f}. What these seeds"
+    " for {tests}. The verdict follows the t test at {level:.2f}. What these seeds"
     " could have seen is the smallest true difference that the test finds with a power of 80% at"
     " the first step of Holm's procedure, if their spread is what was measured."
 )
@@ -58,9 +59,13 @@ def write(comparison: Comparison, folder: Path) -> Path:
     Returns:
         The path of the page.
     """
-    drawn = {
-        name: plots.png(figure) for name, figure in _draw(comparison).items() if figure is not None
-    }
+    reduced = _reduced(comparison)
+    drawn = {}
+    for name, figure in _draw(comparison).items():
+        if figure is not None:
+            if reduced:  # a picture is shown without its page as well
+                pictures.annotate(figure, reduced)
+            drawn[name] = plots.png(figure)
     for name, content in drawn.items():
         files.write_bytes(folder / f"comparison_{name}.png", content)
     contents = _contents(comparison)
@@ -70,6 +75,12 @@ def write(comparison: Comparison, folder: Path) -> Path:
     page = folder / "comparison.html"
     files.write_text(page, rendered)
     return page
+
+
+def _reduced(comparison: Comparison) -> str:
+    """The sentence on a protocol that is not that of the experiment files; "" if it is."""
+    departures = tables.describe_departures(comparison)
+    return f"Not the protocol of the experiment files: {departures}." if departures else ""
 
 
 def _draw(comparison: Comparison) -> dict[str, Any]:
@@ -99,27 +110,27 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
         "data.name": summary["dataset"],
         "data.train_examples": f"{summary['train_examples']:,} training examples",
         "data.test_examples": f"{summary['test_examples']:,} test examples",
-        "train.epochs": f"{config.train.epochs} epochs",
+        "train.epochs": _count(config.train.epochs, "epoch"),
         "train.batch_size": f"batch {config.train.batch_size}",
         "optimizer.name": config.optimizer.name,
         "optimizer.learning_rate": f"learning rate {config.optimizer.learning_rate:g}",
         "model.dtype": config.model.dtype,
         "": summary["device"],
     }
-    reduced = tables.describe_departures(comparison)
-    reasons = [reduced] if reduced else []
+    departures = tables.describe_departures(comparison)
+    reasons = [departures] if departures else []
     if not is_original(config.data.name, summary["dataset"]):
         reasons.append(f"the data: {summary['dataset']}")
     explanation = _EXPLANATION.format(accuracy=_ACCURACY[config.data.validation])
     if comparison.tests:
-        explanation += _TESTS.format(tests=comparison.tests, level=LEVEL)
+        explanation += _TESTS.format(tests=_count(comparison.tests, "comparison"), level=LEVEL)
     claims = comparison.tested_claims
     return {
         "title": comparison.title,
         "baseline": comparison.baseline.name,
         "arms": comparison.arms,
         "protocol": ", ".join(text for path, text in parts.items() if path not in varied),
-        "reduced": reduced,
+        "reduced": _reduced(comparison),
         "caveat": _CAVEAT.format(reasons="; ".join(reasons)) if reasons else "",
         "notes": comparison.notes,
         "explanation": explanation,
@@ -138,10 +149,14 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
     }
 
 
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def _markdown(contents: dict[str, Any], drawn: dict[str, bytes]) -> str:
     lines = [f"# {contents['title']}", "", contents["protocol"], ""]
     if contents["reduced"]:
-        lines += [f"**Not the protocol of the experiment files:** {contents['reduced']}.", ""]
+        lines += [f"**{contents['reduced']}**", ""]
     for note in contents["notes"]:
         lines += [f"Note: {note}", ""]
     lines += [contents["accuracy"].markdown(), contents["explanation"], ""]
@@ -150,7 +165,9 @@ def _markdown(contents: dict[str, Any], drawn: dict[str, bytes]) -> str:
         lines += ["## The lab report's table", "", contents["caveat"], ""]
         lines += [contents["report"].markdown()]
     if contents["claims"]:
-        lines += ["## The lab report's claims", "", contents["caveat"], ""]
+        lines += ["## The lab report's claims", ""]
+        if contents["report"] is None:
+            lines += [contents["caveat"], ""]
         lines += [tables.claims_table(contents["claims"]).markdown(), contents["claims_note"]]
         if contents["untested"]:
             lines += ["", f"Not tested here: {', '.join(map(str, contents['untested']))}."]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.lines import Line2D
 
 from flaxlab.analysis.metrics import class_scores
-from flaxlab.analysis.plots import GREY, quiet
+from flaxlab.analysis.plots import GREY, over_epochs, quiet
 from flaxlab.comparison.results import LEVEL, Arm
 
 # Okabe and Ito (2008), black for the baseline; further arms begin again with another line style.
@@ -18,6 +20,12 @@ _COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#5
 _STYLES = ("-", "--", ":")
 _MAX_CELLS_WITH_TEXT = 12
 _PANELS_IN_A_ROW = 3
+_CHARACTERS_PER_INCH = 15  # at 8 points
+
+# In the dot plot.
+_SEED: dict[str, Any] = {"linestyle": "", "marker": "o", "alpha": 0.6, "markersize": 7}
+_MEAN: dict[str, Any] = {"linestyle": "", "marker": "|", "markersize": 20, "markeredgewidth": 2}
+_REPORTED: dict[str, Any] = {"linestyle": "", "marker": "D", "markersize": 8, "mfc": "none"}
 
 
 def curves(arms: Sequence[Arm]) -> Figure:
@@ -41,12 +49,11 @@ def curves(arms: Sequence[Arm]) -> Figure:
                 axes.fill_between(
                     x, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, linewidth=0
                 )
-        axes.set_xlabel("epoch")
         axes.set_ylabel(label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        over_epochs(axes, max(len(run.history[key]) for arm in arms for run in arm.runs.values()))
         quiet(axes)
     handles, labels = left.get_legend_handles_labels()
-    legend = figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    legend = figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure
@@ -67,6 +74,8 @@ def forest(arms: Sequence[Arm]) -> Figure:
         if estimate.low is not None and estimate.high is not None:
             axes.plot([estimate.low * 100, estimate.high * 100], [row, row], color=color)
             text += f"  [{estimate.low * 100:+.1f}, {estimate.high * 100:+.1f}]"
+        else:
+            text += f"  {estimate.no_interval}"
         axes.plot(estimate.mean * 100, row, "o" if decided else "D", color=color, markersize=7)
         axes.annotate(
             text, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=9
@@ -88,19 +97,19 @@ def dots(arms: Sequence[Arm]) -> Figure:
     for row, arm in enumerate(arms):
         values = [run.scores.accuracy for run in arm.runs.values()]
         color, _ = _look(row)
-        seeds = axes.plot(values, [row] * len(values), "o", color=color, alpha=0.6, markersize=7)
-        mean = axes.plot(np.mean(values), row, "|", color=color, markersize=20, markeredgewidth=2)
-        handles = {"one seed": seeds[0], "mean": mean[0]}
-    for row, arm in enumerate(arms):
+        axes.plot(values, [row] * len(values), color=color, **_SEED)
+        axes.plot(np.mean(values), row, color=color, **_MEAN)
         if arm.reported is not None:
-            report = axes.plot(arm.reported.final, row, "D", mfc="none", color=GREY, markersize=8)
-            handles["lab report"] = report[0]
+            axes.plot(arm.reported.final, row, color=GREY, **_REPORTED)
+    looks = {"one seed": _SEED, "mean": _MEAN}
+    if any(arm.reported is not None for arm in arms):
+        looks["lab report"] = _REPORTED
     axes.set_yticks(range(len(arms)), [arm.name for arm in arms], parse_math=False)
     axes.set_ylim(len(arms) - 0.5, -0.5)
     axes.set_xlabel("accuracy")
+    # Grey: the colours are those of the arms.
     axes.legend(
-        handles.values(),
-        handles.keys(),
+        handles=[Line2D([], [], color=GREY, label=name, **look) for name, look in looks.items()],
         loc="lower center",
         bbox_to_anchor=(0.5, 1),
         ncols=3,
@@ -144,6 +153,16 @@ def class_accuracy(arms: Sequence[Arm], class_names: Sequence[str]) -> Figure:
     return figure
 
 
+def annotate(figure: Figure, text: str) -> None:
+    """Writes a small line below a figure, broken where it is wider than that."""
+    width = int(figure.get_figwidth() * _CHARACTERS_PER_INCH)
+    lines = textwrap.fill(text, width)
+    figure.supxlabel(lines, x=0.01, ha="left", fontsize=8, color=GREY, parse_math=False)
+    # The figure becomes higher: what it shows keeps its size.
+    height = figure.get_figheight() + 0.15 * (lines.count("\n") + 1) + 0.1
+    figure.set_figheight(height)
+
+
 def _look(index: int) -> tuple[str, str]:
     return _COLORS[index % len(_COLORS)], _STYLES[index // len(_COLORS) % len(_STYLES)]
 
@@ -177,10 +196,10 @@ def _matrices(
             if abs(value) >= 0.5 and len(class_names) <= _MAX_CELLS_WITH_TEXT:
                 color = "white" if abs(value) > dark_from else "black"
                 text = form.format(value)
-                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=7)
-        axes.set_title(name, fontsize=10, parse_math=False)
-        axes.set_xticks(ticks, class_names, fontsize=7, parse_math=False)
-        axes.set_yticks(ticks, class_names, fontsize=7, parse_math=False)
+                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
+        axes.set_title(name, fontsize=11, parse_math=False)
+        axes.set_xticks(ticks, class_names, fontsize=8, parse_math=False)
+        axes.set_yticks(ticks, class_names, fontsize=8, parse_math=False)
         _slant(axes)
         _frameless(axes)
     bar = figure.colorbar(image, ax=grid, shrink=0.5, aspect=40)

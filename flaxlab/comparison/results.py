@@ -21,7 +21,7 @@ class Reported:
     Attributes:
         final: its validation accuracy after the last epoch.
         best: that of its best epoch; None where it states none.
-        inside: whether `final` lies in our prediction interval for one run; None with one seed.
+        inside: whether `final` lies in our prediction interval for one run; None without one.
     """
 
     final: float
@@ -37,8 +37,8 @@ class Arm:
         name: of the arm.
         runs: by seed.
         changes: its config's differences to the baseline, {path: (baseline, arm)}.
-        means: mean and interval of each field of `Scores`.
-        prediction: where the accuracy of one further run would lie.
+        means: mean and interval of each field of `Scores`; those of shares within [0, 1].
+        prediction: where the accuracy of one further run would lie, within [0, 1].
         difference: of the accuracy to the baseline's, paired by seed; None for the baseline and
             without a seed in common.
         t_p: p value of the paired t test, after Holm's correction over the arms.

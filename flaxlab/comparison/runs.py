@@ -31,6 +31,9 @@ _NEEDED = (
     "classes",
 )
 
+# Fields of `Scores` that lie in [0, 1].
+SHARES = ("accuracy", "final_accuracy", "best_accuracy", "train_accuracy")
+
 _CONVERGED = 0.95  # share of the final accuracy that counts as having converged
 
 
@@ -163,7 +166,8 @@ def _read(folder: Path) -> Run:
 def _unfinished(folder: Path) -> str:
     epochs = max(len((folder / "history.csv").read_text().splitlines()) - 1, 0)
     failure = " It failed: see failure.txt." if (folder / "failure.txt").is_file() else ""
-    return f"{folder} is not finished ({epochs} epochs) and left out.{failure}"
+    unit = "epoch" if epochs == 1 else "epochs"
+    return f"{folder} is not finished ({epochs} {unit}) and left out.{failure}"
 
 
 def _scores(summary: dict[str, Any], history: dict[str, np.ndarray]) -> Scores:

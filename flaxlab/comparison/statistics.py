@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import optimize, stats
@@ -29,8 +29,9 @@ class Estimate:
 
     Attributes:
         mean: of the values.
-        low: lower bound; None with fewer than two values.
-        high: upper bound; None with fewer than two values.
+        low: lower bound; None where there is no interval: with fewer than two values, and where
+            all are equal, for a spread of 0 in a few values says nothing of the true one.
+        high: upper bound; None as above.
         count: number of values.
     """
 
@@ -44,6 +45,19 @@ class Estimate:
         if self.low is None or self.high is None:
             return None
         return self.low <= value <= self.high
+
+    def clipped(self) -> Estimate:
+        """Cuts the interval to [0, 1]: that a share lies there, the normal distribution ignores."""
+        if self.low is None or self.high is None:
+            return self
+        return replace(self, low=max(self.low, 0.0), high=min(self.high, 1.0))
+
+    @property
+    def no_interval(self) -> str:
+        """Why there is no interval; "" where there is one."""
+        if self.low is not None:
+            return ""
+        return f"{'one seed' if self.count == 1 else 'all seeds equal'}: no interval"
 
 
 @dataclass(frozen=True)
@@ -92,7 +106,10 @@ def _interval(
     mean = float(np.mean(values))
     if count < 2:
         return Estimate(mean, None, None, count)
-    spread = float(np.std(values, ddof=1)) * math.sqrt(variance_factor(count))
+    spread = float(np.std(values, ddof=1))
+    if spread <= _NO_SPREAD:
+        return Estimate(mean, None, None, count)
+    spread *= math.sqrt(variance_factor(count))
     half = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * spread
     return Estimate(mean, mean - half, mean + half, count)
 

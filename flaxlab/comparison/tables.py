@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,10 +29,17 @@ class Cell:
     Attributes:
         text: what it shows.
         value: what it is sorted by; None sorts last.
+        note: why it shows no more; "" for nothing.
     """
 
     text: str
     value: float | str | None
+    note: str = ""
+
+    @property
+    def line(self) -> str:
+        """Text and note in one line."""
+        return f"{self.text} ({self.note})" if self.note else self.text
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class Table:
 
     def markdown(self) -> str:
         """Returns it as a Markdown table."""
-        lines = [list(self.header), *([cell.text for cell in row] for row in self.rows)]
+        lines = [list(self.header), *([cell.line for cell in row] for row in self.rows)]
         escaped = [[text.replace("|", "\\|") for text in line] for line in lines]
         escaped.insert(1, ["---"] * len(self.header))
         return "\n".join("| " + " | ".join(line) + " |" for line in escaped) + "\n"
@@ -123,18 +131,17 @@ def report_table(comparison: Comparison) -> Table | None:
         "one further run of ours, 95%",
         "report's number inside",
     )
-    inside = {True: "yes", False: "no", None: "one seed: no interval"}
     rows = []
     for arm in comparison.arms:
         reported = arm.reported
         if reported is None:
             continue
         prediction = arm.prediction
-        bounds = Cell("", None)
+        bounds, inside = Cell("", None), prediction.no_interval
         if prediction.low is not None and prediction.high is not None:
-            # An accuracy is a share: the normal distribution does not know that.
-            low, high = max(prediction.low, 0.0), min(prediction.high, 1.0)
-            bounds = Cell(f"{low * 100:.2f} to {high * 100:.2f}", prediction.low)
+            text = f"{prediction.low * 100:.2f} to {prediction.high * 100:.2f}"
+            bounds = Cell(text, prediction.low)
+            inside = "yes" if reported.inside else "no"
         rows.append(
             [
                 Cell(arm.name, arm.name),
@@ -142,7 +149,7 @@ def report_table(comparison: Comparison) -> Table | None:
                 Cell("" if reported.best is None else f"{reported.best * 100:.2f}", reported.best),
                 _estimate(arm.means["accuracy"], 100, "{:.2f}"),
                 bounds,
-                Cell(inside[reported.inside], inside[reported.inside]),
+                Cell(inside, inside),
             ]
         )
     return Table(header, rows) if rows else None
@@ -181,8 +188,9 @@ def statement_text(judgement: Judgement) -> str:
         return f"{text}: not tested"
     in_epochs = statement.quantity == "epochs_to_95"
     scale, unit = (1, "epochs") if in_epochs else (100, "points")
-    figure = _estimate(estimate, scale, "{:+.1f}").text
-    return f"{text}: {figure} {unit}, n = {estimate.count}"
+    figure = _figure(estimate, scale, "{:+.1f}")
+    words = f", {estimate.no_interval}" if estimate.no_interval else ""
+    return f"{text}: {figure} {unit}, n = {estimate.count}{words}"
 
 
 def _side(side: str | float) -> str:
@@ -248,17 +256,23 @@ def to_csv(comparison: Comparison) -> str:
     return text.getvalue()
 
 
-def _columns(key: str, estimate: Estimate | None) -> dict[str, float | None]:
-    if estimate is None:
-        return {key: None, f"{key}_low": None, f"{key}_high": None}
-    return {key: estimate.mean, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
+def _columns(key: str, estimate: Estimate | None) -> dict[str, float | str | None]:
+    values = (estimate.mean, estimate.low, estimate.high, estimate.no_interval) if estimate else ()
+    names = (key, f"{key}_low", f"{key}_high", f"{key}_no_interval")
+    return dict(itertools.zip_longest(names, values))
 
 
 def _estimate(estimate: Estimate, scale: float, form: str) -> Cell:
+    # A note on the comparison names the arms with one seed.
+    note = estimate.no_interval if estimate.count > 1 else ""
+    return Cell(_figure(estimate, scale, form), estimate.mean, note)
+
+
+def _figure(estimate: Estimate, scale: float, form: str) -> str:
     text = form.format(estimate.mean * scale)
     if estimate.low is not None and estimate.high is not None:
         text += f" [{form.format(estimate.low * scale)}, {form.format(estimate.high * scale)}]"
-    return Cell(text, estimate.mean)
+    return text
 
 
 def _mean(estimate: Estimate, scale: float, form: str) -> Cell:

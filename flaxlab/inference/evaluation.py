@@ -70,8 +70,10 @@ def evaluate_stored(
         variables = {**variables, "batch_stats": statistics}
     by_batch = _normalizing_by_batch(model)
 
+    # The variables are an argument: closed over, they would become constants of the program, and
+    # it would be compiled and kept anew, with all of them inside, for each checkpoint.
     @jax.jit
-    def logits_of(images: jax.Array) -> jax.Array:
+    def logits_of(variables: Variables, images: jax.Array) -> jax.Array:
         scaled = scale_pixels(images, scaling)
         logits: Any
         if kind == "batch":
@@ -82,7 +84,7 @@ def evaluate_stored(
 
     logits = np.empty((len(test), len(stored.class_names)), np.float32)
     for indices, count in _batches(len(test), batch_size):
-        found = np.asarray(logits_of(test.images[indices]))
+        found = np.asarray(logits_of(variables, test.images[indices]))
         logits[indices[:count]] = found[:count]
     normalizer = np.logaddexp.reduce(logits.astype(np.float64), axis=1)
     loss = normalizer - logits[np.arange(len(test)), test.labels]
@@ -111,7 +113,7 @@ def recompute_statistics(
     by_batch = _normalizing_by_batch(model)
 
     @jax.jit
-    def moments(images: jax.Array) -> Variables:
+    def moments(variables: Variables, images: jax.Array) -> Variables:
         scaled = scale_pixels(images, scaling)
         _, updated = by_batch.apply(variables, scaled, train=True, mutable=["batch_stats"])
         return jax.tree.map(
@@ -126,7 +128,7 @@ def recompute_statistics(
         indices = order[start : start + batch_size]
         # The last batch is smaller: weighted by its size, every example counts once.
         weight = len(indices) / len(split)
-        found = moments(split.images[indices])
+        found = moments(variables, split.images[indices])
         weighted = jax.tree.map(functools.partial(jnp.multiply, weight), found)
         sums = weighted if sums is None else jax.tree.map(jnp.add, sums, weighted)
     return jax.tree.map(

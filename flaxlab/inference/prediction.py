@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxlab.analysis.metrics import probabilities
-from flaxlab.checkpoints.load import StoredModel
+from flaxlab.checkpoints.load import StoredModel, Variables
 from flaxlab.data.images import read_image
 from flaxlab.data.pipeline import scale_pixels
+from flaxlab.models import ConvNet
 
 _BATCH = 64
 
@@ -54,11 +56,12 @@ def predict_files(
     images = np.stack([read_image(path, shape) for path in paths])
     if invert:
         images = 255 - images
+    variables = jax.device_put(stored.variables)
 
     @jax.jit
-    def logits_of(images: jax.Array) -> jax.Array:
+    def logits_of(variables: Variables, images: jax.Array) -> jax.Array:
         scaled = scale_pixels(images, stored.config.data.scaling)
-        logits: Any = stored.model.apply(stored.variables, scaled, train=False)
+        logits: Any = stored.model.apply(variables, scaled, train=False)
         return logits
 
     found = []
@@ -66,7 +69,7 @@ def predict_files(
         batch = images[start : start + _BATCH]
         # Always a whole batch: another size would be compiled again.
         filled = np.concatenate([batch, np.zeros((_BATCH - len(batch), *shape), np.uint8)])
-        found.append(np.asarray(logits_of(filled))[: len(batch)])
+        found.append(np.asarray(logits_of(variables, filled))[: len(batch)])
     scores = probabilities(np.concatenate(found))
     return [
         Prediction(path, image, row.tolist(), np.argsort(-row, kind="stable").tolist())
@@ -85,11 +88,19 @@ def saliency(stored: StoredModel, image: np.ndarray, label: int) -> np.ndarray:
         image: uint8 (H, W, C).
         label: the class.
     """
+    scaled = scale_pixels(jnp.asarray(image)[None], stored.config.data.scaling)
+    gradient = _gradient_of_logit(stored.model, stored.variables, scaled, label)
+    return np.asarray(jnp.max(jnp.abs(gradient[0]), axis=-1))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _gradient_of_logit(
+    model: ConvNet, variables: Variables, scaled: jax.Array, label: int
+) -> jax.Array:
+    """Compiled once for a model: the picture, the class and the variables are arguments."""
 
     def logit(scaled: jax.Array) -> jax.Array:
-        logits: Any = stored.model.apply(stored.variables, scaled, train=False)
+        logits: Any = model.apply(variables, scaled, train=False)
         return logits[0, label]
 
-    scaled = scale_pixels(jnp.asarray(image)[None], stored.config.data.scaling)
-    gradient = jax.jit(jax.grad(logit))(scaled)
-    return np.asarray(jnp.max(jnp.abs(gradient[0]), axis=-1))
+    return jax.grad(logit)(scaled)

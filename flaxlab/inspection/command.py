@@ -13,6 +13,7 @@ from rich.table import Table
 
 from flaxlab import config as configs
 from flaxlab import files
+from flaxlab.checkpoints.manifest import NAME as MANIFEST
 from flaxlab.checkpoints.manifest import find_damage
 from flaxlab.checkpoints.reader import Leaf, list_leaves, read_leaves
 from flaxlab.checkpoints.steps import Saved, choose, find_saved, require_intact
@@ -102,23 +103,35 @@ def verify(path: Path) -> None:
     """Checks the manifest of every checkpoint at `path`.
 
     Raises:
-        UsageError: some files are damaged.
+        UsageError: some files are damaged, or a checkpoint of flaxlab has lost its manifest.
     """
     console = _console()
-    damaged = []
+    damaged, unknown = [], []
     for saved in find_saved(path):
         found = find_damage(saved.folder)
         if not saved.trees:
             found = found or ["its metadata are missing"]
-        if found is None:
-            verdict = "no manifest: not written by flaxlab, or by an older version"
+        if found is None and _of_flaxlab(saved):
+            unknown.append(str(saved.folder))
+            verdict = f"{MANIFEST} is missing: whether its files are intact is not known"
+        elif found is None:
+            verdict = "no manifest: not written by flaxlab"
         else:
             verdict = "; ".join(found) or "intact"
         if found:
             damaged.append(str(saved.folder))
         console.print(f"{saved.folder}: {verdict}", highlight=False, markup=False, soft_wrap=True)
+    problems = []
     if damaged:
-        raise UsageError(f"{len(damaged)} damaged: {', '.join(damaged)}; take another step")
+        problems.append(f"{len(damaged)} damaged: {', '.join(damaged)}; take another step")
+    if unknown:
+        problems.append(f"{len(unknown)} not verified without {MANIFEST}: {', '.join(unknown)}")
+    if problems:
+        raise UsageError("; ".join(problems))
+
+
+def _of_flaxlab(saved: Saved) -> bool:
+    return (saved.folder / "record" / "metadata").is_file()
 
 
 def compare(a: Path, b: Path, step: str, keep: Keep, form: str) -> None:

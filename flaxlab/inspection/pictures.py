@@ -75,7 +75,11 @@ def normalization(layers: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         axes.set_title(titles[key])
         axes.tick_params("x", rotation=60, labelsize=8)
         axes.axhline({"scale": 1.0, "mean": 0.0, "var": 1.0}[key], color=GREY, linewidth=0.8)
-        if key == "var" and min(float(np.min(each)) for each in values) > 0:
+        axes.ticklabel_format(axis="y", useOffset=False)
+        lowest = min(1.0, *(float(np.min(each)) for each in values))
+        highest = max(1.0, *(float(np.max(each)) for each in values))
+        # Within a power of ten, a logarithmic axis has no round numbers to write.
+        if key == "var" and lowest > 0 and highest >= 10 * lowest:
             axes.set_yscale("log")
         quiet(axes)
     return figure

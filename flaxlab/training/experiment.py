@@ -106,11 +106,12 @@ class Experiment:
         momentum = self.config.model.batch_norm_momentum
         steps = self.steps_per_epoch * self.config.train.epochs
         has_norm = any(row.running for row in self.layers)
-        if not has_norm or steps * (1 - momentum) >= _SETTLED:
+        # Of a momentum that the warning itself advises, the product may fall short by rounding.
+        if not has_norm or steps * (1 - momentum) >= _SETTLED * (1 - 1e-9):
             return []
         change = "train for more steps"
         if steps > _SETTLED:
-            enough = math.floor((1 - _SETTLED / steps) * 100) / 100
+            enough = math.floor((1 - _SETTLED / steps) * 100 * (1 + 1e-9)) / 100
             change = f"use --config.model.batch_norm_momentum={enough:g} or {change}"
         return [
             f"batch normalization with momentum {momentum:g} cannot settle in {steps} steps: it"

@@ -42,12 +42,14 @@ def warm_start(state: TrainState, source: Path, step: str) -> WarmStart:
         step: which, see `choose`.
 
     Raises:
-        UsageError: there is no such checkpoint, it is damaged, or nothing in it fits.
+        UsageError: there is no such checkpoint, it is damaged, or nothing in it fits: no kernel,
+            for biases and statistics alone are nothing that was learned.
     """
     saved = choose(find_saved(source), step)
     require_intact(saved)
     tree = saved.trees.get("state", next(iter(saved.trees.values())))
     taken, left, unused = [], [], []
+    kernels = 0
     replaced: dict[str, Any] = {}
     for collection in ("params", "batch_stats"):
         own = flatten_dict(getattr(state, collection), sep="/")
@@ -61,11 +63,13 @@ def warm_start(state: TrainState, source: Path, step: str) -> WarmStart:
             else:
                 own[path] = jax.numpy.asarray(np.asarray(other), value.dtype)
                 taken.append(name)
+                kernels += collection == "params" and value.ndim > 1
         unused += [f"{collection}/{path}" for path in theirs if path not in own]
         replaced[collection] = unflatten_dict(own, sep="/")
-    if not any(name.startswith("params/") for name in taken):
+    if not kernels:
+        example = next(note for note in left if "/kernel (" in note)
         raise UsageError(
-            f"nothing in {saved.folder} fits config.train.init_from: no array has path and shape of"
-            f" one of this model, for example {left[0]}"
+            f"nothing in {saved.folder} fits config.train.init_from: no kernel has path and shape"
+            f" of one of this model, for example {example}"
         )
     return WarmStart(state.replace(**replaced), taken, left, unused)
