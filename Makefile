@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint notebooks clean
 
 demo: .venv/installed
 	$(BIN)/python -m flaxlab.main --config=experiments/quickstart.py
@@ -17,6 +17,12 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The chapters of the tutorial and their solutions, as notebooks beside them.
+notebooks: $(patsubst %.py,%.ipynb,$(wildcard docs/tutorial/*.py docs/tutorial/solutions/*.py))
+
+docs/tutorial/%.ipynb: docs/tutorial/%.py .venv/installed-dev
+	$(BIN)/jupytext --quiet --to ipynb --output $@ $<
 
 .venv/bin/python:
 	# Debian's Python has no venv of its own before python3-venv is installed: pip brings one.
