@@ -140,7 +140,7 @@ for epoch in range(1, 6):
 # %%
 figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
 axes.plot(range(1, 6), history, "o-", label=["training (with dropout)", "test"])
-axes.set(xlabel="epoch", ylabel="accuracy")
+axes.set(xlabel="epoch", ylabel="accuracy", xticks=range(1, 6))
 _ = axes.legend(frameon=False)
 
 # %% [markdown]

@@ -45,7 +45,7 @@ for path, array in jax.tree_util.tree_leaves_with_path(state.batch_stats):
     print(f"batch_stats{jax.tree_util.keystr(path):28} {array.shape!s:6} all {array[0]}")
 
 # %% [markdown]
-# ## `mutable=["batch_stats"]`
+# ## Saying what may change
 #
 # A pure function cannot change its arguments, so in training mode Flax has to hand the new averages
 # back. It does so only if you say which collections may change. If you do not, it refuses:
@@ -62,7 +62,7 @@ except flax.errors.ModifyScopeVariableError as error:
 assert refused
 
 # %% [markdown]
-# With it, `apply` returns a pair: the logits, and the collections that changed. The old averages
+# With `mutable=["batch_stats"]`, `apply` returns a pair: the logits, and the collections that changed. The old averages
 # are still in `variables`.
 #
 # What has it computed? `capture_intermediates` shows the input of the first normalization, and the
@@ -171,7 +171,7 @@ figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
 for history, colour, name in ((kept, "#0072B2", "kept"), (forgot, "#D55E00", "forgotten")):
     axes.plot(range(1, 6), history[:, 0], "--", color=colour, label=f"{name}: training")
     axes.plot(range(1, 6), history[:, 1], "o-", color=colour, label=f"{name}: test")
-axes.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1))
+axes.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1), xticks=range(1, 6))
 _ = axes.legend(frameon=False)
 
 # %% [markdown]
