@@ -25,7 +25,11 @@ cannot be had, images of its shape are drawn at random, and the first lines say 
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Takes three steps, and prints what they were made of and what they did."""
+    """Takes three steps, and prints what they were made of and what they did.
+
+    Raises:
+        UsageError: an option, the experiment file or an override is wrong.
+    """
     parser = CommandParser(
         prog="python -m flaxlab.explain",
         description=__doc__,

@@ -65,7 +65,13 @@ def _curve(axes: Axes, history: History, quantity: str) -> None:
 
 
 def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
-    """Draws a confusion matrix: counts as text, each row's shares as colour."""
+    """Draws a confusion matrix: counts as text, each row's shares as colour.
+
+    Args:
+        matrix: integer counts (classes, classes), rows true, columns predicted.
+        class_names: for each row.
+        title: of the figure.
+    """
     classes = len(class_names)
     side = min(max(0.62 * classes + 2.4, 5.0), 16.0)
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
@@ -128,7 +134,14 @@ def samples(
 def mistakes(
     images: np.ndarray, found: Sequence[Mistake], class_names: Sequence[str], columns: int = 6
 ) -> Figure:
-    """Draws wrong predictions, each with what it is, what it was taken for, and how surely."""
+    """Draws wrong predictions, each with what it is, what it was taken for, and how surely.
+
+    Args:
+        images: uint8 (N, H, W, C), of the whole split.
+        found: what to draw.
+        class_names: for each label.
+        columns: pictures in a row.
+    """
     rows = max(-(-len(found) // columns), 1)
     figure = Figure(figsize=(columns * 1.9, rows * 2.3), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)

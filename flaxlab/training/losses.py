@@ -10,7 +10,7 @@ from flaxlab.training.state import Params
 
 
 def penalised_kernels(params: Params) -> dict[str, jax.Array]:
-    """Returns {path: kernel} of every convolution and hidden dense layer.
+    """Returns {path: kernel} of every convolution (h, w, in, out) and hidden dense layer (in, out).
 
     Biases, batch normalization and the output layer are left out, as in the lab report.
     """
