@@ -62,8 +62,8 @@ except flax.errors.ModifyScopeVariableError as error:
 assert refused
 
 # %% [markdown]
-# With `mutable=["batch_stats"]`, `apply` returns a pair: the logits, and the collections that changed. The old averages
-# are still in `variables`.
+# With `mutable=["batch_stats"]`, `apply` returns a pair: the logits, and the collections that
+# changed. The old averages are still in `variables`.
 #
 # What has it computed? `capture_intermediates` shows the input of the first normalization, and the
 # rule is one line, with the momentum of the config (0.9; Keras's default is 0.99):
