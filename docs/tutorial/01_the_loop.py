@@ -24,6 +24,7 @@
 # the same bits) works because of that one line.
 #
 # This chapter is a complete program: data, network, step, loop, scores and a picture, in 60 lines.
+# Run it as it is (`python docs/tutorial/01_the_loop.py`), or as a notebook (`make notebooks`).
 
 # %%
 import jax
