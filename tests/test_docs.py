@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 
 from docs.update_links import ROOT, definition_line, documents, relative_links, updated
+from flaxlab import config as configs
+from flaxlab.command_line import load_baseline, load_experiment
+from flaxlab.config_rules import validate
+from flaxlab.suites.plan import plan_suite
 
 MODULES = sorted((ROOT / "flaxlab").rglob("*.py"))
 names = {"ids": lambda path: path.relative_to(ROOT).as_posix()}
@@ -120,6 +124,22 @@ def test_docstrings_give_the_shapes_of_arrays(path):
         and not mentions(SHAPE, ast.get_docstring(node))
     ]
     assert unsaid == []
+
+
+def test_the_experiment_and_the_suite_of_the_readme_do_what_it_says(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (experiment,) = (block for block in blocks if "def get_config()" in block)
+    (suite,) = (block for block in blocks if "def get_suite()" in block)
+    assert experiment in (ROOT / "docs/index.md").read_text()
+    (tmp_path / "alexnet_average_pool.py").write_text(experiment)
+    (tmp_path / "pooling.py").write_text(suite)
+    config = load_experiment(tmp_path / "alexnet_average_pool.py")
+    validate(config)
+    baseline = load_baseline(tmp_path / "alexnet_average_pool.py", config)
+    change = {"model.pool_kind": ("max", "avg")}
+    assert configs.meaningful_differences(baseline, config) == change
+    plan = plan_suite(tmp_path / "pooling.py", None, [])
+    assert [arm.name for arm in plan.arms] == ["alexnet_pool", "alexnet_average_pool"]
 
 
 def test_the_api_pages_have_every_module():
