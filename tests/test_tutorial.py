@@ -27,6 +27,7 @@ def test_it_runs_and_its_assertions_hold(path, tmp_path):
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+        "JAX_PLATFORMS": "cpu",
         "MPLBACKEND": "Agg",
         "XLA_FLAGS": "",
     }

@@ -140,8 +140,10 @@ never_kept = ~kept_units(state, batch).any(axis=0)
 
 
 def untouched(after):
-    """Which units of the head have the outgoing weights that they were drawn with: bool (64,)."""
-    return (after.params["output"]["kernel"] == state.params["output"]["kernel"]).all(axis=1)
+    """Which units of the head have all the weights that they were drawn with: bool (64,)."""
+    same = jax.tree.map(lambda a, b: a == b, after.params, state.params)
+    incoming = same["head1"]["dense"]["kernel"].all(axis=0)
+    return incoming & same["output"]["kernel"].all(axis=1)
 
 
 print(f"dropped in every step: units {np.flatnonzero(never_kept)}")
