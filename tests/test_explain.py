@@ -112,6 +112,8 @@ def test_everything_is_printed(capsys):
         "conv1  Conv  -> 8x8x4  bias 4  kernel 3x3x1x4",
         "mean 4 (running)",
         "head1/dropout: drops 50% of 16 values",
+        "arrays that changed: step 1 of 1, params 18 of 18, batch_stats 6 of 6,",
+        "key 0 of 1",
         "batch_stats/block1/norm/var",
         "compiled 1 time for 3 calls (32 examples, 32 examples, 32 examples)",
         "peak memory",

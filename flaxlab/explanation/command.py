@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -187,26 +188,23 @@ def _print_step(console: Console, experiment: Experiment, found: FirstSteps) -> 
 
 def _print_changes(console: Console, experiment: Experiment, found: FirstSteps) -> None:
     _head(console, "The state before and after the first call")
+    counts = []
+    for field, group in itertools.groupby(found.changes, key=lambda change: change.field):
+        changed = [change.changed > 0 for change in group]
+        counts.append(f"{field} {sum(changed)} of {len(changed)}")
+    _say(console, f"arrays that changed: {', '.join(counts)}")
     of_moments = moments(found.changes, jax.eval_shape(experiment.create_state).params)
-    grouped = {id(change) for group in of_moments.values() for change in group}
+    grouped = {change for group in of_moments.values() for change in group}
     table = _table("array", "shape", "dtype")
     for title in ("changed", "before", "after", "moved by"):
         table.add_column(title, justify="right")
     for change in found.changes:
-        if id(change) not in grouped:
+        if change not in grouped:
             table.add_row(*_cells(change))
-    for name, group in of_moments.items():
-        values = sum(change.size for change in group)
-        changed = sum(change.changed for change in group)
-        table.add_row(
-            f"opt_state/{name}",
-            f"{len(group)} arrays",
-            "",
-            f"{changed:,} of {values:,}",
-            "",
-            "",
-            "",
-        )
+    for name, moment in of_moments.items():
+        values = sum(change.size for change in moment)
+        differing = f"{sum(change.changed for change in moment):,} of {values:,}"
+        table.add_row(f"opt_state/{name}", f"{len(moment)} arrays", "", differing)
     console.print(table, highlight=False)
     _say(
         console,
