@@ -111,17 +111,18 @@ def mentions(pattern: str, text: str) -> bool:
 
 
 ARRAY = r"\b(jax\.Array|np\.ndarray)\b"
+DTYPE = r"float|int|bool|key|dtype|pixels|logits|images|indices|permutation"
 SHAPE = r"\([\w., =*/+-]*\)|\bscalar|\bshape|\bbool|\bpermutation|\bindices"
 
 
 @pytest.mark.parametrize("path", MODULES, **names)
-def test_docstrings_give_the_shapes_of_arrays(path):
+def test_docstrings_give_shapes_and_dtypes_of_arrays(path):
     unsaid = [
         name
         for name, node in public_definitions(path)
         if isinstance(node, ast.FunctionDef)
         and mentions(ARRAY, ast.unparse(node.args) + ast.unparse(node.returns or ast.Constant(0)))
-        and not mentions(SHAPE, ast.get_docstring(node))
+        and not all(mentions(word, ast.get_docstring(node)) for word in (SHAPE, DTYPE))
     ]
     assert unsaid == []
 

@@ -29,7 +29,7 @@ from flaxlab.training.loop import fit
 
 folder = Path(tempfile.mkdtemp())
 run, undisturbed = folder / "run", folder / "undisturbed"
-EPOCHS = 6
+EPOCHS = 10
 
 # %% [markdown]
 # ## A run in a process of its own
@@ -39,7 +39,7 @@ EPOCHS = 6
 
 # %%
 command = [sys.executable, "-m", "flaxlab.main", f"--config={digits_small.__file__}"]
-command += [f"--workdir={run}", f"--config.train.epochs={EPOCHS}", "--config.log.tensorboard=false"]
+command += [f"--workdir={run}", f"--config.train.epochs={EPOCHS}", "--config.log.progress=lines"]
 history = run / "history.csv"
 with (folder / "output.txt").open("w") as output:
     process = subprocess.Popen(command, stdout=output, stderr=output)

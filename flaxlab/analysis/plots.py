@@ -192,7 +192,7 @@ def class_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:
 
 
 def histogram(counts: np.ndarray, title: str) -> Figure:
-    """Draws how often each pixel value occurs in each channel, from counts (channels, 256)."""
+    """Draws how often each pixel value occurs in each channel, from integers (channels, 256)."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     axes = figure.subplots()
     one = len(counts) == 1
@@ -208,7 +208,7 @@ def histogram(counts: np.ndarray, title: str) -> Figure:
 
 
 def class_means(means: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """Draws the mean image of each class, from (classes, H, W, C) in 0 to 255."""
+    """Draws the mean image of each class, from floats (classes, H, W, C), 0 to 255."""
     columns = min(len(means), 10)
     rows = -(-len(means) // columns)
     figure = Figure(figsize=(columns * 1.1, rows * 1.4), layout="constrained")

@@ -55,7 +55,7 @@ def on_host(state: TrainState) -> dict[str, tuple[str, np.ndarray]]:
 def list_changes(
     before: dict[str, tuple[str, np.ndarray]], after: dict[str, tuple[str, np.ndarray]]
 ) -> list[Change]:
-    """Compares two copies by `on_host` of the same shapes, in the order of the tree."""
+    """Compares two copies by `on_host`, of the same shapes and dtypes, in the order of the tree."""
     return [
         _change(path, dtype, values, after[path][1]) for path, (dtype, values) in before.items()
     ]
