@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint notebooks docs clean
 
 demo: .venv/installed
 	$(BIN)/python -m flaxlab.main --config=experiments/quickstart.py
@@ -17,6 +17,18 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The chapters of the tutorial and their solutions, as notebooks beside them.
+notebooks: $(patsubst %.py,%.ipynb,$(wildcard docs/tutorial/*.py docs/tutorial/solutions/*.py))
+
+docs/tutorial/%.ipynb: docs/tutorial/%.py .venv/installed-dev
+	$(BIN)/jupytext --quiet --to ipynb --output $@ $<
+
+# Chapters are run by kernels on sockets of files, since Jupyter warns of open ports; and Material
+# warns of a MkDocs 2 that the "docs" extra does not let in.
+docs: .venv/installed-docs
+	JUPYTER_CONFIG_DIR=docs/jupyter NO_MKDOCS_2_WARNING=1 \
+	  $(BIN)/mkdocs build --strict --quiet
 
 .venv/bin/python:
 	# Debian's Python has no venv of its own before python3-venv is installed: pip brings one.
@@ -32,5 +44,9 @@ lint: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ .venv/installed
 
+.venv/installed-docs: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf .venv .virtualenv build *.egg-info
+	rm -rf .venv .virtualenv build site *.egg-info

@@ -24,7 +24,11 @@ _EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Loads, scores, prints."""
+    """Loads, scores, prints.
+
+    Raises:
+        UsageError: an option is wrong, or the run or the data cannot be read.
+    """
     parser = CommandParser(
         prog="python -m flaxlab.evaluate",
         description=__doc__,

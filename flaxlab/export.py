@@ -19,7 +19,11 @@ _EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Loads and writes."""
+    """Loads and writes.
+
+    Raises:
+        UsageError: an option is wrong, the run cannot be read, or the folder not written.
+    """
     parser = CommandParser(
         prog="python -m flaxlab.export",
         description=__doc__,

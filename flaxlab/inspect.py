@@ -23,7 +23,11 @@ _EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Lists, describes, draws, verifies or compares checkpoints."""
+    """Lists, describes, draws, verifies or compares checkpoints.
+
+    Raises:
+        UsageError: options are wrong, or there is no checkpoint, or it is damaged.
+    """
     parser = CommandParser(
         prog="python -m flaxlab.inspect",
         description=__doc__,

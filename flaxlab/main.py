@@ -24,7 +24,11 @@ _EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Trains, scores and reports; writes everything to the run directory."""
+    """Trains, scores and reports; writes everything to the run directory.
+
+    Raises:
+        UsageError: an option, the experiment file, an override or the run directory is wrong.
+    """
     parser = CommandParser(
         prog="python -m flaxlab.main",
         description=__doc__,

@@ -22,7 +22,11 @@ Fashion-MNIST shows light clothes on black: --invert is for dark ones on white.
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Loads, classifies, prints."""
+    """Loads, classifies, prints.
+
+    Raises:
+        UsageError: an option is wrong, or the run or an image cannot be read.
+    """
     parser = CommandParser(
         prog="python -m flaxlab.predict",
         description=__doc__,

@@ -20,7 +20,11 @@ _EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prepares one data set and says where it stands."""
+    """Prepares one data set and says where it stands.
+
+    Raises:
+        UsageError: it is prepared already, or its files are missing or damaged.
+    """
     parser = CommandParser(
         prog="python -m flaxlab.prepare",
         description=__doc__,

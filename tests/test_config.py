@@ -17,7 +17,12 @@ from tests.report_facts import ACCURACIES
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 POOL = EXPERIMENTS / "alexnet_pool.py"
-NOT_IN_THE_REPORT = ("quickstart", "vgg_no_dropout", "vgg_no_batchnorm_no_dropout")
+NOT_IN_THE_REPORT = (
+    "digits_small",
+    "quickstart",
+    "vgg_no_dropout",
+    "vgg_no_batchnorm_no_dropout",
+)
 
 
 def test_there_is_a_file_for_each_network_of_the_report():

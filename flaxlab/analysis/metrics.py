@@ -57,7 +57,13 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def most_confident_mistakes(logits: np.ndarray, labels: np.ndarray, count: int) -> list[Mistake]:
-    """Lists up to `count` wrong predictions, the most probable first."""
+    """Lists up to `count` wrong predictions, the most probable first.
+
+    Args:
+        logits: floats (N, classes).
+        labels: integers (N,).
+        count: at most so many.
+    """
     scores = probabilities(logits)
     predicted = logits.argmax(axis=1)
     wrong = np.flatnonzero(predicted != labels)

@@ -64,7 +64,13 @@ def _curve(axes: Axes, history: History, quantity: str) -> None:
 
 
 def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
-    """Draws a confusion matrix: counts as text, each row's shares as colour."""
+    """Draws a confusion matrix: counts as text, each row's shares as colour.
+
+    Args:
+        matrix: integer counts (classes, classes), rows true, columns predicted.
+        class_names: for each row.
+        title: of the figure.
+    """
     classes = len(class_names)
     side = min(max(0.62 * classes + 2.4, 5.0), 16.0)
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
@@ -127,7 +133,14 @@ def samples(
 def mistakes(
     images: np.ndarray, found: Sequence[Mistake], class_names: Sequence[str], columns: int = 6
 ) -> Figure:
-    """Draws wrong predictions, each with what it is, what it was taken for, and how surely."""
+    """Draws wrong predictions, each with what it is, what it was taken for, and how surely.
+
+    Args:
+        images: uint8 (N, H, W, C), of the whole split.
+        found: what to draw.
+        class_names: for each label.
+        columns: pictures in a row.
+    """
     rows = max(-(-len(found) // columns), 1)
     figure = Figure(figsize=(columns * 1.9, rows * 2.3), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
@@ -185,7 +198,7 @@ def class_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:
 
 
 def histogram(counts: np.ndarray, title: str) -> Figure:
-    """Draws how often each pixel value occurs in each channel, from counts (channels, 256)."""
+    """Draws how often each pixel value occurs in each channel, from integers (channels, 256)."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     axes = figure.subplots()
     one = len(counts) == 1
@@ -201,7 +214,7 @@ def histogram(counts: np.ndarray, title: str) -> Figure:
 
 
 def class_means(means: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """Draws the mean image of each class, from (classes, H, W, C) in 0 to 255."""
+    """Draws the mean image of each class, from floats (classes, H, W, C), 0 to 255."""
     columns = min(len(means), 10)
     rows = -(-len(means) // columns)
     figure = Figure(figsize=(columns * 1.1, rows * 1.4), layout="constrained")

@@ -75,7 +75,7 @@ def list_leaves(tree: Path) -> list[Leaf]:
 
 
 def read_leaves(tree: Path, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, np.ndarray]]:
-    """Reads arrays one after the other, each as NumPy and none kept.
+    """Reads arrays one after the other, as NumPy in the shape and dtype of their leaves, none kept.
 
     Needs no template, no optimizer, and not the devices that the arrays were saved from.
 

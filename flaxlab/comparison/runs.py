@@ -99,7 +99,11 @@ class Run:
         return str(self.summary.get("command", f"# {self.folder}"))
 
     def confusion(self) -> np.ndarray:
-        """Counts its predictions, int64 (classes, classes): rows true, columns predicted."""
+        """Counts its predictions, int64 (classes, classes): rows true, columns predicted.
+
+        Raises:
+            UsageError: predictions.npz is missing or damaged.
+        """
         path = self.folder / "predictions.npz"
         try:
             with np.load(path, allow_pickle=False) as stored:

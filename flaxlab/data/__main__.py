@@ -19,7 +19,11 @@ _EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Loads one data set and writes its sheet."""
+    """Loads one data set and writes its sheet.
+
+    Raises:
+        UsageError: an option is wrong, or the data set cannot be had.
+    """
     parser = CommandParser(
         prog="python -m flaxlab.data",
         description=__doc__,

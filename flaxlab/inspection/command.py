@@ -47,6 +47,9 @@ def show(path: Path, step: str, keep: Keep, form: str, with_statistics: bool) ->
         keep: which leaves to list.
         form: "table", "json" or "csv".
         with_statistics: read the arrays, one at a time, and describe their values.
+
+    Raises:
+        UsageError: there is no checkpoint, it is damaged, or no array matches.
     """
     saved = find_saved(path)
     chosen = choose(saved, step)
@@ -225,6 +228,10 @@ def plot(path: Path, step: str, keep: Keep, to: Path) -> None:
         step: see `choose`.
         keep: which leaves to draw.
         to: folder to write to.
+
+    Raises:
+        UsageError: there is no checkpoint, it is damaged, it holds nothing to draw, or `to` cannot
+            be made.
     """
     from flaxlab.analysis import plots
     from flaxlab.inspection import pictures

@@ -36,9 +36,10 @@ def weight_histograms(found: Mapping[str, ArrayStatistics]) -> Figure:
 
 
 def filters(kernel: np.ndarray, path: str) -> Figure:
-    """Draws the filters of a convolution (H, W, C, F): in colour for C = 3, else the channel mean.
+    """Draws the filters of a convolution, floats (H, W, C, F).
 
-    Zero is grey; the scale is that of the largest weight.
+    In colour for C = 3, else the channel mean. Zero is grey; the scale is that of the largest
+    weight.
     """
     kernel = kernel.astype(np.float64)
     if kernel.shape[2] != 3:
@@ -62,7 +63,7 @@ def normalization(layers: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     """Draws scale, running mean and running variance of each normalization.
 
     Args:
-        layers: {path: {"scale": ..., "mean": ..., "var": ...}}, each (features,).
+        layers: {path: {"scale": ..., "mean": ..., "var": ...}}, each floats (features,).
     """
     titles = {"scale": "scale", "mean": "running mean", "var": "running variance"}
     names = [key for key in titles if any(key in each for each in layers.values())]

@@ -2,7 +2,7 @@
 
 from flaxlab.models.blocks import ConvBlock, DenseBlock, Pool
 from flaxlab.models.convnet import MODELS, VGG, AlexNet, ConvNet, build, knobs
-from flaxlab.models.summary import LayerRow, layer_table
+from flaxlab.models.summary import LayerRow, layer_table, trace_modules
 
 __all__ = [
     "MODELS",
@@ -16,4 +16,5 @@ __all__ = [
     "build",
     "knobs",
     "layer_table",
+    "trace_modules",
 ]

@@ -33,17 +33,24 @@ class LayerRow(NamedTuple):
     flops: int
 
 
-def layer_table(model: nn.Module, image_shape: tuple[int, ...]) -> list[LayerRow]:
-    """Lists the layers of `model` for images (H, W, C), in the order in which they are called.
+def trace_modules(
+    model: nn.Module, image_shape: tuple[int, ...]
+) -> tuple[dict[tuple[str, ...], tuple[nn.Module, tuple[int, ...]]], dict[str, Any]]:
+    """Follows the calls of `model` on images (H, W, C), without computing anything.
+
+    Returns:
+        {path: (module, output shape for one image)} in the order in which the calls return: a
+        block after the layers inside it, and the model itself, whose path is (), at the end. And
+        the variables, as `jax.ShapeDtypeStruct`s.
 
     Raises:
         ValueError: the images are too small for the model.
     """
-    calls: dict[tuple[str, ...], tuple[str, tuple[int, ...]]] = {}
+    calls: dict[tuple[str, ...], tuple[nn.Module, tuple[int, ...]]] = {}
 
     def record(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
         output = call(*args, **kwargs)
-        calls[context.module.path] = (type(context.module).__name__, output.shape[1:])
+        calls[context.module.path] = (context.module, output.shape[1:])
         return output
 
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
@@ -51,6 +58,16 @@ def layer_table(model: nn.Module, image_shape: tuple[int, ...]) -> list[LayerRow
         variables = jax.eval_shape(
             lambda key, x: model.init(key, x, train=False), jax.random.key(0), images
         )
+    return calls, dict(variables)
+
+
+def layer_table(model: nn.Module, image_shape: tuple[int, ...]) -> list[LayerRow]:
+    """Lists the layers of `model` for images (H, W, C), in the order in which they are called.
+
+    Raises:
+        ValueError: the images are too small for the model.
+    """
+    calls, variables = trace_modules(model, image_shape)
     sizes = {
         collection: {path: leaf.shape for path, leaf in flatten_dict(tree).items()}
         for collection, tree in variables.items()
@@ -74,12 +91,12 @@ def layer_table(model: nn.Module, image_shape: tuple[int, ...]) -> list[LayerRow
     return [
         LayerRow(
             path="/".join(path),
-            kind=kind,
+            kind=type(module).__name__,
             shape=shape,
             trainable=count("params", path),
             running=count("batch_stats", path),
             flops=flops(path, shape),
         )
-        for path, (kind, shape) in calls.items()
+        for path, (module, shape) in calls.items()
         if not is_container(path)
     ]

@@ -1,0 +1,158 @@
+"""README, docs and docstrings: links lead somewhere, numbers are those of the code."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from docs.update_links import ROOT, definition_line, documents, relative_links, updated
+from flaxlab import config as configs
+from flaxlab.command_line import load_baseline, load_experiment
+from flaxlab.config_rules import validate
+from flaxlab.suites.plan import plan_suite
+
+MODULES = sorted((ROOT / "flaxlab").rglob("*.py"))
+names = {"ids": lambda path: path.relative_to(ROOT).as_posix()}
+
+
+@pytest.mark.parametrize("document", documents(), **names)
+def test_relative_links_lead_to_files(document):
+    broken = [
+        target
+        for target in relative_links(document.read_text())
+        if not (document.parent / target).exists()
+    ]
+    assert broken == []
+
+
+@pytest.mark.parametrize("document", documents(), **names)
+def test_code_links_lead_to_the_line_that_defines_what_they_name(document):
+    text = document.read_text()
+    assert updated(text, document.parent) == text, "python docs/update_links.py mends it"
+    # A link to a line whose text is no name would go unchecked.
+    assert len(re.findall(r"\.py#L\d+\)", text)) == len(re.findall(r"`\]\([^)]*\.py#L\d+\)", text))
+
+
+def test_there_are_code_links_to_check():
+    assert (ROOT / "README.md").read_text().count(".py#L") > 20
+
+
+def test_a_moved_definition_is_found_and_a_missing_one_is_named(tmp_path):
+    source = "LIMIT: int = 3\n\n\nclass Box:\n    size = 1\n\n    def open(self): ...\n"
+    assert [definition_line(source, name) for name in ("LIMIT", "Box", "Box.open")] == [1, 4, 7]
+    (tmp_path / "box.py").write_text(source)
+    text = "See [`Box.open`](box.py#L99) and [`LIMIT`](box.py#L1)."
+    assert updated(text, tmp_path) == "See [`Box.open`](box.py#L7) and [`LIMIT`](box.py#L1)."
+    with pytest.raises(LookupError, match=r"box\.py: Box\.close is not defined"):
+        updated("[`Box.close`](box.py#L1)", tmp_path)
+
+
+def test_anchors_of_this_project_exist():
+    for document in documents():
+        for target, anchor in re.findall(r"\]\(([^)#\s]*)#([a-z][\w-]*)\)", document.read_text()):
+            if ":" in target:
+                continue
+            page = document.parent / target if target else document
+            heads = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+            slugs = [re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads]
+            assert anchor in slugs, f"{document}: {target}#{anchor}"
+
+
+def public_definitions(path: Path):
+    """Yields (name, node) of the public functions, classes and methods of a module."""
+
+    def inside(body, prefix=""):
+        for node in body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                yield f"{prefix}{node.name}", node
+                if isinstance(node, ast.ClassDef):
+                    yield from inside(node.body, f"{prefix}{node.name}.")
+
+    yield from inside(ast.parse(path.read_text()).body)
+
+
+@pytest.mark.parametrize("path", MODULES, **names)
+def test_every_public_name_has_a_docstring(path):
+    assert ast.get_docstring(ast.parse(path.read_text()))
+    assert [name for name, node in public_definitions(path) if not ast.get_docstring(node)] == []
+
+
+def raised(node: ast.FunctionDef) -> set[str]:
+    """The exceptions that leave a function: none of functions inside of it or of `try` blocks."""
+    found, todo = set(), list(node.body)
+    while todo:
+        each = todo.pop()
+        if isinstance(each, ast.FunctionDef | ast.Lambda | ast.ClassDef):
+            continue
+        if isinstance(each, ast.Try):
+            todo += [*each.handlers, *each.orelse, *each.finalbody]
+            continue
+        if isinstance(each, ast.Raise) and isinstance(each.exc, ast.Call):
+            found.add(ast.unparse(each.exc.func))
+        todo += ast.iter_child_nodes(each)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, **names)
+def test_docstrings_name_the_errors_that_are_raised(path):
+    unnamed = [
+        f"{name}: {error}"
+        for name, node in public_definitions(path)
+        if isinstance(node, ast.FunctionDef)
+        for error in raised(node)
+        if error not in ast.get_docstring(node)
+    ]
+    assert unnamed == []
+
+
+def mentions(pattern: str, text: str) -> bool:
+    return re.search(pattern, text) is not None
+
+
+ARRAY = r"\b(jax\.Array|np\.ndarray)\b"
+DTYPE = r"float|int|bool|key|dtype|pixels|logits|images|indices|permutation"
+SHAPE = r"\([\w., =*/+-]*\)|\bscalar|\bshape|\bbool|\bpermutation|\bindices"
+
+
+@pytest.mark.parametrize("path", MODULES, **names)
+def test_docstrings_give_shapes_and_dtypes_of_arrays(path):
+    unsaid = [
+        name
+        for name, node in public_definitions(path)
+        if isinstance(node, ast.FunctionDef)
+        and mentions(ARRAY, ast.unparse(node.args) + ast.unparse(node.returns or ast.Constant(0)))
+        and not all(mentions(word, ast.get_docstring(node)) for word in (SHAPE, DTYPE))
+    ]
+    assert unsaid == []
+
+
+def test_the_experiment_and_the_suite_of_the_readme_do_what_it_says(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (experiment,) = (block for block in blocks if "def get_config()" in block)
+    (suite,) = (block for block in blocks if "def get_suite()" in block)
+    assert experiment in (ROOT / "docs/index.md").read_text()
+    (tmp_path / "alexnet_average_pool.py").write_text(experiment)
+    (tmp_path / "pooling.py").write_text(suite)
+    config = load_experiment(tmp_path / "alexnet_average_pool.py")
+    validate(config)
+    baseline = load_baseline(tmp_path / "alexnet_average_pool.py", config)
+    change = {"model.pool_kind": ("max", "avg")}
+    assert configs.meaningful_differences(baseline, config) == change
+    plan = plan_suite(tmp_path / "pooling.py", None, [])
+    assert [arm.name for arm in plan.arms] == ["alexnet_pool", "alexnet_average_pool"]
+
+
+def test_the_api_pages_have_every_module():
+    pages = "\n".join(path.read_text() for path in (ROOT / "docs/api").glob("*.md"))
+    shown = set(re.findall(r"^::: ([\w.]+)$", pages, re.MULTILINE))
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in MODULES
+        if public_definitions_exist(path)
+    }
+    assert shown == modules
+
+
+def public_definitions_exist(path: Path) -> bool:
+    return next(public_definitions(path), None) is not None

@@ -1,0 +1,77 @@
+"""The tutorial: each chapter and each solution runs, and what it asserts holds.
+
+They run in processes of their own, as a reader runs them: without the settings of the test run,
+whose programs they share.
+"""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jupytext
+import nbformat
+import pytest
+
+TUTORIAL = Path(__file__).parent.parent / "docs/tutorial"
+CHAPTERS = sorted(TUTORIAL.glob("*.py"))
+SOLUTIONS = sorted(TUTORIAL.glob("solutions/*.py"))
+names = {"ids": lambda path: path.relative_to(TUTORIAL).as_posix()}
+
+
+@pytest.mark.parametrize("path", [*CHAPTERS, *SOLUTIONS], **names)
+def test_it_runs_and_its_assertions_hold(path, tmp_path):
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+        "JAX_PLATFORMS": "cpu",
+        "MPLBACKEND": "Agg",
+        "XLA_FLAGS": "",
+    }
+    # Whoever reads it is shown no warning.
+    command = [sys.executable, "-W", "error::UserWarning", str(path)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_there_are_six_chapters_with_a_solution_each():
+    assert len(CHAPTERS) == 6
+    assert [path.name for path in CHAPTERS] == [path.name for path in SOLUTIONS]
+
+
+@pytest.mark.parametrize("path", CHAPTERS, **names)
+def test_each_exercise_has_a_solution(path):
+    exercises = path.read_text().split("## Exercises")[1]
+    asked = re.findall(r"^# (\d)\. ", exercises, re.MULTILINE)
+    solved = (path.parent / "solutions" / path.name).read_text()
+    assert asked == re.findall(r"^# ## (\d)\. ", solved, re.MULTILINE)
+    assert len(asked) >= 3
+    assert f"(solutions/{path.name})" in exercises
+
+
+@pytest.mark.parametrize("path", CHAPTERS, **names)
+def test_each_chapter_draws_and_asserts(path):
+    code = [cell.source for cell in jupytext.read(path).cells if cell.cell_type == "code"]
+    assert sum("plt.subplots(" in cell for cell in code) >= 1
+    assert sum(isinstance(node, ast.Assert) for node in ast.walk(ast.parse("\n".join(code)))) >= 2
+
+
+def test_the_loop_is_sixty_lines():
+    lines = [line.strip() for line in CHAPTERS[0].read_text().splitlines()]
+    assert 40 < sum(bool(line) and not line.startswith("#") for line in lines) <= 60
+
+
+@pytest.mark.parametrize("path", [*CHAPTERS, *SOLUTIONS], **names)
+def test_it_makes_a_notebook(path, tmp_path):
+    jupytext.write(jupytext.read(path), tmp_path / "chapter.ipynb")
+    notebook = nbformat.read(tmp_path / "chapter.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.cells[0].source.startswith("# ")
+    kinds = {cell.cell_type for cell in notebook.cells}
+    assert kinds == {"markdown", "code"}
