@@ -5,13 +5,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint notebooks docs clean
+.PHONY: demo test faults lint notebooks docs clean
 
 demo: .venv/installed
 	$(BIN)/python -m flaxlab.main --config=experiments/quickstart.py
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
+
+# Everything in tests/faults with more kills, configs and damaged files than `make test` has.
+faults: .venv/installed-dev
+	$(BIN)/python -m pytest tests/faults --kills=60 --cases=100 --durations=0
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

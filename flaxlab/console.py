@@ -28,7 +28,7 @@ def print_experiment(console: Console, experiment: Experiment, baseline: ConfigD
         "examples": f"{len(splits.train):,} training,"
         f" {len(splits.test or splits.validation):,} test",
         "validation": protocol,
-        "training": f"{config.train.epochs} epochs of {experiment.steps_per_epoch} steps,"
+        "training": f"epochs {config.train.epochs}, steps of each {experiment.steps_per_epoch},"
         f" batch {config.train.batch_size}, {config.optimizer.name}"
         f" {config.optimizer.learning_rate:g}, seed {config.seed}, {config.model.dtype}",
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flaxlab.files import cache_folder
+from tests.conftest import POOL_FILE, SMALL_RUN
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = """
@@ -96,3 +97,26 @@ def test_a_cache_that_cannot_be_written_is_left_out(tmp_path):
     )
     assert shown.stdout.strip() == "None"
     assert "compiled programs are not kept" in shown.stderr
+
+
+DETERMINISTIC = """
+import os, sys
+from flaxlab.main import main
+main(sys.argv[1:])
+import jax
+print(jax.default_backend(), "xla_gpu_deterministic_ops=true" in os.environ["XLA_FLAGS"])
+"""
+
+
+def test_deterministic_operations_are_asked_for_before_the_first_array(tmp_path):
+    arguments = [f"--config={POOL_FILE}", *SMALL_RUN, "--config.train.epochs=1"]
+    arguments += [f"--workdir={tmp_path}", "--config.train.deterministic=true"]
+    result = subprocess.run(
+        [sys.executable, "-c", DETERMINISTIC, *arguments],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "cpu True"

@@ -243,7 +243,7 @@ def test_the_best_of_another_run_is_not_taken_for_ones_own(tmp_path, undisturbed
 
 def test_fewer_epochs_than_there_are_are_refused(tmp_path):
     run(tmp_path, **{"train.epochs": 2})
-    with pytest.raises(UsageError, match=r"has 2 epochs, but config\.train\.epochs is 1"):
+    with pytest.raises(UsageError, match=r"has come to epoch 2, but config\.train\.epochs is 1"):
         run(tmp_path, **{"train.epochs": 1})
     assert json.loads((tmp_path / "config.json").read_text())["train"]["epochs"] == 2
 

@@ -19,7 +19,7 @@ class ArrayUnpickler(pickle.Unpickler):
     """Builds NumPy arrays and plain values; refuses every other class and function."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns what arrays are rebuilt by; raises `UnpicklingError` for anything else."""
+        """Returns what arrays are rebuilt by; raises `pickle.UnpicklingError` for all else."""
         allowed = {
             ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
             ("numpy._core.multiarray", "_reconstruct"): _reconstruct,

@@ -104,7 +104,7 @@ def _print_plan(console: Console, plan: Plan) -> None:
     console.print(plan.name, style="bold", highlight=False, markup=False)
     console.print(table)
     console.print(
-        f"in common: {config.data.name}, {config.train.epochs} epochs, batch"
+        f"in common: {config.data.name}, epochs {config.train.epochs}, batch"
         f" {config.train.batch_size}, {config.optimizer.name} {config.optimizer.learning_rate:g},"
         f" seeds {plan.seeds[0]} to {plan.seeds[-1]}",
         highlight=False,

@@ -13,6 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from flaxlab import config as configs
+from flaxlab.checkpoints.steps import epoch_of
 from flaxlab.data.dataset import Dataset
 from flaxlab.errors import UsageError
 from flaxlab.training.epoch import EpochPart
@@ -69,13 +70,11 @@ def check_resumable(record: dict[str, Any], config: ConfigDict, dataset: Dataset
     More epochs, logging and the like may change; with the cosine schedule the number of epochs
     may not, since all learning rates follow from it.
     """
-    complete = len(record["history"])
-    epochs = complete + bool(record.get("part"))
-    if config.train.epochs < epochs:
-        has = f"{complete} epochs" + " and a part of the next" * (epochs - complete)
+    reached = epoch_of(record)
+    if config.train.epochs < reached:
         raise UsageError(
-            f"the run in this --workdir has {has}, but config.train.epochs is"
-            f" {config.train.epochs}; take another --workdir, or at least {epochs} epochs"
+            f"the run in this --workdir has come to epoch {reached}, but config.train.epochs is"
+            f" {config.train.epochs}; take another --workdir, or config.train.epochs={reached}"
         )
     differences = resuming_differences(configs.from_dict(record["config"]), config)
     changed = [f"{path}: {old!r} there, {new!r} now" for path, (old, new) in differences.items()]

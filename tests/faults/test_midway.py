@@ -98,7 +98,7 @@ def test_fewer_epochs_than_have_begun_are_refused(tmp_path):
     with pytest.raises(Interrupted):
         fit(assemble(small_config(), small_dataset()), tmp_path, stop=stop_at(6 + 1))
     one = assemble(small_config(**{"train.epochs": 1}), small_dataset())
-    with pytest.raises(UsageError, match="has 1 epochs and a part of the next"):
+    with pytest.raises(UsageError, match="has come to epoch 2, but"):
         fit(one, tmp_path)
 
 
