@@ -1,6 +1,6 @@
 """Command line: runs one experiment, from its config to its report.
 
-Start the same command again after an interruption, and the run goes on from its last epoch.
+Start the same command again after an interruption, and the run goes on where it stopped.
 """
 
 from __future__ import annotations

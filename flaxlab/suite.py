@@ -1,7 +1,7 @@
 """Command line: runs a suite, each of its arms with each of its seeds, and compares them.
 
 Start the same command again after an interruption: what is finished is skipped, and the run that
-was interrupted goes on from its last epoch. With --sweep, the arms are values of one field.
+was interrupted goes on where it stopped. With --sweep, the arms are values of one field.
 """
 
 from __future__ import annotations

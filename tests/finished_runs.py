@@ -50,7 +50,7 @@ def write_run(
     (folder / "config.json").write_text(configs.to_json(config))
     rows = [",".join(COLUMNS)]
     for epoch, accuracy in enumerate(validation, 1):
-        rows.append(f"{epoch},0.5,{train},0.6,{accuracy},0.001,2.0,0.0,1000.0")
+        rows.append(f"{epoch},0.5,{train},0.6,{accuracy},0.001,2.0,0.0,1000.0,0")
     (folder / "history.csv").write_text("\n".join(rows) + "\n")
     rng = np.random.default_rng(seed)
     labels = np.arange(TEST_EXAMPLES) % len(CLASSES)

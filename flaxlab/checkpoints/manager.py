@@ -97,7 +97,7 @@ class StepManager:
                     create=True,
                     async_options=ocp.options.AsyncOptions(
                         post_finalization_callback=self._before_commit,
-                        # Else, where they cannot be made, threads wait ten minutes for them, and
+                        # Else, where they cannot be made, threads wait five minutes for them, and
                         # the process, at its end, for these threads.
                         create_directories_asynchronously=False,
                     ),
