@@ -21,10 +21,15 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from hypothesis import settings
 
 from flaxlab.config import default_config
 from flaxlab.data.dataset import Dataset, Split
 from flaxlab.main import main
+
+# No test is timed: a busy machine would fail it.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # What a complete run directory holds, beside the TensorBoard events.
 RUN_FILES = {

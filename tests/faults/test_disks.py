@@ -4,18 +4,23 @@ Whatever fails is said once, the training goes on, the next save tries again, an
 tells whether something is missing at the end.
 """
 
+import errno
 import os
 import resource
 import shutil
 import signal
 import subprocess
 
+import orbax.checkpoint as ocp
 import pytest
 
 from flaxlab.checkpoints.manifest import find_damage
+from flaxlab.errors import RunFailed
+from flaxlab.main import main
 from tests.faults.harness import (
     EPOCHS,
     STEPS_PER_EPOCH,
+    TRAINING,
     Training,
     assert_same,
     history_rows,
@@ -150,6 +155,23 @@ def test_a_limit_on_the_size_of_files(tmp_path, undisturbed):
     code, _, errors = Training(workdir).end()
     assert code == 0, errors
     assert_same(outcome(workdir), undisturbed)
+
+
+def test_a_report_without_a_last_checkpoint_is_no_complete_run(tmp_path, monkeypatch):
+    def full(self, step, args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    arguments = [*TRAINING, "--config.train.epochs=1", f"--workdir={tmp_path}"]
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CheckpointManager, "save", full)
+        with pytest.raises(RunFailed, match=r"last state could not be saved \(No space left"):
+            main(arguments)
+    assert (tmp_path / "report.html").exists()
+    assert not (tmp_path / "summary.json").exists()
+    main(arguments)
+    require_whole(tmp_path)
+    assert len(history_rows(tmp_path)) == 1
+    assert (tmp_path / "summary.json").exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
