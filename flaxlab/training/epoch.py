@@ -88,7 +88,6 @@ def train_epoch(
     totals, steps = programs.place(begun.totals), begun.steps
     images = untimed_images = 0
     started = timed_from = time.perf_counter()
-    seconds = begun.seconds
     with contextlib.closing(feed.train_chunks(seed, epoch, begun.steps)) as chunks:
         for chunk in chunks:
             if compiles and images > 0 and not untimed_images:

@@ -1,8 +1,10 @@
 """Starts real training processes, kills them, and looks at what they leave behind."""
 
 import csv
+import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -175,3 +177,9 @@ def assert_same(found, expected):
     for part in expected:
         assert found[part] == expected[part], part
     assert len(found["arrays"]) > 20
+
+
+def stop_at(count):
+    """Returns a `stop` that says so when it is asked for the `count`-th time."""
+    calls = itertools.count(1)
+    return lambda: signal.SIGTERM if next(calls) == count else None

@@ -1,9 +1,7 @@
 """Damaged checkpoints: flips are found, truncations lead to the one before, nothing is lost."""
 
-import itertools
 import random
 import shutil
-import signal
 
 import jax
 import numpy as np
@@ -16,6 +14,7 @@ from flaxlab.errors import RunFailed
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
 from tests.conftest import small_config, small_dataset
+from tests.faults.harness import stop_at
 from tests.test_training import assert_same_bits, run, without_times
 
 
@@ -135,19 +134,13 @@ def test_a_damaged_midway_checkpoint_leads_to_the_end_of_the_epoch_before(tmp_pa
     experiment = assemble(small_config(**{"checkpoint.every_steps": 1}), small_dataset())
     with pytest.raises(KeyboardInterrupt):
         # Three steps of the first epoch, its end with two batches scored, two steps of the second.
-        fit(experiment, tmp_path, stop=stop_at_call(3 + 2 + 1 + 2))
+        fit(experiment, tmp_path, stop=stop_at(3 + 2 + 1 + 2))
     (midway,) = (tmp_path / "checkpoints/midway").iterdir()
     assert midway.name == "5"
     flip(midway)
     assert resume_point(tmp_path) == 1
     assert_same_bits(run(tmp_path).state, saved[1].state)
     assert (tmp_path / "checkpoints/damaged/midway-5").is_dir()
-
-
-def stop_at_call(count):
-    """Returns a `stop` that says so when it is asked for the `count`-th time."""
-    calls = itertools.count(1)
-    return lambda: signal.SIGTERM if next(calls) == count else None
 
 
 def test_a_best_epoch_that_is_damaged_fails_a_holdout_in_one_line(tmp_path):

@@ -1,6 +1,5 @@
 """Stopping and going on inside of an epoch, at every step, with every way of reading the data."""
 
-import itertools
 import json
 import signal
 
@@ -13,13 +12,8 @@ from flaxlab.errors import Interrupted, UsageError
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
 from tests.conftest import small_config, small_dataset
+from tests.faults.harness import stop_at
 from tests.test_training import assert_same_bits, run, without_times
-
-
-def stop_at(count):
-    """Returns a `stop` that says so when it is asked for the `count`-th time."""
-    calls = itertools.count(1)
-    return lambda: signal.SIGTERM if next(calls) == count else None
 
 
 @pytest.fixture(scope="module")
