@@ -9,10 +9,12 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import tensorstore
 
 import flaxlab
 from flaxlab import config as configs
 from flaxlab.checkpoints.load import load_stored
+from flaxlab.checkpoints.manager import StepManager, Trouble
 from flaxlab.checkpoints.reader import list_leaves, read_collection, read_leaves
 from flaxlab.checkpoints.steps import choose, find_saved
 from flaxlab.checkpoints.store import Checkpoints
@@ -190,6 +192,33 @@ def test_a_state_is_restored_to_other_devices(tmp_path):
         jax.tree.map(np.testing.assert_array_equal, restored.params, state.params)
         leaf = jax.tree.leaves(restored.params)[0]
         assert leaf.sharding == jax.tree.leaves(like.params)[0].sharding
+
+
+def test_large_arrays_are_saved_in_chunks(tmp_path):
+    """Whole, and in shards; each is restored to the other."""
+    mesh = jax.make_mesh((2,), ("data",))
+    shards = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    drawn = np.random.default_rng(0).standard_normal((10, 1024, 1024)).astype(np.float32)  # 42 MB
+    for number, (saved_on, restored_on) in enumerate(
+        ((shards, jax.devices()[0]), (jax.devices()[0], shards))
+    ):
+        directory = tmp_path / str(number)
+        state = {"w": jax.device_put(drawn, saved_on), "b": jax.numpy.ones(4)}
+        like = jax.device_put(jax.tree.map(jax.numpy.zeros_like, state), restored_on)
+        manager = StepManager(directory, 1, Trouble())
+        manager.save(1, state, {})
+        manager.settle()
+        assert manager.damage(1) == []
+        restored = manager.restore(1, like)
+        manager.close()
+        np.testing.assert_array_equal(restored["w"], drawn)
+        assert restored["w"].sharding == like["w"].sharding
+        files = {"driver": "file", "path": f"{directory / '1/state'}/"}
+        store = {"driver": "ocdbt", "base": files, "path": "w/"}
+        stored = tensorstore.open({"driver": "zarr", "kvstore": store}).result()
+        chunk = stored.chunk_layout.read_chunk.shape
+        assert np.prod(chunk) * drawn.itemsize <= 1 << 24 < drawn.nbytes
+        np.testing.assert_array_equal(stored.read().result(), drawn)
 
 
 def test_a_foreign_collection_is_read_alone(foreign_checkpoints):

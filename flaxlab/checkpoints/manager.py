@@ -22,6 +22,10 @@ from flaxlab.errors import UsageError
 
 Record = dict[str, Any]
 
+# Bytes that an array is cut into: whoever reads it decompresses one chunk at a time, not a copy of
+# the whole, and several chunks are compressed side by side.
+_CHUNK = 1 << 24
+
 _FAULTS_OF_DISKS = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -126,8 +130,9 @@ class StepManager:
         self.settle()
         if step in self.steps():
             return
+        chunks = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=_CHUNK), tree)
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(record)
+            state=ocp.args.StandardSave(tree, chunks), record=ocp.args.JsonSave(record)
         )
 
         def start() -> None:
