@@ -27,6 +27,7 @@ def importers(library):
     ("library", "pattern"),
     [
         ("orbax", "checkpoints/*.py"),
+        ("tensorstore", "checkpoints/*.py"),
         ("tensorflow_datasets", "data/tfds_store.py"),
         ("matplotlib", "analysis/plots.py"),
     ],

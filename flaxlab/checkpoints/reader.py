@@ -1,4 +1,4 @@
-"""Reads any tree that Orbax has saved: what is in it, and its arrays a few at a time."""
+"""Reads any tree that Orbax has saved: what is in it, its arrays, and the values of large ones."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from flaxlab.checkpoints.pieces import find_pieces
 from flaxlab.errors import UsageError
 
 _COLLECTIONS = ("params", "batch_stats", "opt_state")
@@ -108,6 +109,37 @@ def read_leaves(tree: Path, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, np.n
                 leaf = group.pop(0)
                 yield leaf, np.asarray(restored[leaf.index])
             del restored
+
+
+def read_pieces(tree: Path, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, Iterable[np.ndarray]]]:
+    """Reads the values of one array after the other; a large one is never in memory as a whole.
+
+    Args:
+        tree: the folder.
+        leaves: of `list_leaves`; those that are no arrays are left out.
+
+    Returns:
+        Leaves in any order, each with NumPy arrays of its dtype that together hold its values, in
+        any order and shape; they may be gone through several times. What only Orbax can read is
+        one array.
+
+    Raises:
+        UsageError: an array cannot be read; of a large one, while its pieces are gone through.
+    """
+    names = [metadata.name for _, metadata in _metadata(tree)[0]]
+    whole = []
+    for leaf in leaves:
+        stored = None
+        if leaf.shape is not None and leaf.nbytes > _TOGETHER:
+            dtype = jax.numpy.dtype(leaf.dtype)
+            stored = find_pieces(tree, names[leaf.index], leaf.shape, dtype)
+        if stored is None:
+            whole.append(leaf)
+        else:
+            yield leaf, stored
+    for leaf, array in read_leaves(tree, whole):
+        yield leaf, (array,)
+        del array  # before the next one is read
 
 
 def _groups(leaves: Iterable[Leaf]) -> Iterator[list[Leaf]]:

@@ -15,12 +15,17 @@ from flaxlab import config as configs
 from flaxlab import files
 from flaxlab.checkpoints.manifest import NAME as MANIFEST
 from flaxlab.checkpoints.manifest import find_damage
-from flaxlab.checkpoints.reader import Leaf, list_leaves, read_leaves
+from flaxlab.checkpoints.reader import Leaf, list_leaves, read_leaves, read_pieces
 from flaxlab.checkpoints.steps import Saved, choose, find_saved, require_intact
 from flaxlab.errors import UsageError
 from flaxlab.inspection import listing
 from flaxlab.inspection.difference import config_changes, structure_changes, value_changes
-from flaxlab.inspection.statistics import ArrayStatistics, describe_array, find_flaws
+from flaxlab.inspection.statistics import (
+    ArrayStatistics,
+    describe_array,
+    describe_pieces,
+    find_flaws,
+)
 
 Keep = Callable[[Leaf], bool]
 
@@ -46,7 +51,7 @@ def show(path: Path, step: str, keep: Keep, form: str, with_statistics: bool) ->
         step: see `choose`.
         keep: which leaves to list.
         form: "table", "json" or "csv".
-        with_statistics: read the arrays, one at a time, and describe their values.
+        with_statistics: read the arrays, one or a part of one at a time, and describe their values.
 
     Raises:
         UsageError: there is no checkpoint, it is damaged, or no array matches.
@@ -91,9 +96,9 @@ def _contents(
         kept += leaves
         found = {}
         if with_statistics:
-            for leaf, array in read_leaves(tree, leaves):
-                found[leaf.index] = describe_array(array)
-                del array  # before the next one is read
+            for leaf, pieces in read_pieces(tree, leaves):
+                found[leaf.index] = describe_pieces(pieces)
+                del pieces  # before the next array is read
         for leaf in leaves:
             statistics = found.get(leaf.index)
             flaws = find_flaws(leaf, statistics) if statistics else []

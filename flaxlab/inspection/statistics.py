@@ -1,9 +1,9 @@
-"""Statistics of one array, in pieces: no copy of the whole is made."""
+"""Statistics of one array, in pieces: neither it nor a copy of it has to be there as a whole."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,10 +55,20 @@ def describe_array(array: np.ndarray) -> ArrayStatistics:
 
     Those of complex numbers are of their absolute values.
     """
+    return describe_pieces((array,))
+
+
+def describe_pieces(arrays: Iterable[np.ndarray]) -> ArrayStatistics:
+    """Computes the statistics of all values of several arrays together; see `describe_array`.
+
+    Args:
+        arrays: of any shapes and dtypes. They are gone through twice, so a generator will not do.
+    """
     total = square = 0.0
     low, high = math.inf, -math.inf
-    zeros = nans = infinities = count = 0
-    for piece in _pieces(array):
+    zeros = nans = infinities = count = size = 0
+    for piece in _pieces(arrays):
+        size += piece.size
         finite = piece[np.isfinite(piece)]
         nans += int(np.isnan(piece).sum())
         infinities += int(np.isinf(piece).sum())
@@ -69,7 +79,7 @@ def describe_array(array: np.ndarray) -> ArrayStatistics:
             low, high = min(low, float(finite.min())), max(high, float(finite.max()))
     if not count:
         nothing = math.nan
-        share = zeros / array.size if array.size else 0.0
+        share = zeros / size if size else 0.0
         return ArrayStatistics(
             nothing, nothing, nothing, nothing, nothing, share, nans, infinities, (0,) * BINS
         )
@@ -77,7 +87,7 @@ def describe_array(array: np.ndarray) -> ArrayStatistics:
     spread = 0.0
     histogram = np.zeros(BINS, np.int64)
     # A second pass: the spread about a known mean, and bins between known bounds.
-    for piece in _pieces(array):
+    for piece in _pieces(arrays):
         finite = piece[np.isfinite(piece)]
         with np.errstate(over="ignore"):  # squares of the largest numbers are infinite
             spread += float(np.sum((finite - mean) ** 2))
@@ -89,7 +99,7 @@ def describe_array(array: np.ndarray) -> ArrayStatistics:
         low=low,
         high=high,
         l2=math.sqrt(square),
-        zeros=zeros / array.size,
+        zeros=zeros / size,
         nans=nans,
         infinities=infinities,
         histogram=tuple(histogram.tolist()),
@@ -125,8 +135,9 @@ def _bins(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.clip(places.astype(np.int64), 0, BINS - 1)
 
 
-def _pieces(array: np.ndarray) -> Iterator[np.ndarray]:
-    flat = array.reshape(-1)
-    for start in range(0, flat.size, _PIECE):
-        piece = flat[start : start + _PIECE]
-        yield (np.abs(piece) if np.iscomplexobj(piece) else piece).astype(np.float64)
+def _pieces(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    for array in arrays:
+        flat = array.reshape(-1)
+        for start in range(0, flat.size, _PIECE):
+            piece = flat[start : start + _PIECE]
+            yield (np.abs(piece) if np.iscomplexobj(piece) else piece).astype(np.float64)
