@@ -1,10 +1,11 @@
 """Time and memory of `flaxlab.inspect` on a large checkpoint.
 
-    python benchmarks/inspect_memory.py [--megabytes=800] [--largest=64]
+    python benchmarks/inspect_memory.py [--megabytes=800] [--largest=64,128,256]
 
-Saves a drawn tree by Orbax, then runs the command in processes of its own: the listing, and the
-statistics, which read one array at a time. Prints seconds and peak memory of each beside what the
-goal is: a listing in 3 seconds, and the largest array plus 300 MB for the statistics.
+Saves a drawn tree as flaxlab does, its arrays in chunks, and as other projects do by Orbax's
+defaults, each array in one piece. Then runs the command in processes of its own: the listing, and
+the statistics. Prints seconds and peak memory of each beside what the goal is: a listing in 3
+seconds, and the largest array plus 300 MB for the statistics.
 """
 
 from __future__ import annotations
@@ -22,15 +23,24 @@ import numpy as np
 MB = 1_000_000
 
 
-def save(folder: Path, megabytes: int, largest: int) -> None:
+def save(folder: Path, megabytes: int, largest: int, by: str) -> None:
     """Saves float32 arrays of `largest` megabytes each, `megabytes` in all."""
-    import orbax.checkpoint as ocp
-
     rng = np.random.default_rng(0)
     count, rows = megabytes // largest, largest * MB // 4 // 1000
-    params = {f"layer{n}": rng.standard_normal((rows, 1000), np.float32) for n in range(count)}
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder, {"params": params})
+    tree = {
+        "params": {f"layer{n}": rng.standard_normal((rows, 1000), np.float32) for n in range(count)}
+    }
+    if by == "flaxlab":
+        from flaxlab.checkpoints.manager import StepManager, Trouble
+
+        manager = StepManager(folder, 1, Trouble())
+        manager.save(1, tree, {})
+        manager.close()
+    else:
+        import orbax.checkpoint as ocp
+
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder, tree)
 
 
 def measure(*arguments: str) -> dict[str, float]:
@@ -47,12 +57,8 @@ def measure(*arguments: str) -> dict[str, float]:
     return {"seconds": seconds, "peak_mb": int(result.stdout) * 1024 / MB}
 
 
-def main() -> None:
-    """Saves, measures, prints."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--megabytes", type=int, default=800)
-    parser.add_argument("--largest", type=int, default=64)
-    options = parser.parse_args()
+def compare(megabytes: int, largest: int, by: str) -> dict[str, dict[str, float]]:
+    """Saves a checkpoint and measures the listing and the statistics of it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint"
         # In a process of its own: its memory is not to be inherited.
@@ -60,15 +66,26 @@ def main() -> None:
             "import sys; from pathlib import Path;"
             f"sys.path.insert(0, {str(Path(__file__).parent)!r});"
             "from inspect_memory import save;"
-            "save(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))"
+            "save(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])"
         )
-        arguments = [str(path), str(options.megabytes), str(options.largest)]
+        arguments = [str(path), str(megabytes), str(largest), by]
         subprocess.run([sys.executable, "-c", program, *arguments], check=True)
-        found = {
+        return {
             "listing": {**measure(str(path)), "goal_seconds": 3},
-            "stats": {**measure(str(path), "--stats"), "goal_mb": options.largest + 300},
+            "stats": {**measure(str(path), "--stats"), "goal_mb": largest + 300},
         }
-    print(json.dumps(found, indent=2))
+
+
+def main() -> None:
+    """Saves, measures, prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--megabytes", type=int, default=800)
+    parser.add_argument("--largest", default="64,128,256", help="megabytes of an array, in turn")
+    options = parser.parse_args()
+    for largest in map(int, options.largest.split(",")):
+        for by in ("flaxlab", "orbax"):
+            found = compare(options.megabytes, largest, by)
+            print(json.dumps({"largest": largest, "saved_by": by, **found}), flush=True)
 
 
 if __name__ == "__main__":
