@@ -34,6 +34,7 @@ def measure(rounds: int = 5) -> dict[str, float]:
     from flaxlab.checkpoints.store import Checkpoints
     from flaxlab.data.dataset import Dataset, Split
     from flaxlab.data.feed import make_feed
+    from flaxlab.data.layout import on_device
     from flaxlab.training.engine import compile_programs
     from flaxlab.training.epoch import EpochPart, train_epoch
     from flaxlab.training.experiment import assemble
@@ -48,9 +49,9 @@ def measure(rounds: int = 5) -> dict[str, float]:
     names = tuple(map(str, range(10)))
     dataset = Dataset("noise", "Noise", "0", "drawn at random", "", names, split, split)
     experiment = assemble(config, dataset)
-    device = jax.devices()[0]
-    programs = compile_programs(experiment.train_step, experiment.eval_step, device)
-    feed = make_feed(split, BATCH, 1, device, config.data.placement)
+    layout = on_device()
+    programs = compile_programs(experiment.train_step, experiment.eval_step, layout)
+    feed = make_feed(split, BATCH, 1, layout, config.data.placement)
     state = programs.place(experiment.create_state())
     chunk = next(feed.train_chunks(seed=0, epoch=1))
 

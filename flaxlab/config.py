@@ -43,7 +43,8 @@ def default_config(model: str = "alexnet") -> ConfigDict:
     config.data.train_examples = placeholder(int)  # a fixed stratified subset; None: all
     config.data.test_examples = placeholder(int)  # a fixed stratified subset; None: all
     # Where the examples wait: "resident" on the device, or "streamed" to it ahead of time; the
-    # batches are the same. "auto": resident up to a quarter of an accelerator's memory, or 1 GiB.
+    # batches are the same. "auto": resident up to a quarter of an accelerator's memory, or 1 GiB;
+    # streamed with several processes.
     config.data.placement = "auto"
     config.data.scaling = "unit"  # pixels to [0, 1]; "symmetric": [-1, 1]; "raw": 0 to 255
     # "test": each epoch is scored on the test split (the report's protocol, optimistic for the
@@ -78,6 +79,10 @@ def default_config(model: str = "alexnet") -> ConfigDict:
     config.train = ConfigDict()
     config.train.epochs = 10  # of the report
     config.train.batch_size = 64
+    # How several devices share a batch: "sharded" (one program over all, the arrays are cut) or
+    # "pmap" (one program a device, the older way, of one process). The numbers are the same.
+    config.train.parallel = "sharded"
+    config.train.devices = placeholder(int)  # number of devices; None: all of all processes
     # Optimizer steps in one call of the program: the host is asked less often. On a CPU it brings
     # nothing, and convolutions that lax computes become slow in its loop.
     config.train.steps_per_execution = 1
@@ -144,6 +149,8 @@ def meaningful_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[
         "data.data_dir",
         "data.placement",
         "train.profile",
+        "train.parallel",
+        "train.devices",
         "train.on_nonfinite",  # where it would, the other run has ended
     )
     changed = differences(old, new)

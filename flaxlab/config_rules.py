@@ -100,6 +100,8 @@ _RULES: dict[str, _Rule] = {
     "optimizer.step_factor": _above(0.0),
     "train.epochs": _at_least(1),
     "train.batch_size": _at_least(1),
+    "train.parallel": _one_of("sharded", "pmap"),
+    "train.devices": _optional(_at_least(1)),
     "train.steps_per_execution": _at_least(1),
     "train.on_nonfinite": _one_of("stop", "skip"),
     "train.early_stopping_patience": _at_least(0),

@@ -3,12 +3,12 @@
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
-# Two devices on any machine, for the tests of pmap and sharding; and no optimization of machine
+# Eight devices on any machine, for the tests of pmap and sharding; and no optimization of machine
 # code, which takes longer than all small networks take to run.
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=2",
+        "--xla_force_host_platform_device_count=8",
         "--xla_backend_optimization_level=0",
     ]
 )
@@ -74,6 +74,7 @@ def small_config(**overrides) -> ml_collections.FrozenConfigDict:
     config.model.head_units = (16, 8)
     config.train.epochs = 3
     config.train.batch_size = 8
+    config.train.devices = 1
     config.log.tensorboard = False
     config.update_from_flattened_dict(overrides)
     return ml_collections.FrozenConfigDict(config)
@@ -108,6 +109,7 @@ SMALL_RUN = [
     "--config.data.test_examples=100",
     "--config.train.epochs=3",
     "--config.train.batch_size=32",
+    "--config.train.devices=1",
     "--config.model.blocks=(((4, 3),), ((8, 3),), ((8, 3),))",
     "--config.model.pools=((2, 2), (2, 1), (2, 1))",
     "--config.model.head_units=(16, 8)",

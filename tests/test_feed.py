@@ -2,6 +2,7 @@
 
 import csv
 import threading
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 
 from flaxlab.data.dataset import Split
 from flaxlab.data.feed import _ahead, make_feed, read_batch
+from flaxlab.data.layout import on_device
 from flaxlab.data.pipeline import eval_batches, train_batches
 from flaxlab.training.engine import compile_programs, evaluate
 from flaxlab.training.experiment import assemble
@@ -37,7 +39,7 @@ def batches_read(feed, chunks):
 @pytest.mark.parametrize("batches", [1, 4, 6, 100])
 def test_every_way_gives_the_same_batches_bit_for_bit(placement, batches):
     split = random_split()
-    feed = make_feed(split, BATCH, batches, jax.devices()[0], placement)
+    feed = make_feed(split, BATCH, batches, on_device(), placement)
     assert feed.resident == (placement == "resident")
     for epoch in (1, 2):
         expected = list(train_batches(split, BATCH, SEED, epoch))
@@ -54,10 +56,10 @@ def test_every_way_gives_the_same_batches_bit_for_bit(placement, batches):
 
 
 def test_what_fits_is_resident(monkeypatch):
-    split, device = random_split(), jax.devices()[0]
-    assert make_feed(split, BATCH, 1, device, "auto").resident
+    split, layout = random_split(), on_device()
+    assert make_feed(split, BATCH, 1, layout, "auto").resident
     monkeypatch.setattr("flaxlab.data.feed._RESIDENT_BYTES_ON_CPU", split.images.nbytes - 1)
-    assert not make_feed(split, BATCH, 1, device, "auto").resident
+    assert not make_feed(split, BATCH, 1, layout, "auto").resident
 
 
 def test_an_accelerator_keeps_room_for_the_model(monkeypatch):
@@ -67,12 +69,12 @@ def test_an_accelerator_keeps_room_for_the_model(monkeypatch):
         def memory_stats(self):
             return {"bytes_limit": self.limit, "bytes_in_use": 0}
 
-    monkeypatch.setattr(jax, "device_put", lambda tree, device: tree)
-    split, device = random_split(), Accelerator()
+    split, device, layout = random_split(), Accelerator(), Mock(shared=False)
+    layout.mesh.local_devices = [device]
     device.limit = 4 * split.images.nbytes
-    assert make_feed(split, BATCH, 1, device, "auto").resident
+    assert make_feed(split, BATCH, 1, layout, "auto").resident
     device.limit -= 4
-    assert not make_feed(split, BATCH, 1, device, "auto").resident
+    assert not make_feed(split, BATCH, 1, layout, "auto").resident
 
 
 def test_streaming_works_ahead_on_another_thread_and_passes_errors_on():
@@ -97,11 +99,11 @@ def test_streaming_works_ahead_on_another_thread_and_passes_errors_on():
 
 def test_another_placement_is_refused():
     with pytest.raises(ValueError, match="expected resident, streamed or auto"):
-        make_feed(random_split(), BATCH, 1, jax.devices()[0], "here")
+        make_feed(random_split(), BATCH, 1, on_device(), "here")
 
 
 def test_closing_a_stream_ends_its_thread():
-    feed = make_feed(random_split(), BATCH, 1, jax.devices()[0], "streamed")
+    feed = make_feed(random_split(), BATCH, 1, on_device(), "streamed")
     before = threading.active_count()
     chunks = feed.train_chunks(SEED, 1)
     next(chunks)
@@ -121,12 +123,12 @@ def test_the_program_sees_the_batches_in_order(placement, batches):
             state = state * jnp.uint32(31) + jnp.sum(values * places)
         return state, no_metrics()
 
-    split, device = random_split(), jax.devices()[0]
+    split, layout = random_split(), on_device()
     expected = np.uint32(7)
     for batch in train_batches(split, BATCH, SEED, 1):
         expected, _ = train_step(expected, {key: jnp.asarray(x) for key, x in batch.items()})
-    programs = compile_programs(train_step, None, device)
-    feed = make_feed(split, BATCH, batches, device, placement)
+    programs = compile_programs(train_step, None, layout)
+    feed = make_feed(split, BATCH, batches, layout, placement)
     state, totals = programs.place((jnp.uint32(7), no_metrics()))
     for chunk in feed.train_chunks(SEED, 1):
         state, totals = programs.train(state, totals, feed.arrays, chunk)
@@ -134,9 +136,9 @@ def test_the_program_sees_the_batches_in_order(placement, batches):
 
 
 def test_evaluation_refuses_what_it_cannot_read():
-    feed = make_feed(random_split(), BATCH, 1, jax.devices()[0], "resident")
+    feed = make_feed(random_split(), BATCH, 1, on_device(), "resident")
     with pytest.raises(ValueError, match="takes a streamed feed"):
-        evaluate(compile_programs(None, None, jax.devices()[0]), None, feed)
+        evaluate(compile_programs(None, None, on_device()), None, feed)
 
 
 def test_runs_do_not_depend_on_how_they_are_fed(tmp_path):

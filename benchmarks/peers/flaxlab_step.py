@@ -18,6 +18,7 @@ def prepare(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Prep
     from flaxlab import config as configs
     from flaxlab.data.dataset import Dataset, Split
     from flaxlab.data.feed import make_feed
+    from flaxlab.data.layout import on_device
     from flaxlab.training.engine import compile_programs
     from flaxlab.training.experiment import assemble
     from flaxlab.training.metrics import no_metrics
@@ -30,9 +31,9 @@ def prepare(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Prep
     names = tuple(map(str, range(job["classes"])))
     dataset = Dataset("noise", "Noise", "0", "drawn at random", "", names, split, split)
     experiment = assemble(config, dataset)
-    device = jax.devices()[0]
-    programs = compile_programs(experiment.train_step, experiment.eval_step, device)
-    feed = make_feed(split, len(labels), 1, device, "resident")
+    layout = on_device()
+    programs = compile_programs(experiment.train_step, experiment.eval_step, layout)
+    feed = make_feed(split, len(labels), 1, layout, "resident")
     (chunk,) = feed.train_chunks(seed=0, epoch=1)
     state = programs.place(experiment.create_state())
 

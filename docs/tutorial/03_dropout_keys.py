@@ -9,7 +9,6 @@
 # out of two numbers, and what happens if a key is used twice.
 
 # %%
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -18,6 +17,7 @@ import numpy as np
 from experiments import digits_small
 from flaxlab.data.digits import load_digits
 from flaxlab.data.pipeline import scale_pixels, train_batches
+from flaxlab.models.blocks import Dropout
 from flaxlab.training.experiment import assemble
 
 # %% [markdown]
@@ -60,7 +60,7 @@ def kept_units(state, batch):
         train=True,
         rngs={"dropout": jax.random.fold_in(state.key, state.step)},
         mutable=["batch_stats", "intermediates"],
-        capture_intermediates=lambda module, method: isinstance(module, nn.Dropout),
+        capture_intermediates=lambda module, method: isinstance(module, Dropout),
     )
     (dropped,) = changed["intermediates"]["head1"]["dropout"]["__call__"]
     return dropped != 0

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from flaxlab import config as configs
@@ -91,7 +90,7 @@ def summarize(experiment: Experiment, result: FitResult, confusion: np.ndarray) 
     """
     config, history = experiment.config, result.history
     last, best = history[-1], best_row(history)
-    device = jax.devices()[0]
+    device = experiment.layout.mesh.devices.flat[0]
     seconds = sum(row["seconds"] for row in history)
     speed = statistics.harmonic_mean(row["images_per_second"] for row in history)
     summary = {
@@ -118,7 +117,7 @@ def summarize(experiment: Experiment, result: FitResult, confusion: np.ndarray) 
         "train_loss": last["train_loss"],
         "images_per_second": speed,
         "seconds": seconds,
-        "device": f"{jax.device_count()} x {device.platform} ({device.device_kind})",
+        "device": f"{experiment.layout.devices} x {device.platform} ({device.device_kind})",
         "versions": versions(),
     }
     scores = metrics.class_scores(confusion)

@@ -1,4 +1,4 @@
-"""How the batches reach the device: out of arrays that lie there, or streamed to it ahead of time.
+"""How the batches reach the devices: out of arrays that lie there, or streamed ahead of time.
 
 A program is given chunks of several batches and reads one of them with `read_batch`. Resident and
 streamed chunks hold the same batches, bit for bit; they only differ in where examples are
@@ -16,11 +16,12 @@ from typing import Any, TypeVar
 import jax
 
 from flaxlab.data.dataset import Split
+from flaxlab.data.layout import Layout
 from flaxlab.data.pipeline import Plan, eval_plan, train_plan
 
 # "index": int32 (K, B), number of the example in its split; "mask": bool (K, B), false for
-# examples that only fill up. Of a streamed split also "image": uint8 (K, B, H, W, C) and "label":
-# int32 (K, B), on the device.
+# examples that only fill up; both on the host. Of a streamed split also "image": uint8
+# (K, B, H, W, C) and "label": int32 (K, B), on the devices; see `Layout.put_chunk`.
 Chunk = Mapping[str, Any]
 
 # Of the memory of an accelerator; the rest is for the model. On a CPU, data and model share it.
@@ -34,25 +35,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Feed:
-    """The batches of one split on their way to the device.
+    """The batches of one split on their way to the devices.
 
     Attributes:
         split: the examples.
         batch_size: examples of a batch, B.
         batches: of a chunk, K; the last chunk of a pass may have fewer.
-        device: that computes.
-        arrays: {"image", "label"} of the whole split on the device; {} if it is streamed.
+        layout: of the devices that compute.
+        arrays: {"image", "label"} of the whole split on each device; {} if it is streamed.
     """
 
     split: Split
     batch_size: int
     batches: int
-    device: jax.Device
+    layout: Layout
     arrays: Mapping[str, jax.Array] = field(repr=False)
 
     @property
     def resident(self) -> bool:
-        """Whether the examples lie on the device."""
+        """Whether the examples lie on the devices."""
         return bool(self.arrays)
 
     def train_chunks(self, seed: int, epoch: int, start: int = 0) -> Generator[Chunk]:
@@ -75,36 +76,36 @@ class Feed:
         return cut if self.resident else _ahead(map(self._gather, cut), _CHUNKS_AHEAD)
 
     def _gather(self, chunk: Chunk) -> Chunk:
-        index = chunk["index"]
+        index = chunk["index"][:, self.layout.columns(self.batch_size)]
         examples = {"image": self.split.images[index], "label": self.split.labels[index]}
         # The mask is small, and the loop counts it: it stays on the host.
-        return {**chunk, **jax.device_put(examples, self.device)}
+        return {**chunk, **self.layout.put_chunk(examples, self.batch_size)}
 
 
-def make_feed(
-    split: Split, batch_size: int, batches: int, device: jax.Device, placement: str
-) -> Feed:
-    """Returns the feed of `split`, with its examples on `device` or not.
+def make_feed(split: Split, batch_size: int, batches: int, layout: Layout, placement: str) -> Feed:
+    """Returns the feed of `split`, with its examples on the devices or not.
 
     Args:
         split: the examples.
         batch_size: examples of a batch.
         batches: of a chunk.
-        device: that computes.
+        layout: of the devices that compute.
         placement: "resident", "streamed", or "auto": resident where the images take no more than
-            a quarter of the accelerator's memory, or 1 GiB on a CPU.
+            a quarter of an accelerator's memory, or 1 GiB on a CPU; streamed with several
+            processes, of which none is to hold what it does not read.
 
     Raises:
         ValueError: `placement` is none of these.
     """
     if placement == "auto":
-        placement = "resident" if split.images.nbytes <= _room(device) else "streamed"
+        fits = not layout.shared and split.images.nbytes <= _room(layout)
+        placement = "resident" if fits else "streamed"
     if placement not in ("resident", "streamed"):
         raise ValueError(f"placement is {placement!r}; expected resident, streamed or auto")
     arrays = {}
     if placement == "resident":
-        arrays = jax.device_put({"image": split.images, "label": split.labels}, device)
-    return Feed(split, batch_size, batches, device, arrays)
+        arrays = layout.put({"image": split.images, "label": split.labels})
+    return Feed(split, batch_size, batches, layout, arrays)
 
 
 def read_batch(arrays: Mapping[str, jax.Array], chunk: Chunk, number: Any) -> dict[str, jax.Array]:
@@ -123,11 +124,12 @@ def read_batch(arrays: Mapping[str, jax.Array], chunk: Chunk, number: Any) -> di
     return batch | {key: values[index] for key, values in arrays.items()}
 
 
-def _room(device: jax.Device) -> float:
-    statistics = device.memory_stats() or {}  # None on a CPU
+def _room(layout: Layout) -> float:
+    own = layout.mesh.local_devices
+    statistics = own[0].memory_stats() or {}  # None on a CPU
     if "bytes_limit" in statistics:
         return _RESIDENT_SHARE * statistics["bytes_limit"]
-    return _RESIDENT_BYTES_ON_CPU
+    return _RESIDENT_BYTES_ON_CPU / len(own)  # they share its memory
 
 
 def _cut(plan: Plan, batches: int) -> Generator[Chunk]:

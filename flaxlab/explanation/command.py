@@ -27,6 +27,7 @@ from flaxlab.errors import UsageError
 from flaxlab.explanation.changes import Change, moments
 from flaxlab.explanation.program import FirstSteps, take_first_steps
 from flaxlab.inspection.listing import size
+from flaxlab.models.blocks import Dropout
 from flaxlab.process import keep_compiled_programs
 from flaxlab.training.experiment import Experiment, assemble
 
@@ -44,7 +45,9 @@ def explain(config_file: Path, overrides: Sequence[str]) -> None:
         UsageError: something given is wrong.
     """
     keep_compiled_programs()
-    config = resolve_config(config_file, overrides)
+    # On several devices, the same step works on parts of the batch.
+    alone = ("--config.train.parallel=sharded", "--config.train.devices=1")
+    config = resolve_config(config_file, [*overrides, *alone])
     dataset, missing = _dataset(config)
     experiment = assemble(config, dataset)
     console = Console(width=None if sys.stdout.isatty() else 120)
@@ -153,13 +156,13 @@ def _print_keys(console: Console, experiment: Experiment) -> None:
     console.print(table, highlight=False)
     calls, _ = models.trace_modules(model, experiment.dataset.image_shape)
     for path, (module, shape) in calls.items():
-        if isinstance(module, nn.Dropout):
+        if isinstance(module, Dropout):
             _say(
                 console,
                 f"{'/'.join(path)}: drops {module.rate:.0%} of {_shape(shape)} values an image, by"
                 " the step's key with the path of the layer folded in",
             )
-    if not any(isinstance(module, nn.Dropout) for module, _ in calls.values()):
+    if not any(isinstance(module, Dropout) for module, _ in calls.values()):
         _say(console, "no dropout: the keys of the steps are used for nothing")
     order = epoch_order(len(experiment.splits.train), config.seed, 1)[:6].tolist()
     _say(

@@ -84,11 +84,12 @@ def take_first_steps(experiment: Experiment) -> FirstSteps:
     The state after the second chunk meets the last one: what counts here are its shapes.
     """
     config, train = experiment.config, experiment.splits.train
-    device = jax.devices()[0]
     traced, train_step = _counting(experiment.train_step)
-    programs = compile_programs(train_step, experiment.eval_step, device)
+    programs = compile_programs(train_step, experiment.eval_step, experiment.layout)
     batches = min(config.train.steps_per_execution, experiment.steps_per_epoch)
-    feed = make_feed(train, config.train.batch_size, batches, device, config.data.placement)
+    feed = make_feed(
+        train, config.train.batch_size, batches, experiment.layout, config.data.placement
+    )
     state = programs.place(experiment.create_state())
     before = on_host(state)
     first_changes: list[Change] = []

@@ -55,6 +55,35 @@ class Pool(nn.Module):
         return pool(x, (self.window, self.window), (self.stride, self.stride))
 
 
+class Dropout(nn.Module):
+    """Sets a share of the values to zero and scales up the others (Srivastava et al., 2014).
+
+    Equal to `flax.linen.Dropout` to the bit. Under `pmap`, with `axis_name`, each device draws the
+    mask of the whole batch and takes its own part of it: the values that are dropped do not depend
+    on the number of devices, as they do not with sharded arrays.
+
+    Attributes:
+        rate: share of the values, in [0, 1).
+        axis_name: the mapped axis that cuts the batch, if there is one.
+    """
+
+    rate: float
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Maps `x` (N, ...) to the same shape; itself unless training. Needs the "dropout" key."""
+        if not train:
+            return x
+        keep = 1.0 - self.rate
+        own, *rest = x.shape
+        examples = own if self.axis_name is None else own * lax.axis_size(self.axis_name)
+        mask = jax.random.bernoulli(self.make_rng("dropout"), keep, (examples, *rest))
+        if self.axis_name is not None:
+            mask = lax.dynamic_slice_in_dim(mask, lax.axis_index(self.axis_name) * own, own)
+        return lax.select(mask, x / keep, jnp.zeros_like(x))
+
+
 class ConvBlock(nn.Module):
     """Convolutions with ReLU, then pooling, batch normalization and dropout, in this order.
 
@@ -68,6 +97,7 @@ class ConvBlock(nn.Module):
         dtype: dtype of the computation; parameters stay float32.
         conv: computes the convolutions; called as `lax.conv_general_dilated`.
         max_pool: computes max pooling; called as `flax.linen.max_pool`.
+        axis_name: the mapped axis that cuts the batch under `pmap`, if there is one.
     """
 
     convs: tuple[tuple[int, int], ...]
@@ -79,6 +109,7 @@ class ConvBlock(nn.Module):
     dtype: jnp.dtype = jnp.dtype("float32")
     conv: Callable[..., jax.Array] = lax.conv_general_dilated
     max_pool: Callable[..., jax.Array] = nn.max_pool
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -104,7 +135,7 @@ class ConvBlock(nn.Module):
         if self.norm is not None:
             x = self.norm(use_running_average=not train, name="norm")(x)
         if self.dropout > 0:
-            x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(x)
+            x = Dropout(self.dropout, self.axis_name, name="dropout")(x, train=train)
         return x
 
 
@@ -117,6 +148,7 @@ class DenseBlock(nn.Module):
         norm: makes the normalization layer; None leaves it out.
         dropout: share of the block's output values that training sets to zero.
         dtype: dtype of the computation; parameters stay float32.
+        axis_name: the mapped axis that cuts the batch under `pmap`, if there is one.
     """
 
     features: int
@@ -124,6 +156,7 @@ class DenseBlock(nn.Module):
     norm: NormFactory | None = None
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.dtype("float32")
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -133,7 +166,7 @@ class DenseBlock(nn.Module):
         if self.norm is not None:
             x = self.norm(use_running_average=not train, name="norm")(x)
         if self.dropout > 0:
-            x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(x)
+            x = Dropout(self.dropout, self.axis_name, name="dropout")(x, train=train)
         return x
 
 

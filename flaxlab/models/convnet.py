@@ -41,7 +41,8 @@ class ConvNet(nn.Module):
         head_dropout: dropout rate after each hidden dense layer; () for none.
         dtype: of the computation, "float32" or "bfloat16". Parameters, running statistics and
             logits are float32 in any case.
-        axis_name: the mapped axis over which `pmap` shares batch statistics, if there is one.
+        axis_name: the mapped axis that cuts the batch under `pmap`, if there is one: batch
+            statistics and dropout masks are those of the whole batch.
         conv: computes the convolutions; called as `lax.conv_general_dilated`.
         max_pool: computes max pooling; called as `flax.linen.max_pool`.
     """
@@ -100,6 +101,7 @@ class ConvNet(nn.Module):
                 dtype=dtype,
                 conv=self.conv,
                 max_pool=self.max_pool,
+                axis_name=self.axis_name,
                 name=f"block{index + 1}",
             )(x, train=train)
         x = x.reshape(x.shape[0], -1)
@@ -111,6 +113,7 @@ class ConvNet(nn.Module):
                 norm=norm if self.head_batch_norm else None,
                 dropout=head_dropout[index],
                 dtype=dtype,
+                axis_name=self.axis_name,
                 name=f"head{index + 1}",
             )(x, train=train)
         logits = nn.Dense(self.num_classes, kernel_init=KERNEL_INIT, dtype=dtype, name="output")(x)

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
-
 from flaxlab import config as configs
 from flaxlab import files
 from flaxlab.command_line import load_baseline
@@ -140,8 +138,9 @@ def run_suite(
             if not left:
                 continue
             experiment = experiments[arm.name]
-            device = jax.devices()[0]
-            programs = compile_programs(experiment.train_step, experiment.eval_step, device)
+            programs = compile_programs(
+                experiment.train_step, experiment.eval_step, experiment.layout
+            )
             for run in left:
                 progress.run_begins(str(run))
                 summary = None

@@ -1,8 +1,14 @@
-"""How the pure steps are run: compiled once, with the old state's memory reused for the new one."""
+"""How the pure steps are run: compiled once, with the old state's memory reused for the new one.
+
+On several devices the same programs run under `jit` with sharded batches: XLA cuts the work and
+adds up what the devices find, the statistics of batch normalization included. Under `pmap`, the
+older way, each device runs the step on its share, and the step itself adds up, over `axis_name`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from flaxlab.data.feed import Chunk, Feed, read_batch
+from flaxlab.data.layout import Layout
 from flaxlab.training.metrics import Metrics, no_metrics
 from flaxlab.training.state import TrainState
 from flaxlab.training.steps import EvalStep, TrainStep
@@ -36,15 +43,21 @@ class Programs(NamedTuple):
     place: Callable[[Any], Any]
 
 
-def compile_programs(train_step: TrainStep, eval_step: EvalStep, device: jax.Device) -> Programs:
-    """Returns the steps under `jit` on `device`; each compiles when it is first called."""
+def compile_programs(train_step: TrainStep, eval_step: EvalStep, layout: Layout) -> Programs:
+    """Returns the steps compiled for the devices of `layout`; each when it is first called.
+
+    Args:
+        train_step: made for `layout.axis_name`.
+        eval_step: works on the examples that it is given alone.
+        layout: of the devices.
+    """
 
     def train(
         state: TrainState, totals: Metrics, arrays: Arrays, chunk: Chunk
     ) -> tuple[TrainState, Metrics]:
         def step(carry: tuple[TrainState, Metrics], number: Any) -> tuple[Any, None]:
             state, totals = carry
-            state, metrics = train_step(state, read_batch(arrays, chunk, number))
+            state, metrics = train_step(state, cut(read_batch(arrays, chunk, number)))
             return (state, totals + metrics), None
 
         steps = len(chunk["mask"])
@@ -56,13 +69,49 @@ def compile_programs(train_step: TrainStep, eval_step: EvalStep, device: jax.Dev
         return lax.scan(step, (state, totals), np.arange(steps))[0]
 
     def evaluate(state: TrainState, totals: Metrics, chunk: Chunk) -> tuple[Metrics, jax.Array]:
-        metrics, logits = eval_step(state, read_batch({}, chunk, 0))
+        metrics, logits = eval_step(state, cut(read_batch({}, chunk, 0)))
+        if layout.axis_name is not None:
+            metrics = lax.psum(metrics, layout.axis_name)
         return totals + metrics, logits
 
+    def cut(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        return lax.with_sharding_constraint(batch, layout.rows) if layout.is_cut else batch
+
+    if layout.mapped:
+        return _mapped(train, evaluate, layout)
     return Programs(
-        train=jax.jit(train, donate_argnums=(0, 1)),
-        evaluate=jax.jit(evaluate, donate_argnums=1),
-        place=lambda tree: jax.device_put(tree, device),
+        train=jax.jit(train, donate_argnums=(0, 1), out_shardings=layout.replicated),
+        evaluate=jax.jit(evaluate, donate_argnums=1, out_shardings=layout.replicated),
+        place=layout.put,
+    )
+
+
+def _mapped(train: Callable, evaluate: Callable, layout: Layout) -> Programs:
+    """Returns the programs under `pmap`: each device runs them on its share of a chunk.
+
+    The state has no device axis of its own: it is given to, and taken from, all devices whole.
+    """
+    pmap = functools.partial(
+        jax.pmap, axis_name=layout.axis_name, devices=list(layout.mesh.devices.flat)
+    )
+    whole, rows = None, 0
+    train = pmap(train, in_axes=(whole, whole, whole, rows), out_axes=whole, donate_argnums=(0, 1))
+    evaluate = pmap(
+        evaluate, in_axes=(whole, whole, rows), out_axes=(whole, rows), donate_argnums=1
+    )
+
+    def split(chunk: Chunk) -> dict[str, Any]:
+        on_host = {key: array for key, array in chunk.items() if isinstance(array, np.ndarray)}
+        return {**chunk, **layout.split(on_host)}
+
+    def scored(state: TrainState, totals: Metrics, chunk: Chunk) -> tuple[Metrics, jax.Array]:
+        totals, logits = evaluate(state, totals, split(chunk))
+        return totals, logits.reshape(-1, logits.shape[-1])
+
+    return Programs(
+        train=lambda state, totals, arrays, chunk: train(state, totals, arrays, split(chunk)),
+        evaluate=scored,
+        place=layout.put,
     )
 
 

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from flaxlab import config as configs
 from flaxlab import kernels, models
 from flaxlab.data.dataset import Dataset, RunSplits
+from flaxlab.data.layout import Layout, over_devices
 from flaxlab.data.pipeline import batches_per_epoch, scale_pixels
 from flaxlab.data.splits import stratified_split
 from flaxlab.errors import UsageError
@@ -42,6 +43,7 @@ class Experiment:
         draw_state: key -> initial state; compiled when it is first called.
         train_step: pure (state, batch) -> (state, metrics).
         eval_step: pure (state, batch) -> (metrics, logits).
+        layout: the devices that share each batch.
     """
 
     config: ConfigDict
@@ -54,6 +56,7 @@ class Experiment:
     draw_state: Callable[[jax.Array], TrainState]
     train_step: TrainStep
     eval_step: EvalStep
+    layout: Layout
 
     @property
     def steps_per_epoch(self) -> int:
@@ -132,10 +135,13 @@ def assemble(
             `config.train.fast_kernels` has it.
 
     Raises:
-        UsageError: the images are too small for the model, or too few for a holdout.
+        UsageError: the images are too small for the model, or too few for a holdout, or the
+            devices cannot share a batch.
     """
+    train = config.train
+    layout = over_devices(train.parallel, train.devices, train.batch_size)
     splits = split_for_run(config, dataset)
-    plain = models.build(config.model, len(dataset.class_names))
+    plain = models.build(config.model, len(dataset.class_names), layout.axis_name)
     try:
         layers = models.layer_table(plain, dataset.image_shape)
     except ValueError as error:
@@ -162,9 +168,11 @@ def assemble(
             optimizer,
             preprocess,
             penalize,
+            axis_name=layout.axis_name,
             skip_nonfinite=config.train.on_nonfinite == "skip",
         ),
         eval_step=make_eval_step(model, preprocess),
+        layout=layout,
     )
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -103,12 +102,12 @@ def fit(
         Interrupted: `stop` said so; the state is saved.
     """
     config, splits = experiment.config, experiment.splits
-    device = jax.devices()[0]
-    programs = programs or compile_programs(experiment.train_step, experiment.eval_step, device)
+    layout = experiment.layout
+    programs = programs or compile_programs(experiment.train_step, experiment.eval_step, layout)
 
     def eval_feed(split: Split) -> Feed:
         # Never resident: splits of another size would need another program.
-        return make_feed(split, config.train.batch_size, 1, device, "streamed")
+        return make_feed(split, config.train.batch_size, 1, layout, "streamed")
 
     profile = Profile(workdir / "profile" if config.train.profile else None)
     compiled = False
@@ -122,7 +121,7 @@ def fit(
             splits.train,
             config.train.batch_size,
             min(config.train.steps_per_execution, experiment.steps_per_epoch),
-            device,
+            layout,
             config.data.placement,
         )
         validation_feed = eval_feed(splits.validation)

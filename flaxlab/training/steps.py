@@ -2,7 +2,8 @@
 
 Nothing here knows how a step is run. The same function goes through `jit` (one device, or
 several with sharded arrays), `lax.scan` (several steps per call), `vmap` (several seeds) and
-`pmap` (with `axis_name`, which the model needs as well: its batch statistics are shared).
+`pmap` (with `axis_name`, which the model needs as well: its batch statistics and dropout masks are
+those of the whole batch).
 """
 
 from __future__ import annotations
@@ -54,10 +55,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         dropout_key = jax.random.fold_in(state.key, state.step)
-        devices = 1
-        if axis_name is not None:
-            dropout_key = jax.random.fold_in(dropout_key, jax.lax.axis_index(axis_name))
-            devices = jax.lax.axis_size(axis_name)
+        devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
         count = over_devices(jnp.sum(batch["mask"], dtype=jnp.float32))
 
         def loss_fn(params: Params) -> tuple[jax.Array, tuple[Metrics, Params]]:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flaxlab.data.layout import on_device
 from flaxlab.errors import RunFailed
 from flaxlab.training.engine import compile_programs
 from flaxlab.training.experiment import assemble
@@ -133,7 +134,7 @@ def test_metrics_go_through_numbers_to_the_bit():
 
 
 def programs_of(experiment):
-    return compile_programs(experiment.train_step, experiment.eval_step, jax.devices()[0])
+    return compile_programs(experiment.train_step, experiment.eval_step, on_device())
 
 
 def test_a_lack_of_memory_names_the_batch_size_and_what_to_try(tmp_path):

@@ -1,0 +1,155 @@
+"""On which devices a batch lies: a mesh with one axis, along which its examples are cut.
+
+State is on every device, whole; of a batch, each device has its share of the examples. With
+several processes, each one reads the examples of its own devices and no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from flaxlab.errors import UsageError
+
+AXIS = "data"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where arrays lie on the devices of a run.
+
+    Attributes:
+        mesh: its one axis is called "data"; the devices of a process stand side by side.
+        mapped: whether programs run under `pmap`: chunks then have a leading axis for the devices.
+    """
+
+    mesh: Mesh
+    mapped: bool = False
+
+    @property
+    def devices(self) -> int:
+        """Number of devices."""
+        return self.mesh.size
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a program has to be told that batches are cut among the devices."""
+        return self.devices > 1 and not self.mapped
+
+    @property
+    def axis_name(self) -> str | None:
+        """The axis over which `pmap` maps; None where arrays are global."""
+        return AXIS if self.mapped else None
+
+    @property
+    def replicated(self) -> NamedSharding:
+        """Of what is whole on every device."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    @property
+    def rows(self) -> NamedSharding:
+        """Of a batch (B, ...), cut along its examples."""
+        return NamedSharding(self.mesh, PartitionSpec(AXIS))
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes take part."""
+        return not self.replicated.is_fully_addressable
+
+    def columns(self, batch_size: int) -> slice:
+        """Returns which examples of each batch this process reads."""
+        own = [device.process_index == jax.process_index() for device in self.mesh.devices.flat]
+        share = batch_size // self.devices
+        first = own.index(True)
+        return slice(first * share, (first + sum(own)) * share)
+
+    def put(self, tree: Any) -> Any:
+        """Puts arrays whole on every device.
+
+        Args:
+            tree: the same in all processes; of NumPy arrays, or of arrays on a device of this
+                process, or on the devices of the mesh already.
+        """
+        if self.shared:  # `device_put` does not reach the devices of other processes
+            return jax.jit(lambda leaves: leaves, out_shardings=self.replicated)(tree)
+        return jax.device_put(tree, self.replicated)
+
+    def put_chunk(self, chunk: Mapping[str, np.ndarray], batch_size: int) -> dict[str, jax.Array]:
+        """Puts the examples of a chunk on their devices.
+
+        Args:
+            chunk: arrays (K, b, ...) of any dtype: of each of K batches, the examples that
+                `columns` names.
+            batch_size: of the whole batches, B.
+
+        Returns:
+            Arrays (K, B, ...), cut along B; under `pmap` (devices, K, B / devices, ...).
+        """
+        if self.mapped:
+            return jax.device_put(self.split(chunk), self.rows)
+        cut = NamedSharding(self.mesh, PartitionSpec(None, AXIS))
+        if not self.shared:
+            return jax.device_put(dict(chunk), cut)
+        return {
+            key: jax.make_array_from_process_local_data(
+                cut, array, (len(array), batch_size, *array.shape[2:])
+            )
+            for key, array in chunk.items()
+        }
+
+    def split(self, chunk: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Gives arrays a leading device axis, whatever their dtype.
+
+        Of shape (K, B, ...), they become (devices, K, B / devices, ...).
+        """
+        return {
+            key: np.stack(np.split(np.asarray(array), self.devices, axis=1))
+            for key, array in chunk.items()
+        }
+
+
+def on_device(device: jax.Device | None = None) -> Layout:
+    """Returns the layout on one device of this process; None: on its first one."""
+    return Layout(Mesh(np.array([device or jax.local_devices()[0]]), (AXIS,)))
+
+
+def over_devices(parallel: str, devices: int | None, batch_size: int) -> Layout:
+    """Returns the layout over the devices of a run.
+
+    Args:
+        parallel: "sharded" or "pmap", see `config.train.parallel`.
+        devices: number of devices; None: all that the processes of the run have.
+        batch_size: of the batches that are to be cut.
+
+    Raises:
+        UsageError: there are fewer devices, they cannot share a batch evenly, or what is asked for
+            is not to be had with several processes.
+    """
+    present = jax.devices()
+    if jax.process_count() > 1 and (devices is not None or parallel == "pmap"):
+        raise UsageError(
+            f"config.train.devices={devices} with train.parallel={parallel}, but this run has"
+            f" {jax.process_count()} processes; several take all their devices, sharded: leave both"
+            " fields at their defaults"
+        )
+    if devices is not None and devices > len(present):
+        raise UsageError(
+            f"config.train.devices is {devices}, but there are {len(present)} devices"
+            f" ({present[0].platform}); use at most that many"
+        )
+    count = devices or len(present)
+    if batch_size % count:
+        low = batch_size // count * count
+        choices = f"{low} or {low + count}" if low else f"{count}"
+        fewer = max(n for n in range(1, count + 1) if batch_size % n == 0)
+        instead = "" if jax.process_count() > 1 else f", or --config.train.devices={fewer}"
+        raise UsageError(
+            f"config.train.batch_size is {batch_size}, which {count} devices cannot share evenly;"
+            f" use {choices}{instead}"
+        )
+    return Layout(Mesh(np.array(present[:count]), (AXIS,)), parallel == "pmap")
