@@ -5,10 +5,13 @@ Start the same command again after an interruption, and the run goes on where it
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from flaxlab.distributed.group import add_options, find_group
+from flaxlab.distributed.guard import run_guarded
 from flaxlab.errors import CommandParser, run_command
 from flaxlab.process import use_huge_pages
 
@@ -17,6 +20,9 @@ _EXAMPLES = """examples:
   python -m flaxlab.main --config=experiments/alexnet_pool.py --config.train.epochs=3
   python -m flaxlab.main --config=experiments/alexnet_pool.py --config.data.name=digits --show
   python -m flaxlab.main --config=experiments/vgg_default.py --workdir=runs/vgg_1 --config.seed=1
+  srun python -m flaxlab.main --config=experiments/vgg_default.py
+  python -m flaxlab.main --config=experiments/vgg_default.py \
+      --coordinator=node1:29500 --num_processes=2 --process_id=0
 
 --config.FIELD=VALUE overrides any field of flaxlab/config.py; a tuple is written
 --config.model.head_dropout="(0.4, 0.4)".
@@ -28,6 +34,7 @@ def main(arguments: Sequence[str]) -> None:
 
     Raises:
         UsageError: an option, the experiment file, an override or the run directory is wrong.
+        SystemExit: with several processes, always: see `flaxlab.distributed.guard`.
     """
     parser = CommandParser(
         prog="python -m flaxlab.main",
@@ -41,11 +48,22 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--show", action="store_true", help="print config and layers, and train nothing"
     )
+    add_options(parser)
     options, overrides = parser.parse_known_args(arguments)
-    # Importing JAX and the rest takes a second: not before the options are known to be right.
-    from flaxlab.run import run_experiment
+    group = None if options.show else find_group(options, os.environ)
 
-    run_experiment(options.config, overrides, options.workdir, options.show, arguments)
+    def run(joined: Callable[[], None] = lambda: None) -> None:
+        # Importing JAX and the rest takes a second: not before the options are known to be right.
+        from flaxlab.run import run_experiment
+
+        run_experiment(
+            options.config, overrides, options.workdir, options.show, arguments, group, joined
+        )
+
+    if group is None:
+        run()
+    else:
+        run_guarded(run, group)
 
 
 if __name__ == "__main__":

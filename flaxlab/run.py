@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from flaxlab.command_line import load_baseline, resolve_config
 from flaxlab.config import ConfigDict
 from flaxlab.console import ConsoleProgress, print_experiment
 from flaxlab.data.load import load_dataset
+from flaxlab.distributed.agreement import is_main
+from flaxlab.distributed.group import Group, join
 from flaxlab.errors import GO_ON, RunFailed, UsageError
 from flaxlab.lock import locked
 from flaxlab.process import Interruption, compute_deterministically, keep_compiled_programs
@@ -29,6 +32,8 @@ def run_experiment(
     workdir: Path | None,
     show: bool,
     arguments: Sequence[str],
+    group: Group | None = None,
+    joined: Callable[[], None] = lambda: None,
 ) -> None:
     """Trains, scores and reports one experiment.
 
@@ -38,6 +43,8 @@ def run_experiment(
         workdir: run directory; None: runs/ and the experiment's name.
         show: print config and layers, and train nothing.
         arguments: the whole command line, for the report.
+        group: the processes that share the run; None: this one is alone.
+        joined: called once all of the group are there.
 
     Raises:
         UsageError: something given is wrong.
@@ -49,8 +56,13 @@ def run_experiment(
     if config.train.deterministic:
         compute_deterministically()
     baseline = load_baseline(config_file, config)
+    if group is not None:
+        join(group)
+        joined()
+    console = Console(width=None if sys.stdout.isatty() else 120, quiet=not is_main())
+    if not is_main():
+        logging.getLogger("flaxlab").setLevel(logging.WARNING)
     experiment = assemble(config, load_dataset(config.data))
-    console = Console(width=None if sys.stdout.isatty() else 120)
     if show or config.log.progress != "none":
         print_experiment(console, experiment, baseline)
     for warning in experiment.warnings():
@@ -65,6 +77,8 @@ def run_experiment(
         raise UsageError(f"--workdir={workdir} cannot be made ({error})") from error
     progress = ConsoleProgress(console, config.log.progress)
     summary = train_and_report(experiment, baseline, workdir, progress, arguments)
+    if summary is None:
+        return
     line = f"validation accuracy {summary['final_val_accuracy']:.4f}"
     if "test_accuracy" in summary:
         line = f"test accuracy {summary['test_accuracy']:.4f} (epoch {summary['best_epoch']})"
@@ -79,8 +93,10 @@ def train_and_report(
     progress: Observer,
     arguments: Sequence[str],
     programs: Programs | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Trains an experiment to its end and writes its whole run directory.
+
+    Of several processes, the first one writes it; all of them must see the same directory.
 
     Args:
         experiment: see `assemble`.
@@ -91,7 +107,7 @@ def train_and_report(
         programs: see `fit`.
 
     Returns:
-        The contents of summary.json.
+        The contents of summary.json; None in another than the first process.
 
     Raises:
         UsageError: `workdir` holds a run with another config or other data, or another process
@@ -99,6 +115,10 @@ def train_and_report(
         RunFailed: the training did not come to its end, or something could not be saved.
         Interrupted: a signal asked to stop.
     """
+    if not is_main():
+        with Interruption() as interruption:
+            fit(experiment, workdir, (), programs, lambda: interruption.received)
+        return None
     observers: list[Observer] = [progress]
     if experiment.config.log.tensorboard:
         from flaxlab.analysis.tensorboard import TensorBoardLog

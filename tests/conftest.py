@@ -27,6 +27,10 @@ from flaxlab.config import default_config
 from flaxlab.data.dataset import Dataset, Split
 from flaxlab.main import main
 
+# Processes that tests start have one device, like a user's.
+assert len(jax.devices()) == 8
+os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
+
 # No test is timed: a busy machine would fail it.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

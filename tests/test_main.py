@@ -27,6 +27,7 @@ SMALL = [
     "--config.data.train_examples=64",
     "--config.data.test_examples=40",
     "--config.train.epochs=1",
+    "--config.train.devices=1",
     "--config.model.blocks=(((4, 3),), ((8, 3),), ((8, 3),))",
     "--config.model.pools=((2, 2), (2, 1), (2, 1))",
     "--config.model.head_units=(16, 8)",
@@ -45,6 +46,7 @@ def test_each_experiment_runs_and_writes_a_complete_run_directory(tmp_path, caps
             "--config.data.train_examples=64",
             "--config.data.test_examples=32",
             "--config.train.batch_size=32",
+            "--config.train.devices=1",
         ]
     )
     names = {path.name for path in tmp_path.iterdir()}

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,16 @@ import jax
 import orbax.checkpoint as ocp
 
 from flaxlab.checkpoints.manifest import find_damage, write_manifest
-from flaxlab.errors import UsageError
+from flaxlab.distributed.agreement import in_several, is_main
+from flaxlab.errors import GO_ON, RunFailed, UsageError
 
 Record = dict[str, Any]
 
 # Bytes that an array is cut into: whoever reads it decompresses one chunk at a time, not a copy of
 # the whole, and several chunks are compressed side by side.
 _CHUNK = 1 << 24
+
+_TEMPORARY = ".orbax-checkpoint-tmp-0"  # Orbax knows by this what nobody will finish
 
 _FAULTS_OF_DISKS = (
     errno.ENOSPC,
@@ -68,7 +72,9 @@ class Trouble:
 class StepManager:
     """The steps of one folder.
 
-    A save that fails is no reason to stop a training: the next save tries again.
+    A save that fails is no reason to stop a training: the next save tries again. Of several
+    processes each saves its part, all of them must call the methods here in the same order, and
+    the first one alone moves and deletes; a save that fails in one of them ends the run.
     """
 
     def __init__(self, directory: Path, keep: int, trouble: Trouble) -> None:
@@ -99,6 +105,10 @@ class StepManager:
                     max_to_keep=self._keep,
                     cleanup_tmp_directories=True,
                     create=True,
+                    # The managers of a run save at the same time: each waits for its like.
+                    multiprocessing_options=ocp.options.MultiprocessingOptions(
+                        barrier_sync_key_prefix=self._directory.name
+                    ),
                     async_options=ocp.options.AsyncOptions(
                         post_finalization_callback=self._before_commit,
                         # Else, where they cannot be made, threads wait five minutes for them, and
@@ -173,6 +183,11 @@ class StepManager:
         return True
 
     def _fail(self, step: int, reason: str) -> None:
+        if in_several():
+            raise RunFailed(
+                f"checkpoint {self.folder(step)} could not be saved ({reason}); mend that, and"
+                f" {GO_ON}, in all processes"
+            )
         self._trouble.failed(self._directory, step, reason)
         # A new manager knows what is there, and removes what the failed save has left.
         manager, self._manager = self._manager, None
@@ -211,8 +226,18 @@ class StepManager:
             ) from error
 
     def delete(self, step: int) -> None:
-        """Deletes a step."""
-        self._open().delete(step)
+        """Deletes a step, in the first process."""
+        if not is_main():
+            return
+        if not in_several():
+            self._open().delete(step)
+            return
+        # Orbax would wait for the others, which may have found the folder gone already. Renamed
+        # first, to what is removed at the next start: half a folder must not count as a step.
+        doomed = self._directory / f"deleted-{step}{_TEMPORARY}"
+        self.folder(step).rename(doomed)
+        shutil.rmtree(doomed)
+        self._open().reload()
 
     def set_aside(self, step: int, place: Path) -> Path:
         """Moves the folder of a step into the folder `place`; returns where it is now."""

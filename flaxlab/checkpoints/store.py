@@ -22,8 +22,11 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from flaxlab.checkpoints.manager import Record, StepManager, Trouble
+from flaxlab.distributed.agreement import from_main, in_several, is_main
 from flaxlab.errors import RunFailed
 from flaxlab.training.state import TrainState
+
+_NONE = -1  # no step
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +73,8 @@ class Checkpoints:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None and in_several():
+            return  # another process may be gone: waiting for a save that it shared would not end
         self.settle()
         for manager in (self._best, self._midway, self._latest):
             manager.close()
@@ -116,16 +121,25 @@ class Checkpoints:
         Returns:
             None if there is none; after a warning, if there are damaged ones.
         """
-        found = [(step, True, self._latest) for step in self._latest.steps()]
-        found += [(step, False, self._midway) for step in self._midway.steps()]
+        # One process looks, and moves what is damaged; the others are told.
+        step, is_latest = from_main(*(self._find_newest() if is_main() else (_NONE, 0)))
+        if step == _NONE:
+            return None
+        manager = self._latest if is_latest else self._midway
+        return ResumePoint(manager.record(step), functools.partial(manager.restore, step))
+
+    def _find_newest(self) -> tuple[int, int]:
+        """Returns the step of the newest intact state and whether it is the end of an epoch."""
+        found = [(step, 1, self._latest) for step in self._latest.steps()]
+        found += [(step, 0, self._midway) for step in self._midway.steps()]
         damaged = False
-        for step, _, manager in sorted(found, key=lambda each: each[:2], reverse=True):
+        for step, is_latest, manager in sorted(found, key=lambda each: each[:2], reverse=True):
             if not self._set_aside_if_damaged(manager, step):
-                return ResumePoint(manager.record(step), functools.partial(manager.restore, step))
+                return step, is_latest
             damaged = True
         if damaged:
             _log.warning("warning: no intact checkpoint is left; the run starts from its beginning")
-        return None
+        return _NONE, 0
 
     def restore_best(self, like: TrainState, step: int) -> TrainState:
         """Returns `like` with the parameters and running statistics of the best epoch.
@@ -144,7 +158,8 @@ class Checkpoints:
                 f"the parameters of the best epoch (step {step}) are not there ({reason}), and the"
                 " test split is scored with them; start the run again in another --workdir"
             )
-        if self._set_aside_if_damaged(self._best, step):
+        (damaged,) = from_main(int(is_main() and self._set_aside_if_damaged(self._best, step)))
+        if damaged:
             return self.restore_best(like, step)
         return like.replace(**self._best.restore(step, _variables(like)))
 

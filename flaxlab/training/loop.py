@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -19,7 +20,8 @@ from flaxlab import files
 from flaxlab.checkpoints.store import Checkpoints
 from flaxlab.data.dataset import Split
 from flaxlab.data.feed import Feed, make_feed
-from flaxlab.errors import RunFailed
+from flaxlab.distributed.agreement import explain_lost_process, is_main
+from flaxlab.errors import RunFailed, UsageError
 from flaxlab.training import history as histories
 from flaxlab.training.engine import Programs, compile_programs, evaluate
 from flaxlab.training.epoch import ADVICE, EpochPart, finite_means, train_epoch
@@ -96,12 +98,18 @@ def fit(
         stop: asked after each call of a program whether to save and stop, and by which signal.
 
     Raises:
-        UsageError: `workdir` holds a run with another config or other data.
+        UsageError: `workdir` holds a run with another config or other data, or there are fewer
+            examples than processes.
         RunFailed: a loss or gradient was NaN or infinite, or the device ran out of memory; the
-            checkpoints that are saved are kept.
+            checkpoints that are saved are kept. Or another process of this run was lost.
         Interrupted: `stop` said so; the state is saved.
     """
     config, splits = experiment.config, experiment.splits
+    if len(splits.train) < jax.process_count():
+        raise UsageError(
+            f"{jax.process_count()} processes share {len(splits.train)} training examples; use"
+            " fewer processes, or more examples"
+        )
     layout = experiment.layout
     programs = programs or compile_programs(experiment.train_step, experiment.eval_step, layout)
 
@@ -113,6 +121,7 @@ def fit(
     compiled = False
     workdir.mkdir(parents=True, exist_ok=True)
     with (
+        explain_lost_process(),
         explain_out_of_memory(config),
         Checkpoints(workdir / "checkpoints", config.checkpoint.keep) as checkpoints,
         profile,
@@ -125,8 +134,7 @@ def fit(
             config.data.placement,
         )
         validation_feed = eval_feed(splits.validation)
-        state, history, part = find_start(experiment, checkpoints)
-        state = programs.place(state)
+        state, history, part = find_start(experiment, checkpoints, programs.place)
         watch = Watch(experiment, checkpoints, observers, stop, workdir / "history.csv")
         _begin_files(workdir, config, history, watch)
         scores = None
@@ -172,6 +180,8 @@ def fit(
 
 
 def _begin_files(workdir: Path, config: ConfigDict, history: History, watch: Watch) -> None:
+    if not is_main():
+        return
     files.remove_leftovers(workdir)
     files.write_text(workdir / "config.json", configs.to_json(config) + "\n")
     watch.write_history(history)
@@ -201,7 +211,7 @@ def _summed_up(config: ConfigDict, part: EpochPart, epoch: int) -> dict[str, Any
         raise RunFailed(
             f"the loss or a gradient was NaN or infinite in every step of epoch {epoch}; {ADVICE}"
         )
-    if skipped:
+    if skipped and is_main():
         _log.warning(
             "warning: %d of %d steps of epoch %d were skipped, from step %d on: their loss or a"
             " gradient was NaN or infinite",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,8 +34,15 @@ class Start(NamedTuple):
     part: EpochPart
 
 
-def find_start(experiment: Experiment, checkpoints: Checkpoints) -> Start:
+def find_start(
+    experiment: Experiment, checkpoints: Checkpoints, place: Callable[[TrainState], TrainState]
+) -> Start:
     """Returns the newest intact state of the run in a directory, or its initial one.
+
+    Args:
+        experiment: what is run.
+        checkpoints: of the run.
+        place: puts a state on the devices of the run.
 
     Raises:
         UsageError: the run that is there may not go on with this config or these data.
@@ -43,10 +51,11 @@ def find_start(experiment: Experiment, checkpoints: Checkpoints) -> Start:
     newest = checkpoints.newest()
     if newest is None:
         checkpoints.forget_best_after(0)
-        return Start(_initial(state, experiment.config.train.init_from), [], EpochPart.none())
+        initial = _initial(state, experiment.config.train.init_from)
+        return Start(place(initial), [], EpochPart.none())
     record = newest.record
     check_resumable(record, experiment.config, experiment.dataset)
-    state = newest.restore(state)
+    state = newest.restore(place(state))
     checkpoints.forget_best_after(int(state.step))
     part = record.get("part")  # None at the end of an epoch; older versions knew no other
     return Start(state, record["history"], EpochPart.from_json(part) if part else EpochPart.none())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flaxlab import files
 from flaxlab.checkpoints.store import Checkpoints
+from flaxlab.distributed.agreement import Agreement, is_main
 from flaxlab.errors import GO_ON, Interrupted
 from flaxlab.training import history as histories
 from flaxlab.training.epoch import EpochPart, finite_means
@@ -19,7 +20,8 @@ from flaxlab.training.observer import Observer
 from flaxlab.training.record import make_record
 from flaxlab.training.state import TrainState
 
-# Whether to stop, and by which signal; asked after each call of the program.
+# Whether to stop, and by which signal; asked after each call of the program, or, with several
+# processes, when they agree.
 Stop = Callable[[], signal.Signals | None]
 
 # Reading the running metrics makes the host wait for the device: not more often than this.
@@ -49,6 +51,7 @@ class Watch:
         self._observers = observers
         self._stop = stop
         self._file = history_file
+        self._agreement = Agreement()
         self._written: int | None = None  # rows of history.csv; None: it is to be written
         self._ticked = self._saved = time.monotonic()
 
@@ -59,9 +62,13 @@ class Watch:
             RunFailed: a number was NaN or infinite.
             Interrupted: someone wished to stop; the state is saved.
         """
-        stopping = self._stop()
-        ticks = time.monotonic() - self._ticked > _TICK_SECONDS
-        saves = stopping is not None or self._is_due(part.steps)
+        saves = self._is_due_by_steps(part.steps)
+        agreed: tuple[int, ...] = (0, 0, 0)
+        if self._agreement.is_time():
+            late = time.monotonic() - self._ticked > _TICK_SECONDS
+            agreed = self._agreement.reach(self._asked(), late, self._is_due_by_time(part.steps))
+        stopping, ticks = agreed[0], agreed[1] > 0
+        saves = saves or stopping > 0 or agreed[2] > 0
         epoch, config = len(history) + 1, self._experiment.config
         if ticks or saves:
             running = finite_means(part.totals, epoch, config.train.on_nonfinite == "skip")
@@ -73,13 +80,13 @@ class Watch:
             self._ticked = time.monotonic()
         if saves:
             self._save_midway(history, state, part)
-        if stopping is not None:
+        if stopping:
             self._interrupt(stopping, f"after step {part.steps} of epoch {epoch}")
 
     def while_scoring(self, history: History, state: TrainState, part: EpochPart) -> None:
         """Called after each batch that is scored at the end of an epoch; see `after_call`."""
-        stopping = self._stop()
-        if stopping is not None:
+        stopping = self._agreed_to_stop() if self._agreement.is_time() else 0
+        if stopping:
             self._save_midway(history, state, part)
             self._interrupt(stopping, f"after the last step of epoch {len(history) + 1}")
 
@@ -95,8 +102,8 @@ class Watch:
         self.write_history(history)
         for observer in self._observers:
             observer.epoch_done(history[-1])
-        stopping = self._stop()
-        if stopping is not None:
+        stopping = self._agreed_to_stop()
+        if stopping:
             self._interrupt(stopping, f"after epoch {len(history)}")
 
     def after_last_epoch(self, history: History, state: TrainState) -> None:
@@ -110,12 +117,14 @@ class Watch:
 
     def stop_if_asked(self) -> None:
         """Called between batches when nothing is left to save; see `after_call`."""
-        stopping = self._stop()
-        if stopping is not None:
+        stopping = self._agreed_to_stop() if self._agreement.is_time() else 0
+        if stopping:
             self._interrupt(stopping, "after the last epoch")
 
     def write_history(self, history: History) -> None:
-        """Writes history.csv, unless it shows all epochs that are saved."""
+        """Writes history.csv, unless it shows all epochs that are saved; in the first process."""
+        if not is_main():
+            return
         saved = self._checkpoints.saved_step() // self._experiment.steps_per_epoch
         rows = min(saved, len(history))
         if rows == self._written:
@@ -128,22 +137,33 @@ class Watch:
                 _log.warning("warning: %s could not be written (%s)", self._file, error.strerror)
             self._written = None
 
-    def _is_due(self, steps: int) -> bool:
+    def _asked(self) -> int:
+        """Returns the signal by which this process was asked to stop; 0 if it was not."""
+        return self._stop() or 0
+
+    def _agreed_to_stop(self) -> int:
+        """Returns the signal by which any process was asked to stop; 0 if none was."""
+        return self._agreement.reach(self._asked())[0]
+
+    def _is_due_by_steps(self, steps: int) -> bool:
         if steps == self._experiment.steps_per_epoch:  # the end of the epoch is saved anyway
             return False
         config = self._experiment.config
-        every, minutes = config.checkpoint.every_steps, config.checkpoint.every_minutes
+        every = config.checkpoint.every_steps
         call = min(config.train.steps_per_execution, self._experiment.steps_per_epoch)
-        by_steps = every > 0 and steps // every > (steps - call) // every
+        return every > 0 and steps // every > (steps - call) // every
+
+    def _is_due_by_time(self, steps: int) -> bool:
+        minutes = self._experiment.config.checkpoint.every_minutes
         waited = time.monotonic() - self._saved
-        return by_steps or (minutes > 0 and waited > 60 * minutes)
+        return steps < self._experiment.steps_per_epoch and 0 < 60 * minutes < waited
 
     def _save_midway(self, history: History, state: TrainState, part: EpochPart) -> None:
         config, dataset = self._experiment.config, self._experiment.dataset
         self._checkpoints.save_midway(state, make_record(config, dataset, history, part))
         self._saved = time.monotonic()
 
-    def _interrupt(self, received: signal.Signals, where: str) -> None:
+    def _interrupt(self, received: int, where: str) -> None:
         self._checkpoints.settle()
         saved = "everything is saved"
         if self._checkpoints.failure is not None:

@@ -1,0 +1,87 @@
+"""What the processes of a run decide together: all of them, at the same step.
+
+A process that stops, saves or fails on its own would leave the others waiting for it in the next
+exchange between devices. Alone, a process agrees with itself at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from flaxlab.errors import GO_ON, RunFailed, UsageError
+
+# Each exchange makes the host wait for the devices: not more often than this.
+_EVERY_SECONDS = 0.5
+
+# How what is raised names the connection that broke; each library has a class of its own.
+_OF_CONNECTIONS = ("gloo", "nccl", "coordination", "barrier", "connection", "socket", "heartbeat")
+
+
+def is_main() -> bool:
+    """Whether this process writes the reports: the first one of a run does."""
+    return jax.process_index() == 0
+
+
+def in_several() -> bool:
+    """Whether the run has several processes."""
+    return jax.process_count() > 1
+
+
+def from_main(*numbers: int) -> tuple[int, ...]:
+    """Returns the numbers of the first process, in all of them."""
+    if not in_several():
+        return numbers
+    return tuple(np.asarray(multihost_utils.broadcast_one_to_all(np.array(numbers))).tolist())
+
+
+class Agreement:
+    """Finds what any of the processes wishes, now and then, all of them at the same call."""
+
+    def __init__(self) -> None:
+        self._calls, self._every = 0, 1
+        self._last = time.monotonic()
+
+    def is_time(self) -> bool:
+        """Whether to agree at this call; as many calls apart in each process. Counts the call."""
+        self._calls += 1
+        return not in_several() or self._calls >= self._every
+
+    def reach(self, *wishes: int) -> tuple[int, ...]:
+        """Returns the largest of each wish; all processes must call this together.
+
+        Args:
+            wishes: numbers, 0 for none.
+        """
+        if not in_several():
+            return wishes
+        passed = time.monotonic() - self._last
+        mine = np.array([*wishes, passed], np.float32)
+        gathered = np.asarray(multihost_utils.process_allgather(mine))
+        *agreed, longest = gathered.max(axis=0).tolist()
+        # The slowest one decides how many calls there will be to the next time: in all the same.
+        calls = self._calls * _EVERY_SECONDS / max(longest, 1e-3)
+        self._every = max(1, min(int(calls), 2 * self._every))
+        self._calls, self._last = 0, time.monotonic()
+        return tuple(map(int, agreed))
+
+
+@contextmanager
+def explain_lost_process() -> Iterator[None]:
+    """Turns the loss of another process inside of the block into a `RunFailed`."""
+    try:
+        yield
+    except Exception as error:  # whichever library was at the connection when it broke
+        text = f"{type(error).__name__}: {error}"
+        known = any(word in text.lower() for word in _OF_CONNECTIONS)
+        if not in_several() or isinstance(error, RunFailed | UsageError) or not known:
+            raise
+        raise RunFailed(
+            f"another process of this run was lost ({' '.join(text.split())[:160]}); {GO_ON}, in"
+            " all processes (their number may be another)"
+        ) from error

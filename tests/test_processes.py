@@ -1,0 +1,268 @@
+"""One run in several real processes: the numbers of one process, and an end for all together."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from argparse import ArgumentParser
+
+import jax
+import numpy as np
+import pytest
+
+import flaxlab
+from flaxlab.distributed.agreement import Agreement, explain_lost_process, from_main
+from flaxlab.distributed.group import add_options, find_group
+from flaxlab.errors import RunFailed, UsageError
+from tests.conftest import POOL_FILE, SMALL_RUN
+
+# As in test_devices: small steps of plain SGD. 331 examples in batches of 32: the last has 11. With
+# the larger images that padding keeps, no value is so near to another that rounding picks the
+# other maximum.
+RUN = [
+    *(option for option in SMALL_RUN if "train.devices" not in option),
+    "--config.data.train_examples=331",
+    "--config.model.head_dropout=(0.3, 0.3)",
+    "--config.model.block_dropout=(0.1, 0.1, 0.1)",
+    "--config.optimizer.name=sgd",
+    "--config.optimizer.momentum=0.0",
+    "--config.optimizer.learning_rate=0.001",
+    "--config.model.padding=SAME",
+    "--config.log.progress=lines",
+]
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
+
+
+class Processes:
+    """A run in `count` processes of one device each; all are killed if the test fails."""
+
+    def __init__(self, workdir, count, *overrides):
+        environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+        command = [sys.executable, "-m", "flaxlab.main", f"--config={POOL_FILE}", *RUN]
+        command += [f"--workdir={workdir}", *overrides]
+        if count > 1:
+            command += [f"--coordinator=localhost:{free_port()}", f"--num_processes={count}"]
+        self.workdir = workdir
+        self.all = [
+            subprocess.Popen(
+                [*command, *([f"--process_id={number}"] if count > 1 else [])],
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for number in range(count)
+        ]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        for process in self.all:
+            process.kill()
+            process.communicate()
+
+    def wait_for_epochs(self, count):
+        deadline = time.monotonic() + 120
+        while self.epochs() < count:
+            assert all(process.poll() is None for process in self.all), self.end()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def epochs(self):
+        file = self.workdir / "history.csv"
+        return len(file.read_text().splitlines()) - 1 if file.is_file() else 0
+
+    def end(self):
+        """Exit code and stderr of each."""
+        outputs = [process.communicate(timeout=180)[1] for process in self.all]
+        return [(p.returncode, text) for p, text in zip(self.all, outputs, strict=True)]
+
+
+def finish(workdir, count, *overrides):
+    with Processes(workdir, count, *overrides) as processes:
+        assert [code for code, _ in processes.end()] == [0] * count
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return finish(tmp_path_factory.mktemp("alone"), 1)
+
+
+def assert_same_numbers(ours, expected):
+    found, wanted = (np.genfromtxt(run / "history.csv", delimiter=",") for run in (ours, expected))
+    timed = (6, 8)
+    np.testing.assert_allclose(
+        np.delete(found, timed, 1), np.delete(wanted, timed, 1), rtol=1e-6, equal_nan=True
+    )
+    pairs = zip(*(jax.tree.leaves(flaxlab.load(run)[1]) for run in (ours, expected)), strict=True)
+    for a, b in pairs:
+        np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-5)
+
+
+def test_two_processes_give_the_numbers_of_one(tmp_path, alone):
+    # By grain, so that each reads its own columns of a batch; alone, the examples are resident.
+    assert_same_numbers(finish(tmp_path, 2), alone)
+    assert json.loads((tmp_path / "summary.json").read_text())["device"].startswith("2 x cpu")
+    # Each has saved its part.
+    parts = (tmp_path / "checkpoints/latest/33/state").glob("ocdbt.process_*")
+    assert {path.name for path in parts} == {"ocdbt.process_0", "ocdbt.process_1"}
+
+
+def test_a_run_ends_when_a_process_is_killed_and_goes_on_with_another_number(tmp_path, alone):
+    with Processes(tmp_path, 2, "--config.train.epochs=3000") as processes:
+        processes.wait_for_epochs(1)
+        processes.all[1].send_signal(signal.SIGKILL)
+        (code, errors), _ = processes.end()
+    assert code == 1
+    assert errors.startswith("failed: another process of this run was lost")
+    assert len(errors.splitlines()) == 1
+    reached = processes.epochs()
+    finish(tmp_path, 1, f"--config.train.epochs={reached + 1}")
+    finish(tmp_path, 4, f"--config.train.epochs={reached + 2}")
+    expected = finish(tmp_path / "undisturbed", 1, f"--config.train.epochs={reached + 2}")
+    assert_same_numbers(tmp_path, expected)
+
+
+def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path):
+    with Processes(tmp_path, 2, "--config.train.epochs=3000") as processes:
+        processes.wait_for_epochs(1)
+        processes.all[1].send_signal(signal.SIGTERM)
+        ends = processes.end()
+    assert [code for code, _ in ends] == [143, 143]
+    lines = [errors.splitlines()[-1] for _, errors in ends]
+    assert lines[0] == lines[1]
+    assert lines[0].startswith("interrupted: after ")
+    assert "everything is saved" in lines[0]
+
+
+def test_processes_that_do_not_come_together_say_so(tmp_path):
+    command = [sys.executable, "-m", "flaxlab.main", f"--config={POOL_FILE}", *RUN]
+    command += [f"--workdir={tmp_path}", f"--coordinator=localhost:{free_port()}"]
+    command += ["--num_processes=2", "--process_id=1", "--join_seconds=2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "did not come together within 2 seconds" in line
+    assert "check --coordinator" in line
+
+
+def test_what_a_run_cannot_do_is_said_by_each_process(tmp_path):
+    cases = {
+        "--config.train.batch_size=31": "2 devices cannot share evenly; use 30 or 32",
+        "--config.data.train_examples=1": "2 processes share 1 training examples",
+    }
+    for override, message in cases.items():
+        with Processes(tmp_path, 2, override) as processes:
+            for code, errors in processes.end():
+                assert code == 2
+                assert message in errors
+                assert len(errors.splitlines()) == 1
+
+
+def group(arguments, environment=None):
+    parser = ArgumentParser()
+    add_options(parser)
+    return find_group(parser.parse_args(arguments), environment or {})
+
+
+SLURM = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_NODELIST": "node[1-2]",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURM_NTASKS": "2",
+}
+MPI = {"OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:1", "OMPI_COMM_WORLD_SIZE": "2"}
+
+
+def test_processes_are_found_as_they_were_started():
+    assert group([]) is None
+    assert group([], SLURM).launcher == "Slurm"
+    assert group([], {**SLURM, "SLURM_NTASKS": "1"}) is None
+    batch_script = {key: value for key, value in SLURM.items() if "STEP" not in key}
+    assert group([], batch_script) is None
+    assert group([], MPI).launcher == "Open MPI"
+    assert group(["--num_processes=1"], SLURM) is None
+    assert group(["--coordinator=a:1"], SLURM).coordinator == "a:1"
+    given = group(["--coordinator=a:1", "--num_processes=4", "--process_id=3"])
+    assert (given.coordinator, given.processes, given.process) == ("a:1", 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--num_processes=2"], "need all of --coordinator"),
+        (["--coordinator=a", "--num_processes=2", "--process_id=0"], "expected HOST:PORT"),
+        (["--coordinator=a:99999", "--num_processes=2", "--process_id=0"], "expected HOST:PORT"),
+        (["--coordinator=a:1", "--num_processes=0", "--process_id=0"], "a number from 1"),
+        (["--coordinator=a:1", "--num_processes=2", "--process_id=2"], "expected 0 to 1"),
+        (["--coordinator=a:1", "--num_processes=2", "--process_id=-1"], "expected 0 to 1"),
+        (["--join_seconds=0"], "expected at least 1"),
+    ],
+)
+def test_options_that_make_no_group_are_refused(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        group(arguments)
+
+
+def test_alone_a_process_agrees_with_itself_at_once():
+    agreement = Agreement()
+    assert all(agreement.is_time() for _ in range(3))
+    assert agreement.reach(15, 0, 1) == (15, 0, 1)
+    assert from_main(3, 4) == (3, 4)
+
+
+def gathered_from(monkeypatch, *others):
+    """As if there were other processes, with these wishes and seconds."""
+    monkeypatch.setattr(jax, "process_count", lambda: 1 + len(others))
+    monkeypatch.setattr(
+        "jax.experimental.multihost_utils.process_allgather",
+        lambda mine: np.stack([mine, *np.array(others, np.float32)]),
+    )
+
+
+def test_any_process_decides_for_all(monkeypatch):
+    gathered_from(monkeypatch, (15, 0, 1.0), (0, 1, 1.0))
+    assert Agreement().reach(0, 0) == (15, 1)
+
+
+def test_the_slowest_process_decides_when_they_agree_again(monkeypatch):
+    gathered_from(monkeypatch, (0, 0.01))  # every call is quick: seldom
+    agreement = Agreement()
+    counts = []
+    for _ in range(4):
+        calls = 1
+        while not agreement.is_time():
+            calls += 1
+        agreement.reach(0)
+        counts.append(calls)
+    assert counts == [1, 2, 4, 8]
+    gathered_from(monkeypatch, (0, 100.0))  # one was slow: at the next call
+    while not agreement.is_time():
+        pass
+    agreement.reach(0)
+    assert agreement.is_time()
+
+
+def test_only_lost_connections_of_several_processes_are_called_a_lost_process(monkeypatch):
+    broken = ValueError("Gloo all-reduce failed: Connection closed by peer")
+    with pytest.raises(ValueError, match="Gloo"), explain_lost_process():
+        raise broken
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    lost = pytest.raises(RunFailed, match="another process of this run was lost")
+    with lost, explain_lost_process():
+        raise broken
+    with pytest.raises(ZeroDivisionError), explain_lost_process():
+        1 / 0  # noqa: B018
+    with pytest.raises(UsageError, match="connection"), explain_lost_process():
+        raise UsageError("no connection")
