@@ -9,7 +9,7 @@ import argparse
 import logging
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import NoReturn
 
@@ -58,16 +58,8 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
     """Runs `command(arguments)` and exits.
 
     The code is 0 for done, 1 for failed, 2 for wrong input, 130 for SIGINT and 143 for SIGTERM.
-    What flaxlab logs goes to stderr as plain lines.
     """
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger("flaxlab")
-    logger.handlers = [handler]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    sys.unraisablehook = _report_unraisable
-    signal.signal(signal.SIGTERM, _interrupt)
+    prepare_process([signal.SIGTERM])
     try:
         command(arguments)
     except UsageError as error:
@@ -84,6 +76,19 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
     except KeyboardInterrupt:
         _exit(f"interrupted: {GO_ON}", EXIT_SIGNAL + signal.SIGINT)
     sys.exit(0)
+
+
+def prepare_process(signals: Iterable[signal.Signals]) -> None:
+    """Has what flaxlab logs go to stderr as plain lines, and `signals` raise `Interrupted`."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("flaxlab")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    sys.unraisablehook = _report_unraisable
+    for number in signals:
+        signal.signal(number, _interrupt)
 
 
 def _interrupt(received: int, frame: FrameType | None) -> NoReturn:

@@ -18,6 +18,7 @@ from flaxlab.errors import EXIT_SIGNAL, GO_ON, Interrupted
 _log = logging.getLogger(__name__)
 
 _HUGE_PAGES = "glibc.malloc.hugetlb"
+_ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 _GLIBC_WITH_HUGE_PAGES = (2, 35)
 
 
@@ -93,18 +94,30 @@ def compute_deterministically() -> None:
 
 
 class Interruption:
-    """Hears SIGINT and SIGTERM inside of its block, so that a run can end where it is whole.
+    """Hears signals inside of its block, so that a run can end where it is whole.
 
-    The first one is remembered: whoever computes asks for it between two steps. A second one ends
-    the process at once. A thread does both: Python's own handlers wait for the main thread, which
-    may be compiling for a minute.
+    SIGINT and SIGTERM ask to stop, and so does SIGUSR2: Slurm sends a job what its batch file
+    says (`--signal=USR2@120`) before its time is over. The first signal is remembered: whoever
+    computes asks for it between two steps. A second one ends the process at once if one of the
+    two is SIGINT: Slurm sends the others twice, or one after the other, and means no haste. A
+    thread does both: Python's own handlers wait for the main thread, which may be compiling for a
+    minute.
 
     Attributes:
         received: the first signal; None before.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, first: str = "saving after this step", second: str = "stops at once"
+    ) -> None:
+        """Prepares to hear.
+
+        Args:
+            first: what the first signal does, said when it comes.
+            second: what a second one would do.
+        """
         self.received: signal.Signals | None = None
+        self._first, self._second = first, second
 
     def __enter__(self) -> Interruption:
         self._reader, self._writer = os.pipe()
@@ -114,7 +127,7 @@ class Interruption:
         self._wakeup = signal.set_wakeup_fd(self._writer)
         # Without a handler of Python, its first part, which wakes the thread, would not run.
         self._handlers: dict[signal.Signals, Any] = {
-            number: signal.signal(number, _nothing) for number in (signal.SIGINT, signal.SIGTERM)
+            number: signal.signal(number, _nothing) for number in _ASKING
         }
         return self
 
@@ -136,13 +149,15 @@ class Interruption:
     def _listen(self) -> None:
         while heard := os.read(self._reader, 1):
             number = heard[0]
-            if number not in (signal.SIGINT, signal.SIGTERM):
+            if number not in _ASKING:
                 continue
-            if self.received is not None:
+            if self.received is None:
+                self.received = signal.Signals(number)
+                again = "once more" if number == signal.SIGINT else "SIGINT"
+                _say(f"{self.received.name}: {self._first}; {again} {self._second}")
+            elif signal.SIGINT in (number, self.received):
                 _say(f"stopped at once; {GO_ON} from the last save")
                 os._exit(EXIT_SIGNAL + number)
-            self.received = signal.Signals(number)
-            _say(f"{self.received.name}: saving after this step; once more stops at once")
 
 
 def _nothing(number: int, frame: Any) -> None:

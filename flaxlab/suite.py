@@ -1,7 +1,8 @@
 """Command line: runs a suite, each of its arms with each of its seeds, and compares them.
 
 Start the same command again after an interruption: what is finished is skipped, and the run that
-was interrupted goes on where it stopped. With --sweep, the arms are values of one field.
+was interrupted goes on where it stopped. With --sweep, the arms are values of one field. With
+--launcher, tasks do the runs: processes of this machine, or jobs of Slurm.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from flaxlab.errors import CommandParser, run_command
 from flaxlab.process import use_huge_pages
+from flaxlab.suites.options import add_options, read_options
 
 _EXAMPLES = """examples:
   python -m flaxlab.suite --config=experiments/suites/alexnet_fashion.py --show
@@ -20,6 +22,9 @@ _EXAMPLES = """examples:
   python -m flaxlab.suite --config=experiments/suites/vgg_cifar.py --config.train.epochs=5
   python -m flaxlab.suite --config=experiments/alexnet_pool.py \\
       --sweep.optimizer.learning_rate=1e-2,1e-3,1e-4
+  python -m flaxlab.suite --config=experiments/suites/vgg_cifar.py --launcher=processes
+  python -m flaxlab.suite --config=experiments/suites/vgg_cifar.py --launcher=slurm \\
+      --partition=gpu --time=240 --gpus=1 --cpus=8 --memory=32G
 
 --config.FIELD=VALUE overrides any field of flaxlab/config.py, in every arm; --config.seed is the
 first seed. Each run is a run directory as flaxlab.main makes it: WORKDIR/ARM/seed_N.
@@ -48,9 +53,12 @@ def main(arguments: Sequence[str]) -> None:
         action="store_true",
         help="print the arms and train nothing",
     )
+    add_options(parser)
     options, rest = parser.parse_known_args(arguments)
     sweeps = [argument for argument in rest if argument.startswith("--sweep")]
-    overrides = [argument for argument in rest if not argument.startswith("--sweep")]
+    for_slurm = [argument for argument in rest if argument.startswith("--slurm")]
+    overrides = [each for each in rest if not each.startswith(("--sweep", "--slurm"))]
+    launch = read_options(options, for_slurm)
     # Importing JAX and the rest takes a second: not before the options are known to be right.
     from flaxlab.suites.command import run
 
@@ -61,6 +69,7 @@ def main(arguments: Sequence[str]) -> None:
         options.seeds,
         options.workdir,
         options.show,
+        launch,
         arguments,
     )
 

@@ -36,6 +36,7 @@ SMALL = [
     "--config.data.test_examples=30",
     "--config.train.epochs=1",
     "--config.train.batch_size=16",
+    "--config.train.devices=1",
     "--config.model.batch_norm_momentum=0.5",
     "--config.model.blocks=(((2, 11),), ((4, 5),), ((4, 3),))",
     "--config.model.head_units=(8, 8)",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import jax
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -16,9 +19,14 @@ from flaxlab.comparison.command import compare_folders
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.lock import locked
 from flaxlab.process import compute_deterministically, keep_compiled_programs
+from flaxlab.suites.options import LaunchOptions
 from flaxlab.suites.plan import Plan, plan_suite, plan_sweep
 from flaxlab.suites.progress import SuiteProgress
 from flaxlab.suites.runner import assemble_arms, list_runs, run_suite, run_work
+from flaxlab.suites.task import make_tasks
+
+if TYPE_CHECKING:  # submitit is an extra
+    from flaxlab.suites.launchers.jobs import Launcher
 
 
 def run(
@@ -28,6 +36,7 @@ def run(
     seeds: int | None,
     workdir: Path | None,
     show: bool,
+    launch: LaunchOptions,
     arguments: Sequence[str],
 ) -> None:
     """Runs a suite or a sweep.
@@ -39,18 +48,29 @@ def run(
         seeds: number of runs of each arm; None: the suite's own.
         workdir: folder of the runs; None: runs/ and the name of the suite.
         show: print the plan and train nothing.
+        launch: where the runs are done.
         arguments: the whole command line, for the comparison.
 
     Raises:
         UsageError: something given is wrong.
         RunFailed: some runs failed; the others are complete and compared.
+        Interrupted: a signal asked to stop.
     """
-    keep_compiled_programs()
     plan = (
         plan_sweep(file, seeds, overrides, sweeps) if sweeps else plan_suite(file, seeds, overrides)
     )
-    if any(arm.config.train.deterministic for arm in plan.arms):
-        compute_deterministically()
+    if launch.launcher == "none":
+        keep_compiled_programs()
+        if any(arm.config.train.deterministic for arm in plan.arms):
+            compute_deterministically()
+    else:
+        # What this command only looks at must not take the memory of the GPUs.
+        jax.config.update("jax_platforms", "cpu")
+        most = max(arm.config.train.devices or 1 for arm in plan.arms)
+        if most > 1 and "device_count" not in os.environ.get("XLA_FLAGS", ""):
+            jax.config.update("jax_num_cpu_devices", most)  # those of a task are not seen here
+        if not show:
+            make_launcher = _find_launcher(launch)
     experiments = assemble_arms(plan)
     workdir = (workdir or Path("runs") / plan.name).expanduser()
     runs = list_runs(plan, experiments, workdir)
@@ -69,21 +89,58 @@ def run(
         text = f"warning ({', '.join(arms)}): {warning}"
         console.print(text, style="yellow", markup=False, soft_wrap=True)
     if show:
+        if launch.launcher != "none":
+            left = [run for run in runs if not run.finished]
+            tasks = make_tasks(plan, left, launch.seeds_per_task, workdir)
+            console.print(f"{len(tasks)} tasks", highlight=False)
         return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--workdir={workdir} cannot be made ({error})") from error
-    work = sum(run_work(experiments[run.arm.name]) for run in runs if not run.finished)
-    progress = SuiteProgress(console, style, len(runs), finished, work)
     command = shlex.join(["python", "-m", "flaxlab.suite", *arguments])
     with locked(workdir):
         try:
-            run_suite(plan, experiments, runs, workdir, progress, command)
+            if launch.launcher == "none":
+                work = sum(run_work(experiments[run.arm.name]) for run in runs if not run.finished)
+                progress = SuiteProgress(console, style, len(runs), finished, work)
+                run_suite(plan, experiments, runs, workdir, progress, command)
+            elif finished < len(runs):
+                from flaxlab.suites.waiting import run_tasks
+
+                launcher = make_launcher(plan, workdir)
+                each = launch.seeds_per_task
+                run_tasks(plan, experiments, runs, workdir, console, style, command, launcher, each)
         except RunFailed:
             _compare_what_is_there(console, workdir)
             raise
         compare_folders(console, [workdir], workdir)
+
+
+def _find_launcher(launch: LaunchOptions) -> Callable[[Plan, Path], Launcher]:
+    """Returns what makes the launcher, once it is known that the machine has what it needs."""
+    try:
+        from flaxlab.suites.launchers.processes import (
+            Processes,
+            available_cores,
+            find_slots,
+            visible_gpus,
+        )
+        from flaxlab.suites.launchers.slurm import Slurm, require_slurm
+    except ModuleNotFoundError as error:
+        if error.name != "submitit":
+            raise
+        raise UsageError(
+            f"--launcher={launch.launcher} needs submitit, which is not installed; install it by"
+            " pip install 'flaxlab[slurm]'"
+        ) from error
+    if launch.launcher == "slurm":
+        require_slurm()
+        return lambda plan, workdir: Slurm(
+            plan.name, workdir, launch.resources, launch.tasks_at_once
+        )
+    slots = find_slots(launch.tasks_at_once, visible_gpus(), available_cores())
+    return lambda plan, workdir: Processes(workdir, slots)
 
 
 def _compare_what_is_there(console: Console, workdir: Path) -> None:

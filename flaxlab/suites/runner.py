@@ -24,6 +24,8 @@ from flaxlab.training.engine import compile_programs
 from flaxlab.training.experiment import Experiment, assemble
 from flaxlab.training.record import resuming_differences
 
+FAILURE_FILE = "failure.txt"
+
 _log = logging.getLogger(__name__)
 
 
@@ -69,12 +71,22 @@ def list_runs(plan: Plan, experiments: Mapping[str, Experiment], workdir: Path) 
     Raises:
         UsageError: a run in `workdir` was made with another config or on other data.
     """
+    return [
+        run
+        for arm in plan.arms
+        for run in list_arm(arm, plan.seeds, experiments[arm.name], workdir)
+    ]
+
+
+def list_arm(
+    arm: PlannedArm, seeds: Sequence[int], experiment: Experiment, workdir: Path
+) -> list[SuiteRun]:
+    """Lists the runs of one arm, see `list_runs`."""
     runs = []
-    for arm in plan.arms:
-        for seed in plan.seeds:
-            folder = workdir / folder_name(arm.name) / f"seed_{seed}"
-            experiment = experiments[arm.name].with_seed(seed)
-            runs.append(SuiteRun(arm, seed, folder, _is_finished(folder, experiment)))
+    for seed in seeds:
+        folder = workdir / folder_name(arm.name) / f"seed_{seed}"
+        finished = is_finished(folder, experiment.with_seed(seed))
+        runs.append(SuiteRun(arm, seed, folder, finished))
     return runs
 
 
@@ -83,7 +95,12 @@ def run_work(experiment: Experiment) -> float:
     return experiment.config.train.epochs * epoch_work(experiment)
 
 
-def _is_finished(folder: Path, experiment: Experiment) -> bool:
+def is_finished(folder: Path, experiment: Experiment) -> bool:
+    """Says whether the run in `folder` is complete.
+
+    Raises:
+        UsageError: it was made with another config or on other data, or cannot be read.
+    """
     try:
         old = complete(configs.from_dict(json.loads((folder / "config.json").read_text())))
         finished = (folder / "summary.json").is_file()
@@ -115,9 +132,7 @@ def run_suite(
     progress: SuiteProgress,
     command: str,
 ) -> None:
-    """Does the runs that are not finished; a failed one does not stop the others.
-
-    The seeds of an arm share its compiled programs.
+    """Does the runs that are not finished, one after the other; see `do_runs`.
 
     Args:
         plan: of the suite.
@@ -130,42 +145,69 @@ def run_suite(
     Raises:
         RunFailed: some runs failed; the others are complete.
     """
-    files.write_text(workdir / SUITE_FILE, json.dumps(_record(plan, command), indent=2) + "\n")
+    write_record(plan, workdir, command)
     failures = []
     with progress:
         for arm in plan.arms:
             left = [run for run in runs if run.arm is arm and not run.finished]
-            if not left:
-                continue
-            experiment = experiments[arm.name]
-            programs = compile_programs(
-                experiment.train_step, experiment.eval_step, experiment.layout
+            if left:
+                failed = do_runs(experiments[arm.name], left, progress)
+                failures += [f"{run} ({failed[run.seed]})" for run in left if run.seed in failed]
+    require_no_failures(failures, len(runs))
+
+
+def do_runs(
+    experiment: Experiment, runs: Sequence[SuiteRun], progress: SuiteProgress
+) -> dict[int, str]:
+    """Does runs of one arm; a failed one does not stop the others.
+
+    They share the arm's compiled programs.
+
+    Args:
+        experiment: the arm's.
+        runs: of that arm, not finished.
+        progress: told how the runs go on.
+
+    Returns:
+        {seed: why} of those that failed; the traceback is in the run's failure.txt.
+    """
+    failures = {}
+    programs = compile_programs(experiment.train_step, experiment.eval_step, experiment.layout)
+    for run in runs:
+        progress.run_begins(str(run))
+        summary = None
+        try:
+            summary = train_and_report(
+                experiment.with_seed(run.seed),
+                load_baseline(run.arm.file, experiment.config),
+                run.folder,
+                progress,
+                _arguments(run),
+                programs,
             )
-            for run in left:
-                progress.run_begins(str(run))
-                summary = None
-                try:
-                    summary = train_and_report(
-                        experiment.with_seed(run.seed),
-                        load_baseline(run.arm.file, experiment.config),
-                        run.folder,
-                        progress,
-                        _arguments(run),
-                        programs,
-                    )
-                except Exception as error:  # whatever it is: the other runs need not wait for it
-                    failures.append(f"{run} ({_say(error)})")
-                    _log.warning("failed: %s: %s", run, _say(error))
-                    run.folder.mkdir(parents=True, exist_ok=True)
-                    files.write_text(run.folder / "failure.txt", traceback.format_exc())
-                else:
-                    (run.folder / "failure.txt").unlink(missing_ok=True)
-                progress.run_ends(run_work(experiment), summary)
+        except Exception as error:  # whatever it is: the other runs need not wait for it
+            failures[run.seed] = _say(error)
+            _log.warning("failed: %s: %s", run, _say(error))
+            run.folder.mkdir(parents=True, exist_ok=True)
+            files.write_text(run.folder / FAILURE_FILE, traceback.format_exc())
+        else:
+            (run.folder / FAILURE_FILE).unlink(missing_ok=True)
+        progress.run_ends(run_work(experiment), summary)
+    return failures
+
+
+def require_no_failures(failures: Sequence[str], runs: int) -> None:
+    """Raises `RunFailed` if there are failures, each a run and why, among so many runs."""
     if failures:
         raise RunFailed(
-            f"{len(failures)} of {len(runs)} runs: {'; '.join(failures)}. The others are complete;"
+            f"{len(failures)} of {runs} runs: {'; '.join(failures)}. The others are complete;"
             " start the same command again to try these again"
         )
+
+
+def write_record(plan: Plan, workdir: Path, command: str) -> None:
+    """Writes suite.json, which a comparison reads."""
+    files.write_text(workdir / SUITE_FILE, json.dumps(_record(plan, command), indent=2) + "\n")
 
 
 def _arguments(run: SuiteRun) -> list[str]:

@@ -19,7 +19,8 @@ def test_a_signal_saves_inside_of_an_epoch_and_says_how_to_go_on(tmp_path, numbe
     found, _, errors = training.end()
     assert found == code, errors
     lines = errors.strip().splitlines()
-    assert lines[-2] == f"{number.name}: saving after this step; once more stops at once"
+    again = {signal.SIGTERM: "SIGINT", signal.SIGINT: "once more"}[number]
+    assert lines[-2] == f"{number.name}: saving after this step; {again} stops at once"
     assert lines[-1].startswith("interrupted: after ")
     assert lines[-1].endswith("everything is saved; start the same command again to go on")
     again = Training(tmp_path, *LONG)
@@ -53,6 +54,19 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path):
     assert "stopped at once" in errors
     assert "interrupted: " not in errors  # what a run says that ends by itself
     assert "Traceback" not in errors
+
+
+def test_what_slurm_sends_twice_or_in_a_row_means_no_haste(tmp_path):
+    training = Training(tmp_path, *LONG)
+    training.wait_for_line("epoch    1/2000")
+    training.send(signal.SIGSTOP)
+    training.send(signal.SIGUSR2)
+    training.send(signal.SIGTERM)
+    training.send(signal.SIGCONT)
+    code, _, errors = training.end()
+    assert code in (128 + signal.SIGUSR2, 143)
+    assert "everything is saved" in errors
+    assert "stopped at once" not in errors
 
 
 def test_a_signal_before_the_training_is_one_line(tmp_path):

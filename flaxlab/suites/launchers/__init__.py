@@ -1,0 +1,1 @@
+"""Who does the tasks of a suite. Only these modules import submitit."""
