@@ -36,16 +36,30 @@ def default_config(model: str = "alexnet") -> ConfigDict:
     config.reported.best_accuracy = placeholder(float)
 
     config.data = ConfigDict()
-    config.data.name = "fashion_mnist"  # fashion_mnist, cifar10, digits, folder
-    config.data.image_shape = (28, 28, 1)  # (H, W, C): digits and folder are brought to it
+    # fashion_mnist, cifar10, digits, folder, or tfds:NAME or tfds:NAME/CONFIG: any image
+    # classification set that is prepared in the TFDS folder.
+    config.data.name = "fashion_mnist"
+    # (H, W, C): digits, folder and tfds:NAME are brought to it.
+    config.data.image_shape = (28, 28, 1)
     config.data.data_dir = placeholder(str)  # TFDS folder; None: $TFDS_DATA_DIR or TFDS's own
     config.data.folder = placeholder(str)  # class folders of images, for data.name=folder
     config.data.train_examples = placeholder(int)  # a fixed stratified subset; None: all
     config.data.test_examples = placeholder(int)  # a fixed stratified subset; None: all
-    # Where the examples wait: "resident" on the device, or "streamed" to it ahead of time; the
-    # batches are the same. "auto": resident up to a quarter of an accelerator's memory, or 1 GiB;
-    # streamed with several processes.
+    # Where the examples wait: "resident" on the device; "streamed" to it ahead of time, out of the
+    # memory; "grain": in their files, read and decoded ahead of time. The batches are the same.
+    # "auto": grain beyond a quarter of the machine's memory, and for random_resized_crop; else
+    # resident up to a quarter of an accelerator's memory, or 1 GiB on a CPU; else, and always with
+    # several processes, streamed.
     config.data.placement = "auto"
+    config.data.workers = 0  # grain: processes that read; 0: as many threads as there are cores
+    # Random changes of the images in training, each new in every epoch. The report has none.
+    config.data.augment = ConfigDict()
+    # grain: train on a random part of each picture, of at least this share of its area and an
+    # aspect between 3/4 and 4/3, brought to image_shape; 0.0: on the whole picture.
+    config.data.augment.random_resized_crop = 0.0
+    config.data.augment.flip = False  # half of the images, left to right
+    config.data.augment.pad_and_crop = 0  # pixels of zeros around; a part of image_shape is cut out
+    config.data.augment.cutout = 0  # side in pixels of a square of zeros
     config.data.scaling = "unit"  # pixels to [0, 1]; "symmetric": [-1, 1]; "raw": 0 to 255
     # "test": each epoch is scored on the test split (the report's protocol, optimistic for the
     # best epoch). "holdout": a seeded stratified part of train chooses the best epoch, and the
@@ -148,6 +162,7 @@ def meaningful_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[
         "log.",
         "data.data_dir",
         "data.placement",
+        "data.workers",
         "train.profile",
         "train.parallel",
         "train.devices",

@@ -9,6 +9,7 @@ from ml_collections import FrozenConfigDict
 
 from flaxlab import models
 from flaxlab.config import ConfigDict, default_config, flatten
+from flaxlab.data.tfds_sets import is_tfds_name
 from flaxlab.errors import UsageError
 from flaxlab.models.blocks import ACTIVATIONS, POOLINGS
 
@@ -54,16 +55,28 @@ def _are_pairs(values: Any) -> bool:
     )
 
 
+_DATA_NAMES = ("fashion_mnist", "cifar10", "digits", "folder")
+
 _RULES: dict[str, _Rule] = {
     "seed": _within(0, 2**32),
     "data.image_shape": (
         lambda shape: _are_pairs((shape[:2],)) and len(shape) == 3 and shape[2] in (1, 3),
         "(height, width, channels) with 1 or 3 channels",
     ),
-    "data.name": _one_of("fashion_mnist", "cifar10", "digits", "folder"),
+    "data.name": (
+        lambda name: name in _DATA_NAMES or is_tfds_name(name),
+        f"one of {', '.join(_DATA_NAMES)}, or tfds:NAME",
+    ),
     "data.train_examples": _optional(_at_least(1)),
     "data.test_examples": _optional(_at_least(1)),
-    "data.placement": _one_of("auto", "resident", "streamed"),
+    "data.placement": _one_of("auto", "resident", "streamed", "grain"),
+    "data.workers": _at_least(0),
+    "data.augment.random_resized_crop": (
+        lambda share: 0 <= share <= 1,
+        "a share of the area up to 1.0, or 0.0 for none",
+    ),
+    "data.augment.pad_and_crop": _at_least(0),
+    "data.augment.cutout": _at_least(0),
     "data.scaling": _one_of("unit", "symmetric", "raw"),
     "data.validation": _one_of("test", "holdout"),
     "data.holdout_fraction": _within(0.001, 1.0),
@@ -74,6 +87,10 @@ _RULES: dict[str, _Rule] = {
         "for each block a tuple of (filters, kernel side), all whole numbers from 1",
     ),
     "model.pools": (_are_pairs, "for each block (window, stride), whole numbers from 1"),
+    "model.strides": (
+        lambda strides: all(isinstance(number, int) and number >= 1 for number in strides),
+        "for each block a whole number from 1, or () for 1",
+    ),
     "model.pool_kind": _one_of(*POOLINGS),
     "model.batch_norm_momentum": _within(0.0, 1.0),
     "model.batch_norm_epsilon": _above(0.0),
@@ -133,14 +150,21 @@ def validate(config: ConfigDict) -> None:
         raise UsageError(
             "config.data.folder is not set; data.name=folder needs --config.data.folder=DIR"
         )
+    crops = config.data.augment.random_resized_crop > 0
+    if crops and config.data.placement not in ("auto", "grain"):
+        raise UsageError(
+            "config.data.augment.random_resized_crop needs the pictures as they are: use"
+            f" --config.data.placement=grain, not {config.data.placement}, or pad_and_crop"
+        )
     model = config.model
     for field, of in (
         ("pools", "blocks"),
+        ("strides", "blocks"),
         ("block_dropout", "blocks"),
         ("head_dropout", "head_units"),
     ):
         given, needed = len(model[field]), len(model[of])
-        if given != needed and not (given == 0 and field.endswith("dropout")):
+        if given != needed and not (given == 0 and field != "pools"):
             raise UsageError(
                 f"config.model.{field} has {given} entries, but model.{of} has {needed};"
                 " give one for each"

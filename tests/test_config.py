@@ -111,7 +111,10 @@ def test_a_resolved_config_cannot_be_changed():
         ("--config.seed=4294967296", "expected at least 0 and below 4294967296"),
         ("--config.train.epochs=0", "config.train.epochs is 0; expected at least 1"),
         ("--config.optimizer.learning_rate=nan", "expected a number above 0"),
-        ("--config.data.name=mnist", "expected one of fashion_mnist, cifar10, digits, folder"),
+        (
+            "--config.data.name=mnist",
+            "expected one of fashion_mnist, cifar10, digits, folder, or tfds:NAME",
+        ),
         ("--config.data.name=folder", "needs --config.data.folder=DIR"),
         ("--config.data.image_shape=(28,28,2)", "expected (height, width, channels)"),
         ("--config.model.block_dropout=(0.1,)", "has 1 entries, but model.blocks has 3"),

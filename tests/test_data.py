@@ -187,7 +187,7 @@ def test_a_second_start_decodes_nothing(class_folders, monkeypatch):
     def fail(*arguments):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(loading, "read_class_folders", fail)
+    monkeypatch.setattr("flaxlab.data.folders.read_class_folders", fail)
     second = load_dataset(config)
     assert isinstance(second.train.images, np.memmap)
     assert np.array_equal(first.train.images, second.train.images)

@@ -35,7 +35,7 @@ def batches_read(feed, chunks):
             yield jax.device_get(read(feed.arrays, chunk, number))
 
 
-@pytest.mark.parametrize("placement", ["resident", "streamed"])
+@pytest.mark.parametrize("placement", ["resident", "streamed", "grain"])
 @pytest.mark.parametrize("batches", [1, 4, 6, 100])
 def test_every_way_gives_the_same_batches_bit_for_bit(placement, batches):
     split = random_split()
@@ -98,7 +98,7 @@ def test_streaming_works_ahead_on_another_thread_and_passes_errors_on():
 
 
 def test_another_placement_is_refused():
-    with pytest.raises(ValueError, match="expected resident, streamed or auto"):
+    with pytest.raises(ValueError, match="expected resident, streamed, grain or auto"):
         make_feed(random_split(), BATCH, 1, on_device(), "here")
 
 

@@ -111,7 +111,7 @@ def assert_same_numbers(ours, expected):
 
 def test_two_processes_give_the_numbers_of_one(tmp_path, alone):
     # By grain, so that each reads its own columns of a batch; alone, the examples are resident.
-    assert_same_numbers(finish(tmp_path, 2), alone)
+    assert_same_numbers(finish(tmp_path, 2, "--config.data.placement=grain"), alone)
     assert json.loads((tmp_path / "summary.json").read_text())["device"].startswith("2 x cpu")
     # Each has saved its part.
     parts = (tmp_path / "checkpoints/latest/33/state").glob("ocdbt.process_*")

@@ -15,11 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from flaxlab.analysis.metrics import Mistake
+from flaxlab.data.lazy import Images
 from flaxlab.training.history import History
 
 GREY = "#595959"
 _BLUE, _VERMILLION = "#0072B2", "#D55E00"
 _MAX_CELLS_WITH_TEXT = 20  # classes; more do not leave room for counts
+_MOST_NAMES = 100  # of classes beside a matrix
+_MOST_ROWS = 50  # of samples: a sheet of a thousand would take gigabytes
 
 
 def png(figure: Figure) -> bytes:
@@ -78,6 +81,8 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Fig
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    if classes > _MOST_NAMES:
+        class_names = [name if index % 100 == 0 else "" for index, name in enumerate(class_names)]
     axes.set_xticks(range(classes), class_names, parse_math=False)
     if max(map(len, class_names)) > 3:
         axes.tick_params("x", rotation=45)
@@ -97,9 +102,9 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Fig
 
 
 def samples(
-    images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], per_class: int = 10
+    images: Images, labels: np.ndarray, class_names: Sequence[str], per_class: int = 10
 ) -> Figure:
-    """Draws up to `per_class` random images of each class, a class a row.
+    """Draws up to `per_class` random images of each class, a class a row; of the first classes.
 
     Args:
         images: uint8 (N, H, W, C).
@@ -108,6 +113,7 @@ def samples(
         per_class: images in a row.
     """
     rng = np.random.default_rng(0)
+    class_names = class_names[:_MOST_ROWS]
     height, width, channels = images.shape[1:]
     margin = max(width // 10, 1)
     rows, columns = height + margin, width + margin
@@ -131,7 +137,7 @@ def samples(
 
 
 def mistakes(
-    images: np.ndarray, found: Sequence[Mistake], class_names: Sequence[str], columns: int = 6
+    images: Images, found: Sequence[Mistake], class_names: Sequence[str], columns: int = 6
 ) -> Figure:
     """Draws wrong predictions, each with what it is, what it was taken for, and how surely.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import shutil
@@ -14,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from flaxlab.data.dataset import Split
-from flaxlab.files import cache_folder, remove_abandoned
+from flaxlab.files import cache_folder, remove_abandoned, write_bytes
 
 _UNFINISHED = ".tmp-"
+_OF_FILES = "files-"
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +63,49 @@ def files_key(files: Iterable[Path], *more: object) -> str:
     return digest.hexdigest()[:16]
 
 
+def files_fingerprint(root: Path, files: Iterable[Path], *more: object) -> str:
+    """Returns the fingerprint of data that are too large to be read for one.
+
+    "files-" and 16 hex digits that change when a file's place below `root`, its size or its time
+    of change does. Copies that keep the times (`cp -p`, `rsync -t`) have the same one, wherever
+    they lie; other copies count as other data.
+    """
+    digest = hashlib.sha256(repr(more).encode())
+    for path in files:
+        status = path.stat()
+        place = path.relative_to(root).as_posix()
+        digest.update(repr((place, status.st_size, status.st_mtime_ns)).encode())
+    return f"{_OF_FILES}{digest.hexdigest()[:16]}"
+
+
+def is_lazy(fingerprint: str) -> bool:
+    """Whether a fingerprint is of files, from `files_fingerprint`, and not of decoded images."""
+    return fingerprint.startswith(_OF_FILES)
+
+
+def labels_through_cache(key: str, read: Callable[[], np.ndarray]) -> np.ndarray:
+    """Returns labels, int32 (N,), from the cache, after `read()` has filled it.
+
+    Like `through_cache`, without the images.
+    """
+    path = cache_folder() / "labels" / f"{key}.npy"
+    try:
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, EOFError) as error:
+        _log.warning("warning: reading the labels again, %s is damaged (%s)", path, error)
+    labels = read()
+    buffer = io.BytesIO()
+    np.save(buffer, labels)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, buffer.getvalue())
+    except OSError as error:
+        _log.warning("warning: the labels are not cached (%s)", error)
+    return labels
+
+
 def through_cache(key: str, decode: Callable[[], Decoded]) -> Decoded:
     """Returns a data set from the cache, after `decode()` has filled it.
 
@@ -93,7 +138,7 @@ def _store(folder: Path, made: Decoded) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder.parent))
     try:
         for name, split in (("train", made.train), ("test", made.test)):
-            np.save(temporary / f"{name}_images.npy", split.images)
+            np.save(temporary / f"{name}_images.npy", np.asarray(split.images))
             np.save(temporary / f"{name}_labels.npy", split.labels)
         about = {"class_names": made.class_names, "fingerprint": made.fingerprint}
         (temporary / "about.json").write_text(json.dumps(about))

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of flaxlab: arrays, and a word on where they are from."""
+"""What a data set is to the rest of flaxlab: images, labels, and a word on where they are from."""
 
 from __future__ import annotations
 
@@ -6,24 +6,29 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from flaxlab.data.lazy import Images, LazyImages
+
 
 @dataclass(frozen=True)
 class Split:
     """One split of a data set.
 
     Attributes:
-        images: uint8 (N, H, W, C); may be memory-mapped.
+        images: uint8 (N, H, W, C): an array, memory-mapped or not, or `LazyImages`, which reads
+            like one.
         labels: int32 (N,).
     """
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> Split:
-        """Returns the examples at `indices`, in memory."""
+        """Returns the examples at `indices`: in memory, or as lazily as they are."""
+        if isinstance(self.images, LazyImages):
+            return Split(self.images.take(indices), self.labels[indices])
         return Split(np.asarray(self.images[indices]), self.labels[indices])
 
 

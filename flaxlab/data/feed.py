@@ -1,22 +1,25 @@
 """How the batches reach the devices: out of arrays that lie there, or streamed ahead of time.
 
-A program is given chunks of several batches and reads one of them with `read_batch`. Resident and
-streamed chunks hold the same batches, bit for bit; they only differ in where examples are
-gathered: on the device by their indices, or on the host.
+A program is given chunks of several batches and reads one of them with `read_batch`. All ways give
+the same batches, bit for bit; they only differ in where examples are gathered: on the device by
+their indices, on the host out of an array, or by grain's threads or processes out of files.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 
 from flaxlab.data.dataset import Split
 from flaxlab.data.layout import Layout
+from flaxlab.data.lazy import LazyImages
 from flaxlab.data.pipeline import Plan, eval_plan, train_plan
 
 # "index": int32 (K, B), number of the example in its split; "mask": bool (K, B), false for
@@ -34,6 +37,19 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How examples are read out of their files.
+
+    Attributes:
+        workers: processes that read; 0: threads of this one.
+        smallest_crop: see `flaxlab.data.images.random_resized_crop`; 0.0 for no crop.
+    """
+
+    workers: int = 0
+    smallest_crop: float = 0.0
+
+
+@dataclass(frozen=True)
 class Feed:
     """The batches of one split on their way to the devices.
 
@@ -43,6 +59,7 @@ class Feed:
         batches: of a chunk, K; the last chunk of a pass may have fewer.
         layout: of the devices that compute.
         arrays: {"image", "label"} of the whole split on each device; {} if it is streamed.
+        reading: how grain reads for training; None: the split is read as an array.
     """
 
     split: Split
@@ -50,6 +67,7 @@ class Feed:
     batches: int
     layout: Layout
     arrays: Mapping[str, jax.Array] = field(repr=False)
+    reading: Reading | None = None
 
     @property
     def resident(self) -> bool:
@@ -65,6 +83,8 @@ class Feed:
             start: number of batches to leave out, a multiple of `batches`, or all of them.
         """
         plan = train_plan(len(self.split), self.batch_size, seed, epoch)
+        if self.reading is not None:
+            return _ahead(self._read(self.reading, plan, seed, epoch, start), _CHUNKS_AHEAD)
         return self._chunks(Plan(*(rows[start:] for rows in plan)))
 
     def eval_chunks(self) -> Generator[Chunk]:
@@ -73,7 +93,30 @@ class Feed:
 
     def _chunks(self, plan: Plan) -> Generator[Chunk]:
         cut = _cut(plan, self.batches)
-        return cut if self.resident else _ahead(map(self._gather, cut), _CHUNKS_AHEAD)
+        return cut if self.resident else _ahead((self._gather(c) for c in cut), _CHUNKS_AHEAD)
+
+    def _read(
+        self, reading: Reading, plan: Plan, seed: int, epoch: int, start: int
+    ) -> Generator[Chunk]:
+        # Imported here: grain takes a second that other starts should not pay.
+        from flaxlab.data.grain_batches import read_batches
+
+        columns = self.layout.columns(self.batch_size)
+        batches = read_batches(
+            self.split,
+            plan,
+            start,
+            columns,
+            seed,
+            epoch,
+            reading.smallest_crop,
+            reading.workers,
+        )
+        with contextlib.closing(batches):
+            for chunk in _cut(Plan(*(rows[start:] for rows in plan)), self.batches):
+                read = [next(batches) for _ in chunk["mask"]]
+                examples = {key: np.stack([batch[key] for batch in read]) for key in read[0]}
+                yield {**chunk, **self.layout.put_chunk(examples, self.batch_size)}
 
     def _gather(self, chunk: Chunk) -> Chunk:
         index = chunk["index"][:, self.layout.columns(self.batch_size)]
@@ -82,7 +125,14 @@ class Feed:
         return {**chunk, **self.layout.put_chunk(examples, self.batch_size)}
 
 
-def make_feed(split: Split, batch_size: int, batches: int, layout: Layout, placement: str) -> Feed:
+def make_feed(
+    split: Split,
+    batch_size: int,
+    batches: int,
+    layout: Layout,
+    placement: str,
+    reading: Reading = Reading(),
+) -> Feed:
     """Returns the feed of `split`, with its examples on the devices or not.
 
     Args:
@@ -90,22 +140,27 @@ def make_feed(split: Split, batch_size: int, batches: int, layout: Layout, place
         batch_size: examples of a batch.
         batches: of a chunk.
         layout: of the devices that compute.
-        placement: "resident", "streamed", or "auto": resident where the images take no more than
-            a quarter of an accelerator's memory, or 1 GiB on a CPU; streamed with several
-            processes, of which none is to hold what it does not read.
+        placement: "resident", "streamed", "grain", or "auto": grain where the images are lazy or
+            to be cropped; else resident where they take no more than a quarter of an accelerator's
+            memory, or 1 GiB on a CPU; streamed with several processes, of which none is to hold
+            what it does not read.
+        reading: how grain reads.
 
     Raises:
         ValueError: `placement` is none of these.
     """
+    if placement == "auto" and (reading.smallest_crop or isinstance(split.images, LazyImages)):
+        placement = "grain"
     if placement == "auto":
         fits = not layout.shared and split.images.nbytes <= _room(layout)
         placement = "resident" if fits else "streamed"
-    if placement not in ("resident", "streamed"):
-        raise ValueError(f"placement is {placement!r}; expected resident, streamed or auto")
+    if placement not in ("resident", "streamed", "grain"):
+        raise ValueError(f"placement is {placement!r}; expected resident, streamed, grain or auto")
     arrays = {}
     if placement == "resident":
         arrays = layout.put({"image": split.images, "label": split.labels})
-    return Feed(split, batch_size, batches, layout, arrays)
+    read = reading if placement == "grain" else None
+    return Feed(split, batch_size, batches, layout, arrays, read)
 
 
 def read_batch(arrays: Mapping[str, jax.Array], chunk: Chunk, number: Any) -> dict[str, jax.Array]:
@@ -139,7 +194,7 @@ def _cut(plan: Plan, batches: int) -> Generator[Chunk]:
         yield {"index": index, "mask": mask}
 
 
-def _ahead(items: Iterator[T], count: int) -> Generator[T]:
+def _ahead(items: Generator[T], count: int) -> Generator[T]:
     """Yields `items`, with `count` of them in the making on another thread."""
     end = object()
     thread = ThreadPoolExecutor(max_workers=1)
@@ -150,3 +205,4 @@ def _ahead(items: Iterator[T], count: int) -> Generator[T]:
             yield item
     finally:
         thread.shutdown(cancel_futures=True)
+        items.close()

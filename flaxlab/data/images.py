@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import warnings
+import functools
+import io
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from flaxlab.errors import UsageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+
+_CROP_DRAWS = 10
+_LOG_ASPECT = math.log(4 / 3)
 
 
 def fit_image(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
@@ -22,6 +32,50 @@ def fit_image(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
     already has the size keeps its pixels.
     """
     height, width, channels = shape
+    image = _upright(image, channels)
+    if image.size != (width, height):
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(shape)
+
+
+def from_array(pixels: np.ndarray) -> Image.Image:
+    """Returns uint8 pixels (H, W, C) as a picture."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def random_resized_crop(
+    image: Image.Image, shape: tuple[int, int, int], smallest: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Cuts a random part out of a picture and brings it to `shape` (H, W, C), uint8.
+
+    After Szegedy et al. (2015), "Going deeper with convolutions": the part has a share of the
+    picture's area drawn evenly from `smallest` to 1, and an aspect between 3/4 and 4/3, drawn
+    evenly on a logarithmic scale. Where ten draws in a row do not fit into the picture, it is the
+    picture's centre, as `fit_image` has it. Turning, converting and resizing are as there.
+
+    Args:
+        image: of any size and mode.
+        shape: of the result.
+        smallest: share of the area, above 0 and at most 1.
+        rng: what is drawn from.
+    """
+    height, width, channels = shape
+    image = _upright(image, channels)
+    for _ in range(_CROP_DRAWS):
+        area = image.width * image.height * rng.uniform(smallest, 1.0)
+        aspect = math.exp(rng.uniform(-_LOG_ASPECT, _LOG_ASPECT))
+        across, down = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < across <= image.width and 0 < down <= image.height:
+            left = int(rng.integers(image.width - across + 1))
+            top = int(rng.integers(image.height - down + 1))
+            box = (left, top, left + across, top + down)
+            resized = image.resize((width, height), Image.Resampling.BILINEAR, box)
+            return np.asarray(resized).reshape(shape)
+    return fit_image(image, shape)
+
+
+def _upright(image: Image.Image, channels: int) -> Image.Image:
+    """Turns and converts as `fit_image` says."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits: Pillow would clip them, not scale them
         grey = np.asarray(image).astype(np.int64) // 257
@@ -30,28 +84,47 @@ def fit_image(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    image = image.convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(shape)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def decode(content: bytes, name: str, bring: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    """Decodes a PNG or JPEG file; several threads may do so at a time.
+
+    Args:
+        content: of the file.
+        name: of the picture, for messages.
+        bring: brings the picture to an array, `fit_image` for example.
+
+    Returns:
+        What `bring` returns: uint8 (H, W, C).
+
+    Raises:
+        UsageError: it is no readable picture, or far too large to be one (more pixels than
+            Pillow's limit against decompression bombs).
+    """
+    # Not by `Image.open`: it warns of too many pixels, and warnings are of the whole process.
+    kind = PngImageFile if content.startswith(_PNG_MAGIC) else JpegImageFile
+    try:
+        with kind(io.BytesIO(content)) as image:
+            pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
+            if limit is not None and pixels > limit:
+                raise UsageError(f"{name} has too many pixels ({pixels:,}; at most {limit:,})")
+            return bring(image)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UsageError(f"{name} is no readable PNG or JPEG picture ({error})") from error
 
 
 def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     """Reads a PNG or JPEG file as uint8, brought to `shape` (H, W, C) by `fit_image`.
 
     Raises:
-        UsageError: the file is no readable picture, or far too large to be one (more pixels
-            than Pillow's limit against decompression bombs).
+        UsageError: the file cannot be read; see `decode`.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG", "JPEG")) as image:
-                return fit_image(image, shape)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise UsageError(f"{path} is no readable PNG or JPEG picture ({error})") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UsageError(f"{path} has too many pixels ({error})") from error
+    return decode(content, str(path), functools.partial(fit_image, shape=shape))
 
 
 def class_folders(root: Path) -> list[tuple[str, list[Path]]]:

@@ -1,4 +1,4 @@
-"""From `config.data` to a data set in arrays."""
+"""From `config.data` to a data set."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from flaxlab.data.catalog import CATALOG, Entry
 from flaxlab.data.dataset import Dataset, Split
 from flaxlab.data.digits import load_digits
 from flaxlab.data.download import download, reachable
-from flaxlab.data.images import class_folders, read_class_folders
-from flaxlab.data.splits import stratified_choice, stratified_split
+from flaxlab.data.folders import load_folder
+from flaxlab.data.lazy import beyond_memory
+from flaxlab.data.splits import stratified_choice
+from flaxlab.data.tfds_sets import PREFIX, load_tfds_set
 from flaxlab.errors import UsageError
 
-# Subsets and the test part of class folders are the same in every run.
+# Subsets are the same in every run.
 _FIXED_SEED = 0
-_FOLDER_TEST_FRACTION = 0.2
 _ORIGIN_FILE = "flaxlab_origin.json"
 _UNFINISHED = ".flaxlab-"
 
@@ -37,20 +38,32 @@ def load_dataset(config: ConfigDict) -> Dataset:
     """Loads the data set that `config.data` names, with its subsets taken.
 
     Fashion-MNIST and CIFAR-10 are read from the TFDS folder. If they are not prepared there, they
-    are prepared first: from the files of a system package, or by a download.
+    are prepared first: from the files of a system package, or by a download. Class folders and
+    other TFDS data sets are decoded at once, or read lazily where `config.placement` is "grain"
+    or, with "auto", where training crops at random or the images would take more than a quarter
+    of the machine's memory.
 
     Raises:
         UsageError: the data set is not there and cannot be got, or it is damaged.
     """
+
+    def is_lazy(decoded_bytes: int) -> bool:
+        if config.placement == "auto":
+            return config.augment.random_resized_crop > 0 or beyond_memory(decoded_bytes)
+        return config.placement == "grain"
+
+    shape = tuple(config.image_shape)
     if config.name == "digits":
-        dataset = load_digits(tuple(config.image_shape))
+        dataset = load_digits(shape)
     elif config.name == "folder":
-        dataset = _load_folder(Path(config.folder).expanduser(), tuple(config.image_shape))
+        dataset = load_folder(Path(config.folder).expanduser(), shape, is_lazy)
+    elif config.name.startswith(PREFIX):
+        dataset = load_tfds_set(config.name, tfds_folder(config.data_dir), shape, is_lazy)
     else:
         dataset = _load_tfds(CATALOG[config.name], tfds_folder(config.data_dir))
-    if dataset.image_shape != tuple(config.image_shape):
+    if dataset.image_shape != shape:
         raise UsageError(
-            f"config.data.image_shape is {tuple(config.image_shape)}, but the images of"
+            f"config.data.image_shape is {shape}, but the images of"
             f" {dataset.title} are {dataset.image_shape}; set it to that"
         )
     return dataset.with_splits(
@@ -172,43 +185,6 @@ def _load_tfds(entry: Entry, data_dir: Path) -> Dataset:
         title=origin["title"],
         version=version,
         origin=f"TFDS {entry.name} {version}, {origin['origin']}.",
-        fingerprint=found.fingerprint,
-        class_names=found.class_names,
-        train=found.train,
-        test=found.test,
-    )
-
-
-def _load_folder(root: Path, shape: tuple[int, int, int]) -> Dataset:
-    """Loads root/{train,test}/<class>/*, or root/<class>/* with a fifth of it as test split."""
-    parts = [root / "train", root / "test"]
-    has_parts = all(part.is_dir() for part in parts)
-    listings = [class_folders(part) for part in (parts if has_parts else [root])]
-    names = [tuple(name for name, _ in listing) for listing in listings]
-    if len(set(names)) > 1:
-        raise UsageError(
-            f"the class folders of {parts[0]} and {parts[1]} differ:"
-            f" {', '.join(sorted(set(names[0]) ^ set(names[1])))}; give both the same"
-        )
-
-    def decode() -> Decoded:
-        splits = [Split(*read_class_folders(listing, shape)) for listing in listings]
-        if not has_parts:
-            everything = splits[0]
-            indices = stratified_split(everything.labels, _FOLDER_TEST_FRACTION, _FIXED_SEED)
-            splits = [everything.take(part) for part in indices]
-        return fingerprinted(splits[0], splits[1], names[0])
-
-    paths = [path for listing in listings for _, paths in listing for path in paths]
-    found = through_cache(f"folder-{files_key(paths, shape)}", decode)
-    return Dataset(
-        name="folder",
-        title=root.resolve().name,
-        version="1.0.0",
-        origin="class folders of images"
-        + (
-            ", split as they are." if has_parts else ", a fixed stratified fifth is the test split."
-        ),
         fingerprint=found.fingerprint,
         class_names=found.class_names,
         train=found.train,

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import jax
 
-from flaxlab.data.feed import Chunk, make_feed
+from flaxlab.data.feed import Chunk, Reading, make_feed
 from flaxlab.explanation.changes import Change, list_changes, on_host
 from flaxlab.training.engine import compile_programs
 from flaxlab.training.experiment import Experiment
@@ -88,7 +88,12 @@ def take_first_steps(experiment: Experiment) -> FirstSteps:
     programs = compile_programs(train_step, experiment.eval_step, experiment.layout)
     batches = min(config.train.steps_per_execution, experiment.steps_per_epoch)
     feed = make_feed(
-        train, config.train.batch_size, batches, experiment.layout, config.data.placement
+        train,
+        config.train.batch_size,
+        batches,
+        experiment.layout,
+        config.data.placement,
+        Reading(config.data.workers, config.data.augment.random_resized_crop),
     )
     state = programs.place(experiment.create_state())
     before = on_host(state)

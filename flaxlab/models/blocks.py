@@ -88,7 +88,8 @@ class ConvBlock(nn.Module):
     """Convolutions with ReLU, then pooling, batch normalization and dropout, in this order.
 
     Attributes:
-        convs: (filters, kernel side) of each convolution; all have stride 1.
+        convs: (filters, kernel side) of each convolution; all but the first have stride 1.
+        stride: of the first convolution, in pixels.
         padding: "SAME" or "VALID", of the convolutions.
         pool: (window, stride) of the pooling, in pixels.
         pool_kind: "max" or "avg".
@@ -103,6 +104,7 @@ class ConvBlock(nn.Module):
     convs: tuple[tuple[int, int], ...]
     padding: str
     pool: tuple[int, int]
+    stride: int = 1
     pool_kind: str = "max"
     norm: NormFactory | None = None
     dropout: float = 0.0
@@ -124,6 +126,7 @@ class ConvBlock(nn.Module):
             x = nn.Conv(
                 filters,
                 (kernel, kernel),
+                strides=self.stride if index == 1 else 1,
                 padding=self.padding,
                 kernel_init=KERNEL_INIT,
                 dtype=self.dtype,

@@ -29,6 +29,7 @@ class ConvNet(nn.Module):
         blocks: for each block, the (filters, kernel side) of its convolutions.
         padding: "SAME" or "VALID", of all convolutions.
         pools: (window, stride) of each block's pooling, in pixels.
+        strides: stride of each block's first convolution, in pixels; () for 1.
         pool_kind: "max" or "avg".
         batch_norm: whether a normalization follows each block's pooling.
         batch_norm_momentum: share of the old running statistics that a step keeps. The Keras
@@ -51,6 +52,7 @@ class ConvNet(nn.Module):
     blocks: tuple[Convs, ...]
     padding: str
     pools: tuple[tuple[int, int], ...]
+    strides: tuple[int, ...] = ()
     pool_kind: str = "max"
     batch_norm: bool = True
     batch_norm_momentum: float = 0.99
@@ -90,9 +92,11 @@ class ConvNet(nn.Module):
         )
         x = images.astype(dtype)
         block_dropout = self.block_dropout or (0.0,) * len(self.blocks)
+        strides = self.strides or (1,) * len(self.blocks)
         for index, convs in enumerate(self.blocks):
             x = ConvBlock(
                 convs=convs,
+                stride=strides[index],
                 padding=self.padding,
                 pool=self.pools[index],
                 pool_kind=self.pool_kind,

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from flaxlab import config as configs
 from flaxlab import kernels, models
+from flaxlab.data.augment import augment
 from flaxlab.data.dataset import Dataset, RunSplits
 from flaxlab.data.layout import Layout, over_devices
 from flaxlab.data.pipeline import batches_per_epoch, scale_pixels
@@ -170,10 +171,16 @@ def assemble(
             penalize,
             axis_name=layout.axis_name,
             skip_nonfinite=config.train.on_nonfinite == "skip",
+            augment=_augmentation(config.data.augment),
         ),
         eval_step=make_eval_step(model, preprocess),
         layout=layout,
     )
+
+
+def _augmentation(config: ConfigDict) -> Callable[[jax.Array, jax.Array], jax.Array] | None:
+    on_device = {key: config[key] for key in ("flip", "pad_and_crop", "cutout")}
+    return functools.partial(augment, **on_device) if any(on_device.values()) else None
 
 
 def split_for_run(config: ConfigDict, dataset: Dataset) -> RunSplits:

@@ -24,7 +24,7 @@ def explain_out_of_memory(config: ConfigDict) -> Iterator[None]:
             raise
         smaller = max(config.train.batch_size // 2, 1)
         tries = [f"--config.train.batch_size={smaller}", "--config.model.dtype=bfloat16"]
-        if config.data.placement != "streamed":
+        if config.data.placement not in ("streamed", "grain"):
             tries.append("--config.data.placement=streamed")
         raise RunFailed(
             f"out of memory with batches of {config.train.batch_size}"

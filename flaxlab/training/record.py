@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from flaxlab import config as configs
 from flaxlab.checkpoints.steps import epoch_of
+from flaxlab.data.cache import is_lazy
 from flaxlab.data.dataset import Dataset
 from flaxlab.errors import UsageError
 from flaxlab.training.epoch import EpochPart
@@ -84,7 +85,14 @@ def check_resumable(record: dict[str, Any], config: ConfigDict, dataset: Dataset
             + "; ".join(changed)
             + "); take another --workdir, or the old values"
         )
-    if record["dataset"]["fingerprint"] != dataset.fingerprint:
+    before, now = record["dataset"]["fingerprint"], dataset.fingerprint
+    if is_lazy(before) != is_lazy(now):
+        was, way = ("in their files", "grain") if is_lazy(before) else ("in memory", "streamed")
+        raise UsageError(
+            f"the run in this --workdir was started with its images {was}, and whether these are"
+            f" the same cannot be told; use --config.data.placement={way}"
+        )
+    if before != now:
         raise UsageError(
             f"the run in this --workdir was started on other data ({record['dataset']['title']},"
             " changed since); take another --workdir"

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from flaxlab.data.augment import example_keys
 from flaxlab.training.metrics import NEVER, Metrics, batch_metrics, no_metrics
 from flaxlab.training.state import Params, TrainState
 
@@ -33,6 +34,7 @@ def make_train_step(
     penalty: Callable[[Params], jax.Array],
     axis_name: str | None = None,
     skip_nonfinite: bool = False,
+    augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
 ) -> TrainStep:
     """Returns the pure function (state, batch) -> (next state, metrics of this batch).
 
@@ -48,20 +50,30 @@ def make_train_step(
         skip_nonfinite: whether a step whose loss or gradients hold NaN or infinity changes
             nothing but the step number. Unlike with `optax.apply_if_finite`, that includes the
             running statistics: they have seen what made the loss infinite.
+        augment: maps (keys (N,), uint8 images) to changed uint8 images; None changes nothing.
     """
 
     def over_devices(tree: Any) -> Any:
         return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
+    def augmented(step_key: jax.Array, images: jax.Array) -> jax.Array:
+        if augment is None:
+            return images
+        rows = jnp.arange(len(images))
+        if axis_name is not None:
+            rows += jax.lax.axis_index(axis_name) * len(images)
+        return augment(example_keys(step_key, rows), images)
+
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         dropout_key = jax.random.fold_in(state.key, state.step)
+        images = augmented(dropout_key, batch["image"])
         devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
         count = over_devices(jnp.sum(batch["mask"], dtype=jnp.float32))
 
         def loss_fn(params: Params) -> tuple[jax.Array, tuple[Metrics, Params]]:
             logits, updates = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
-                preprocess(batch["image"]),
+                preprocess(images),
                 train=True,
                 rngs={"dropout": dropout_key},
                 mutable=["batch_stats"],

@@ -1,0 +1,1 @@
+"""Networks in the form that their papers trained on ImageNet."""

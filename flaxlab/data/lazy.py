@@ -1,0 +1,155 @@
+"""Images that stay in their files until they are asked for: data sets larger than the memory.
+
+`LazyImages` reads like the array of all decoded images, so that what takes a `Split` (scoring,
+reports, subsets, holdouts) need not know of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from flaxlab.data.images import decode, fit_image
+
+# Of the machine's memory: a data set that takes more when it is decoded is read lazily. The rest
+# is for the model, for the cache of the files and for a second copy while arrays are made.
+_SHARE_OF_MEMORY = 0.25
+
+
+class Images(Protocol):
+    """What holds the images of a split, uint8 (N, H, W, C): an array, or `LazyImages`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, C)."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """That of uint8."""
+
+    @property
+    def nbytes(self) -> int:
+        """Of all images, decoded."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[np.ndarray]: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+class Records(Protocol):
+    """PNG or JPEG files, read one at a time by any thread; pickled to reach other processes."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, number: int) -> bytes:
+        """Returns the content of one."""
+
+    def name(self, number: int) -> str:
+        """Says which one it is, for messages."""
+
+
+@dataclass(frozen=True)
+class FileRecords:
+    """Files on the disk.
+
+    Attributes:
+        paths: of the files; text, since a million of `Path` take several times the memory.
+    """
+
+    paths: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, number: int) -> bytes:
+        """Returns the content of a file."""
+        return Path(self.paths[number]).read_bytes()
+
+    def name(self, number: int) -> str:
+        """Returns the path of a file."""
+        return self.paths[number]
+
+
+@dataclass(frozen=True)
+class LazyImages:
+    """Images that are decoded each time they are asked for, by several threads.
+
+    `images[index]` takes what NumPy takes for the first axis (a number, a slice, an array of
+    numbers of any shape, a mask) and returns uint8 arrays: each picture is brought to its shape
+    by `flaxlab.data.images.fit_image`.
+
+    Attributes:
+        records: where the pictures are.
+        numbers: int (N,), which of them the images are.
+        image_shape: (H, W, C).
+    """
+
+    records: Records
+    numbers: np.ndarray
+    image_shape: tuple[int, int, int]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, C)."""
+        return (len(self.numbers), *self.image_shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """That of uint8."""
+        return np.dtype(np.uint8)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all images, decoded."""
+        return math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, index: Any, /) -> np.ndarray:
+        chosen = np.asarray(self.numbers[index])
+        images = np.empty((chosen.size, *self.image_shape), np.uint8)
+        bring = functools.partial(fit_image, shape=self.image_shape)
+
+        def fill(place: int, number: int) -> None:
+            images[place] = self._decode(number, bring)
+
+        with ThreadPoolExecutor(max(1, min(thread_count(), chosen.size))) as threads:
+            for _ in threads.map(fill, range(chosen.size), chosen.ravel().tolist()):
+                pass  # raises what `fill` raised
+        return images.reshape(*chosen.shape, *self.image_shape)
+
+    def take(self, indices: np.ndarray) -> LazyImages:
+        """Returns the images at `indices`; nothing is decoded."""
+        return replace(self, numbers=self.numbers[indices])
+
+    def picture(self, index: int, bring: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+        """Returns what `bring` makes of the picture at `index`, uint8 (H, W, C)."""
+        return self._decode(int(self.numbers[index]), bring)
+
+    def _decode(self, number: int, bring: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+        return decode(self.records.read(number), self.records.name(number), bring)
+
+
+def thread_count() -> int:
+    """Returns how many threads decode at a time: one for each core of the machine."""
+    return os.cpu_count() or 1
+
+
+def beyond_memory(nbytes: int) -> bool:
+    """Whether decoded images of `nbytes` are more than a quarter of the machine's memory."""
+    return nbytes > _SHARE_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
