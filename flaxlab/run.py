@@ -15,7 +15,7 @@ from flaxlab.command_line import load_baseline, resolve_config
 from flaxlab.config import ConfigDict
 from flaxlab.console import ConsoleProgress, print_experiment
 from flaxlab.data.load import load_dataset
-from flaxlab.distributed.agreement import is_main
+from flaxlab.distributed.agreement import is_main, require_same
 from flaxlab.distributed.group import Group, join
 from flaxlab.errors import GO_ON, RunFailed, UsageError
 from flaxlab.lock import locked
@@ -63,6 +63,7 @@ def run_experiment(
     if not is_main():
         logging.getLogger("flaxlab").setLevel(logging.WARNING)
     experiment = assemble(config, load_dataset(config.data))
+    require_same(configs.to_json(config) + experiment.dataset.fingerprint)
     if show or config.log.progress != "none":
         print_experiment(console, experiment, baseline)
     for warning in experiment.warnings():

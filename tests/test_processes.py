@@ -133,12 +133,24 @@ def test_a_run_ends_when_a_process_is_killed_and_goes_on_with_another_number(tmp
     assert_same_numbers(tmp_path, expected)
 
 
-def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path):
+def test_several_processes_go_on_from_before_a_damaged_checkpoint(tmp_path, alone):
+    finish(tmp_path, 2, "--config.train.epochs=2")
+    newest = [path for path in (tmp_path / "checkpoints/latest/22").rglob("*") if path.is_file()]
+    largest = max(newest, key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    assert_same_numbers(finish(tmp_path, 2), alone)
+    assert (tmp_path / "checkpoints/damaged/latest-22").is_dir()
+
+
+@pytest.mark.parametrize(("number", "heard_by"), [(signal.SIGTERM, 1), (signal.SIGUSR2, 0)])
+def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path, number, heard_by):
     with Processes(tmp_path, 2, "--config.train.epochs=3000") as processes:
         processes.wait_for_epochs(1)
-        processes.all[1].send_signal(signal.SIGTERM)
+        processes.all[heard_by].send_signal(number)
         ends = processes.end()
-    assert [code for code, _ in ends] == [143, 143]
+    assert [code for code, _ in ends] == [128 + number] * 2
     lines = [errors.splitlines()[-1] for _, errors in ends]
     assert lines[0] == lines[1]
     assert lines[0].startswith("interrupted: after ")
@@ -167,6 +179,24 @@ def test_what_a_run_cannot_do_is_said_by_each_process(tmp_path):
                 assert code == 2
                 assert message in errors
                 assert len(errors.splitlines()) == 1
+
+
+def test_processes_that_would_run_something_else_are_refused(tmp_path):
+    command = [sys.executable, "-m", "flaxlab.main", f"--config={POOL_FILE}", *RUN]
+    command += [f"--workdir={tmp_path}", f"--coordinator=localhost:{free_port()}"]
+    started = [
+        subprocess.Popen(
+            [*command, "--num_processes=2", f"--process_id={number}", f"--config.seed={number}"],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    for process in started:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 2, errors
+        assert "do not have the same config and data" in errors
 
 
 def group(arguments, environment=None):

@@ -19,7 +19,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from flaxlab.checkpoints.manifest import find_damage, write_manifest
-from flaxlab.distributed.agreement import in_several, is_main
+from flaxlab.distributed.agreement import in_several, is_lost_process, is_main
 from flaxlab.errors import GO_ON, RunFailed, UsageError
 
 Record = dict[str, Any]
@@ -166,7 +166,7 @@ class StepManager:
 
         def end() -> None:
             manager.wait_until_finished()
-            if not self.folder(step).is_dir():
+            if is_main() and not self.folder(step).is_dir():
                 raise FileNotFoundError("its folder has vanished")
 
         if self._try(step, end):
@@ -220,6 +220,8 @@ class StepManager:
         try:
             return self._open().restore(step, args=args)
         except Exception as error:  # what Orbax raises for damaged files has no common class
+            if is_lost_process(error):
+                raise
             raise UsageError(
                 f"checkpoint {self.folder(step)} cannot be read ({_reason(error)}); move that"
                 " folder away to go on from the one before"
@@ -237,6 +239,10 @@ class StepManager:
         doomed = self._directory / f"deleted-{step}{_TEMPORARY}"
         self.folder(step).rename(doomed)
         shutil.rmtree(doomed)
+        self._open().reload()
+
+    def reload(self) -> None:
+        """Has Orbax look at what is there, after the first process moved or deleted a step."""
         self._open().reload()
 
     def set_aside(self, step: int, place: Path) -> Path:

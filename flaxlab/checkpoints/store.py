@@ -123,6 +123,8 @@ class Checkpoints:
         """
         # One process looks, and moves what is damaged; the others are told.
         step, is_latest = from_main(*(self._find_newest() if is_main() else (_NONE, 0)))
+        for each in (self._latest, self._midway):
+            each.reload()
         if step == _NONE:
             return None
         manager = self._latest if is_latest else self._midway
@@ -171,6 +173,8 @@ class Checkpoints:
         for saved in self._best.steps():
             if saved > step:
                 self._best.delete(saved)
+        from_main(0)  # not before the first process has deleted them
+        self._best.reload()
 
     def _set_aside_if_damaged(self, manager: StepManager, step: int) -> bool:
         damage = manager.damage(step)

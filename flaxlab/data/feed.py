@@ -21,6 +21,7 @@ from flaxlab.data.dataset import Split
 from flaxlab.data.layout import Layout
 from flaxlab.data.lazy import LazyImages
 from flaxlab.data.pipeline import Plan, eval_plan, train_plan
+from flaxlab.errors import UsageError
 
 # "index": int32 (K, B), number of the example in its split; "mask": bool (K, B), false for
 # examples that only fill up; both on the host. Of a streamed split also "image": uint8
@@ -148,6 +149,7 @@ def make_feed(
 
     Raises:
         ValueError: `placement` is none of these.
+        UsageError: "resident" with several processes.
     """
     if placement == "auto" and (reading.smallest_crop or isinstance(split.images, LazyImages)):
         placement = "grain"
@@ -157,6 +159,11 @@ def make_feed(
     if placement not in ("resident", "streamed", "grain"):
         raise ValueError(f"placement is {placement!r}; expected resident, streamed, grain or auto")
     arrays = {}
+    if placement == "resident" and layout.shared:
+        raise UsageError(
+            "config.data.placement=resident would put all examples on the devices of each process;"
+            " use streamed or grain with several"
+        )
     if placement == "resident":
         arrays = layout.put({"image": split.images, "label": split.labels})
     read = reading if placement == "grain" else None

@@ -146,7 +146,9 @@ class LazyImages:
 
 
 def thread_count() -> int:
-    """Returns how many threads decode at a time: one for each core of the machine."""
+    """Returns how many threads decode at a time: one for each core that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 

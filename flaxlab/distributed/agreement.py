@@ -6,6 +6,7 @@ exchange between devices. Alone, a process agrees with itself at once.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,16 +72,32 @@ class Agreement:
         return tuple(map(int, agreed))
 
 
+def is_lost_process(error: Exception) -> bool:
+    """Whether an error is of a connection to another process of this run."""
+    text = f"{type(error).__name__}: {error}".lower()
+    return in_several() and any(word in text for word in _OF_CONNECTIONS)
+
+
+def require_same(what: str) -> None:
+    """Raises a `UsageError` in all processes unless `what` is the same text in each of them."""
+    digest = int(hashlib.sha256(what.encode()).hexdigest()[:7], 16)
+    (expected,) = from_main(digest)
+    if any(Agreement().reach(int(digest != expected))):
+        raise UsageError(
+            "the processes of this run do not have the same config and data; start the same command"
+            " in each, on copies of the same files (with their times: rsync -t, cp -p)"
+        )
+
+
 @contextmanager
 def explain_lost_process() -> Iterator[None]:
     """Turns the loss of another process inside of the block into a `RunFailed`."""
     try:
         yield
     except Exception as error:  # whichever library was at the connection when it broke
-        text = f"{type(error).__name__}: {error}"
-        known = any(word in text.lower() for word in _OF_CONNECTIONS)
-        if not in_several() or isinstance(error, RunFailed | UsageError) or not known:
+        if isinstance(error, RunFailed | UsageError) or not is_lost_process(error):
             raise
+        text = f"{type(error).__name__}: {error}"
         raise RunFailed(
             f"another process of this run was lost ({' '.join(text.split())[:160]}); {GO_ON}, in"
             " all processes (their number may be another)"

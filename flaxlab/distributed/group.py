@@ -14,6 +14,9 @@ from flaxlab.errors import UsageError
 # How long a process that is lost may go unnoticed where the network says nothing.
 LOST_AFTER = 60  # seconds
 
+# How long the others wait at the end for the first process, which writes the report.
+_REPORT_SECONDS = 3600
+
 
 @dataclass(frozen=True)
 class Group:
@@ -138,6 +141,7 @@ def join(group: Group) -> None:
             process_id=group.process,
             initialization_timeout=group.seconds,
             heartbeat_timeout_seconds=LOST_AFTER,
+            shutdown_timeout_seconds=_REPORT_SECONDS,
         )
     except (ValueError, RuntimeError, OSError) as error:
         raise UsageError(f"{group} did not come together ({error})") from error

@@ -25,12 +25,15 @@ from flaxlab.errors import EXIT_FAILED, EXIT_SIGNAL, EXIT_USAGE, GO_ON, run_comm
 # Those that find the same error themselves should say so, before they miss this process.
 _GRACE_SECONDS = 2
 
-_JOINED = b"j"
-_FORWARDED = (signal.SIGINT, signal.SIGTERM)
+# What the child tells: that it has joined, and, before it waits for the others, its exit code.
+_JOINED, _ENDS = b"j", b"e"
+
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 # What JAX's runtime writes once a process is lost, and what flaxlab does.
 _RUNTIME = re.compile(r"[WEF]\d{4} [\d:.]+ .*(coordination|preemption_sync|client\.h)")
-_OURS = re.compile(r"(error|failed|interrupted|warning|SIGINT|SIGTERM|stopped at once)\b")
+_REASON = re.compile(r"(error|failed|interrupted|stopped at once)\b")
+_OURS = re.compile(r"(warning|SIGINT|SIGTERM|SIGUSR2)\b")
 
 
 def run_guarded(run: Callable[[Callable[[], None]], None], group: Group) -> NoReturn:
@@ -59,8 +62,8 @@ def run_guarded(run: Callable[[Callable[[], None]], None], group: Group) -> NoRe
     reader.start()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     reader.join(timeout=_GRACE_SECONDS)
-    joined = ours.recv(1) == _JOINED  # nothing, if the child ended without a word
-    sys.exit(_report(status, joined, output, group))
+    told = b"".join(iter(lambda: ours.recv(1), b""))
+    sys.exit(_report(status, told, output, group))
 
 
 def _run_child(run: Callable[[Callable[[], None]], None], guard: socket.socket) -> NoReturn:
@@ -70,6 +73,8 @@ def _run_child(run: Callable[[Callable[[], None]], None], guard: socket.socket) 
         os._exit(EXIT_FAILED)
 
     threading.Thread(target=end_with_the_guard, daemon=True).start()
+    # Before a run hears it, as Slurm's word that time is over, it is like a SIGTERM.
+    signal.signal(signal.SIGUSR2, signal.getsignal(signal.SIGTERM))
     code = EXIT_FAILED
     try:
         run_command(lambda _: run(lambda: guard.sendall(_JOINED)), [])
@@ -82,6 +87,7 @@ def _run_child(run: Callable[[Callable[[], None]], None], guard: socket.socket) 
 
         jax.distributed.shutdown()  # waits for the others
     else:
+        guard.sendall(_ENDS + bytes([code]))  # another may be faster, and JAX abort this process
         time.sleep(_GRACE_SECONDS)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -110,16 +116,16 @@ class _Output:
         """Reads to the end of a pipe."""
         with os.fdopen(file, errors="replace") as lines:
             for line in lines:
-                if _OURS.match(line):
+                if _REASON.match(line):
                     self.explained = True
-                elif self.kept or _RUNTIME.match(line):
+                elif not _OURS.match(line) and (self.kept or _RUNTIME.match(line)):
                     self.kept.append(line)
                     continue
                 sys.stderr.write(line)
                 sys.stderr.flush()
 
 
-def _report(status: int, joined: bool, output: _Output, group: Group) -> int:
+def _report(status: int, told: bytes, output: _Output, group: Group) -> int:
     """Says why the child ended, if it could not; returns the exit code."""
     if status >= 0:
         if status and not output.explained:
@@ -129,9 +135,12 @@ def _report(status: int, joined: bool, output: _Output, group: Group) -> int:
     if number != signal.SIGABRT:
         _say(f"failed: the process was ended by {number.name}; {GO_ON}, in all processes")
         return EXIT_SIGNAL + number
-    if joined:
-        if output.explained:  # and was aborted before it could end
-            return EXIT_FAILED
+    if _ENDS in told:  # and was aborted before it could end
+        return told[told.index(_ENDS) + 1]
+    if told.startswith(_JOINED) and not output.kept:
+        _say(f"failed: the process ended itself by SIGABRT; {GO_ON}, in all processes")
+        return EXIT_SIGNAL + number
+    if told.startswith(_JOINED):
         _say(
             "failed: another process of this run was lost, or could not be reached for"
             f" {LOST_AFTER} seconds; {GO_ON}, in all processes (their number may be another)"
