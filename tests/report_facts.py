@@ -67,6 +67,7 @@ def keras_model(name: str, dropout: bool = True) -> keras.Model:
         name: as in `PARAMETERS`.
         dropout: whether to keep the dropout layers; without them training mode is deterministic.
     """
+    keras.utils.set_random_seed(0)
     network = _alexnet(name) if name.startswith("alexnet") else _vgg(name)
     if not dropout:
         network = [layer for layer in network if not isinstance(layer, layers.Dropout)]

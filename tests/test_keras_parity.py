@@ -107,8 +107,13 @@ def keep_gradients() -> optax.GradientTransformation:
 
 
 @pytest.fixture
-def double_precision():
+def double_precision(monkeypatch):
     """Computes in float64, where no rounding moves a unit over the kink of its ReLU."""
+    # With JAX, Keras takes float64 and float32 together for float32: batch normalization would
+    # round there.
+    monkeypatch.setattr(
+        keras.src.backend, "result_type", lambda *dtypes: jnp.result_type(*dtypes).name
+    )
     with jax.enable_x64(True):
         # Both: Keras makes its policy of the float type once, when the first layer asks for it.
         keras.config.set_floatx("float64")
@@ -179,5 +184,6 @@ def test_training_mode_gives_the_same_loss_gradients_and_statistics(name):
     assert float(metrics.loss) / 4 == pytest.approx(float(loss), rel=1e-5)
     assert float(metrics.penalty) == pytest.approx(float(total - loss), rel=1e-5, abs=1e-6)
     assert (float(metrics.penalty) > 1) == (name == "alexnet_l2")
-    assert_trees_close(after.batch_stats, expected["batch_stats"], 1e-5)
-    assert_trees_close(after.opt_state, expected["params"], 1e-5)
+    assert_trees_close(after.batch_stats, expected["batch_stats"], 1e-12)
+    # The logits, and so the gradients, are rounded to float32.
+    assert_trees_close(after.opt_state, expected["params"], 1e-6)
