@@ -28,11 +28,10 @@ def measure(rounds: int = 5) -> dict[str, float]:
     """Returns {"epoch": seconds, "steps": seconds, "overhead": share}, medians of `rounds`."""
     sys.path.insert(0, str(ROOT))
     import jax
-    import numpy as np
+    from noise import draw_dataset
 
     from experiments import alexnet_pool
     from flaxlab.checkpoints.store import Checkpoints
-    from flaxlab.data.dataset import Dataset, Split
     from flaxlab.data.feed import make_feed
     from flaxlab.data.layout import on_device
     from flaxlab.training.engine import compile_programs
@@ -43,15 +42,11 @@ def measure(rounds: int = 5) -> dict[str, float]:
     from flaxlab.training.watch import Watch
 
     config = alexnet_pool.get_config()
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (STEPS * BATCH, *config.data.image_shape), dtype=np.uint8)
-    split = Split(images, rng.integers(0, 10, len(images)).astype(np.int32))
-    names = tuple(map(str, range(10)))
-    dataset = Dataset("noise", "Noise", "0", "drawn at random", "", names, split, split)
+    dataset = draw_dataset(config, STEPS * BATCH)
     experiment = assemble(config, dataset)
     layout = on_device()
     programs = compile_programs(experiment.train_step, experiment.eval_step, layout)
-    feed = make_feed(split, BATCH, 1, layout, config.data.placement)
+    feed = make_feed(dataset.train, BATCH, 1, layout, config.data.placement)
     state = programs.place(experiment.create_state())
     chunk = next(feed.train_chunks(seed=0, epoch=1))
 

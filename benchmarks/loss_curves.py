@@ -55,9 +55,7 @@ def losses(
 
 def main(arguments: Sequence[str]) -> None:
     """Takes the steps, and prints the differences as a Markdown table."""
-    parser = CommandParser(
-        description=__doc__, formatter_class=CommandParser.keep_lines, allow_abbrev=False
-    )
+    parser = CommandParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--config", required=True, type=Path, help="experiment file")
     parser.add_argument("--steps", type=int, default=50)
     options, overrides = parser.parse_known_args(arguments)

@@ -48,9 +48,8 @@ def time_steps(job: dict) -> dict[str, float]:
     import resource
 
     import jax
-    import numpy as np
+    from noise import draw_dataset
 
-    from flaxlab.data.dataset import Dataset, Split
     from flaxlab.data.feed import make_feed
     from flaxlab.process import keep_compiled_programs
     from flaxlab.training.engine import compile_programs
@@ -63,16 +62,11 @@ def time_steps(job: dict) -> dict[str, float]:
     config = importlib.import_module(f"experiments.{job['network']}").get_config()
     config.train.batch_size = job["batch"]
     config.train.parallel = job["way"]
-    rng = np.random.default_rng(0)
-    shape = (job["batch"], *config.data.image_shape)
-    images = rng.integers(0, 256, shape, dtype=np.uint8)
-    split = Split(images, rng.integers(0, 10, len(images)).astype(np.int32))
-    names = tuple(map(str, range(10)))
-    dataset = Dataset("noise", "Noise", "0", "drawn at random", "", names, split, split)
+    dataset = draw_dataset(config, job["batch"])
     experiment = assemble(config, dataset)
     layout = experiment.layout
     programs = compile_programs(experiment.train_step, experiment.eval_step, layout)
-    feed = make_feed(split, job["batch"], 1, layout, "streamed")
+    feed = make_feed(dataset.train, job["batch"], 1, layout, "streamed")
     (chunk,) = feed.train_chunks(seed=0, epoch=1)
     state = programs.place(experiment.create_state())
     seconds = []

@@ -27,16 +27,13 @@ def measure(name: str, batch_size: int, seeds: int, rounds: int) -> dict[str, fl
     sys.path.insert(0, str(ROOT))
     import jax
     import numpy as np
+    from noise import draw_dataset
 
-    from flaxlab.data.dataset import Dataset, Split
     from flaxlab.training.experiment import assemble
 
     config = importlib.import_module(f"experiments.{name}").get_config()
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (batch_size, *config.data.image_shape), dtype=np.uint8)
-    split = Split(images, rng.integers(0, 10, batch_size).astype(np.int32))
-    names = tuple(map(str, range(10)))
-    dataset = Dataset("noise", "Noise", "0", "drawn at random", "", names, split, split)
+    dataset = draw_dataset(config, batch_size)
+    split = dataset.train
     experiment = assemble(config, dataset)
     batch = jax.device_put(
         {"image": split.images, "label": split.labels, "mask": np.ones(batch_size, bool)}

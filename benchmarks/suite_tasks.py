@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flaxlab.errors import CommandParser, RunFailed, run_command
-from flaxlab.suites.launchers.processes import available_cores
+from flaxlab.process import available_cores
 
 SUITE = [
     "--config=experiments/alexnet_pool.py",
@@ -50,9 +50,7 @@ def seconds(epochs: int, *launcher: str) -> float:
 
 def main(arguments: Sequence[str]) -> None:
     """Times the suites, and prints a Markdown table."""
-    parser = CommandParser(
-        description=__doc__, formatter_class=CommandParser.keep_lines, allow_abbrev=False
-    )
+    parser = CommandParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--tasks", default="1,2,4", help="numbers of tasks at once")
     parser.add_argument("--epochs", type=int, default=4)
     options = parser.parse_args(arguments)

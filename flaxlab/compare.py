@@ -28,7 +28,6 @@ def main(arguments: Sequence[str]) -> None:
         prog="python -m flaxlab.compare",
         description=__doc__,
         epilog=_EXAMPLES,
-        formatter_class=CommandParser.keep_lines,
         allow_abbrev=False,
     )
     parser.add_argument("folders", nargs="+", type=Path, help="folders with runs, at any depth")

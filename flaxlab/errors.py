@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -43,11 +43,12 @@ class Interrupted(KeyboardInterrupt):
 class CommandParser(argparse.ArgumentParser):
     """An `ArgumentParser` that reports a wrong argument as a `UsageError`.
 
-    Attributes:
-        keep_lines: a formatter that leaves the line breaks of examples alone.
+    Its help leaves the line breaks of descriptions and examples alone.
     """
 
-    keep_lines = argparse.RawDescriptionHelpFormatter
+    def __init__(self, **options: Any) -> None:
+        """Takes what `ArgumentParser` takes, by name."""
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
         """Raises `UsageError` where argparse would print its usage text and exit."""
@@ -76,6 +77,17 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
     except KeyboardInterrupt:
         _exit(f"interrupted: {GO_ON}", EXIT_SIGNAL + signal.SIGINT)
     sys.exit(0)
+
+
+def positive_number(text: str) -> int:
+    """Reads the value of an option that is a whole number from 1: a type for `add_argument`.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 1")
+    return int(text)
 
 
 def prepare_process(signals: Iterable[signal.Signals]) -> None:

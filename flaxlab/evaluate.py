@@ -33,7 +33,6 @@ def main(arguments: Sequence[str]) -> None:
         prog="python -m flaxlab.evaluate",
         description=__doc__,
         epilog=_EXAMPLES,
-        formatter_class=CommandParser.keep_lines,
         allow_abbrev=False,
     )
     parser.add_argument("run", type=Path, help="a run directory, its checkpoints, or one step")

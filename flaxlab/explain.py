@@ -34,7 +34,6 @@ def main(arguments: Sequence[str]) -> None:
         prog="python -m flaxlab.explain",
         description=__doc__,
         epilog=_EXAMPLES,
-        formatter_class=CommandParser.keep_lines,
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, type=Path, help="experiment file")

@@ -28,7 +28,6 @@ def main(arguments: Sequence[str]) -> None:
         prog="python -m flaxlab.export",
         description=__doc__,
         epilog=_EXAMPLES,
-        formatter_class=CommandParser.keep_lines,
         allow_abbrev=False,
     )
     parser.add_argument("run", type=Path, help="a run directory, its checkpoints, or one step")

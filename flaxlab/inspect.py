@@ -32,7 +32,6 @@ def main(arguments: Sequence[str]) -> None:
         prog="python -m flaxlab.inspect",
         description=__doc__,
         epilog=_EXAMPLES,
-        formatter_class=CommandParser.keep_lines,
         allow_abbrev=False,
     )
     parser.add_argument("paths", nargs="+", type=Path, help="a checkpoint; two with --diff")

@@ -29,7 +29,6 @@ def main(arguments: Sequence[str]) -> None:
         prog="python -m flaxlab.prepare",
         description=__doc__,
         epilog=_EXAMPLES,
-        formatter_class=CommandParser.keep_lines,
     )
     parser.add_argument("name", choices=sorted(CATALOG), help="the data set")
     parser.add_argument("--source", type=Path, help="folder or archive of original files")

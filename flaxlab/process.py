@@ -84,6 +84,13 @@ def keep_compiled_programs() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
+def available_cores() -> frozenset[int]:
+    """Returns the cores that this process may use."""
+    if sys.platform == "linux":
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
 def compute_deterministically() -> None:
     """Has XLA use only operations on a GPU that give the same bits each time.
 

@@ -40,7 +40,6 @@ def main(arguments: Sequence[str]) -> None:
         prog="python -m flaxlab.suite",
         description=__doc__,
         epilog=_EXAMPLES,
-        formatter_class=CommandParser.keep_lines,
         allow_abbrev=False,
     )
     parser.add_argument(

@@ -42,9 +42,12 @@ def free_port():
 
 
 class Processes:
-    """A run in `count` processes of one device each; all are killed if the test fails."""
+    """A run in `count` processes of one device each; all are killed if the test fails.
 
-    def __init__(self, workdir, count, *overrides):
+    `each` maps the number of a process to options of its own.
+    """
+
+    def __init__(self, workdir, count, *overrides, each=lambda number: []):
         environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
         command = [sys.executable, "-m", "flaxlab.main", f"--config={POOL_FILE}", *RUN]
         command += [f"--workdir={workdir}", *overrides]
@@ -53,7 +56,7 @@ class Processes:
         self.workdir = workdir
         self.all = [
             subprocess.Popen(
-                [*command, *([f"--process_id={number}"] if count > 1 else [])],
+                [*command, *each(number), *([f"--process_id={number}"] if count > 1 else [])],
                 env=environment,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -182,21 +185,10 @@ def test_what_a_run_cannot_do_is_said_by_each_process(tmp_path):
 
 
 def test_processes_that_would_run_something_else_are_refused(tmp_path):
-    command = [sys.executable, "-m", "flaxlab.main", f"--config={POOL_FILE}", *RUN]
-    command += [f"--workdir={tmp_path}", f"--coordinator=localhost:{free_port()}"]
-    started = [
-        subprocess.Popen(
-            [*command, "--num_processes=2", f"--process_id={number}", f"--config.seed={number}"],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
-        for number in range(2)
-    ]
-    for process in started:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 2, errors
-        assert "do not have the same config and data" in errors
+    with Processes(tmp_path, 2, each=lambda number: [f"--config.seed={number}"]) as processes:
+        for code, errors in processes.end():
+            assert code == 2, errors
+            assert "do not have the same config and data" in errors
 
 
 def group(arguments, environment=None):

@@ -1,7 +1,7 @@
-"""AlexNet in its ImageNet form (Krizhevsky, Sutskever and Hinton, 2012), in one tower.
+r"""AlexNet in its ImageNet form (Krizhevsky, Sutskever and Hinton, 2012), in one tower.
 
     python -m flaxlab.main --config=experiments/imagenet/alexnet.py
-    python -m flaxlab.main --config=experiments/imagenet/alexnet.py --config.data.name=folder
+    python -m flaxlab.main --config=experiments/imagenet/alexnet.py --config.data.name=folder \
         --config.data.folder=DIR
 
 The first needs `imagenet2012` prepared by TFDS as ArrayRecord files, the second DIR/train and

@@ -239,7 +239,7 @@ class StepManager:
         doomed = self._directory / f"deleted-{step}{_TEMPORARY}"
         self.folder(step).rename(doomed)
         shutil.rmtree(doomed)
-        self._open().reload()
+        self.reload()
 
     def reload(self) -> None:
         """Has Orbax look at what is there, after the first process moved or deleted a step."""
@@ -252,7 +252,7 @@ class StepManager:
         target = place / (f"{name}-{taken + 1}" if taken else name)
         place.mkdir(parents=True, exist_ok=True)
         self.folder(step).rename(target)
-        self._open().reload()
+        self.reload()
         return target
 
     def close(self) -> None:

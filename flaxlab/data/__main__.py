@@ -28,7 +28,6 @@ def main(arguments: Sequence[str]) -> None:
         prog="python -m flaxlab.data",
         description=__doc__,
         epilog=_EXAMPLES,
-        formatter_class=CommandParser.keep_lines,
     )
     parser.add_argument("name", choices=[*sorted(CATALOG), "digits", "folder"], help="the data set")
     parser.add_argument("--to", type=Path, help="folder to write to; default data_sheets/NAME")

@@ -56,11 +56,7 @@ def files_key(files: Iterable[Path], *more: object) -> str:
 
     Cheap, since no file is read: it tells whether what was decoded once is still what is there.
     """
-    digest = hashlib.sha256(repr(more).encode())
-    for path in files:
-        status = path.stat()
-        digest.update(repr((str(path.resolve()), status.st_size, status.st_mtime_ns)).encode())
-    return digest.hexdigest()[:16]
+    return _digest(((path, str(path.resolve())) for path in files), more)
 
 
 def files_fingerprint(root: Path, files: Iterable[Path], *more: object) -> str:
@@ -70,12 +66,16 @@ def files_fingerprint(root: Path, files: Iterable[Path], *more: object) -> str:
     of change does. Copies that keep the times (`cp -p`, `rsync -t`) have the same one, wherever
     they lie; other copies count as other data.
     """
+    places = ((path, path.relative_to(root).as_posix()) for path in files)
+    return f"{_OF_FILES}{_digest(places, more)}"
+
+
+def _digest(places: Iterable[tuple[Path, str]], more: tuple[object, ...]) -> str:
     digest = hashlib.sha256(repr(more).encode())
-    for path in files:
+    for path, place in places:
         status = path.stat()
-        place = path.relative_to(root).as_posix()
         digest.update(repr((place, status.st_size, status.st_mtime_ns)).encode())
-    return f"{_OF_FILES}{digest.hexdigest()[:16]}"
+    return digest.hexdigest()[:16]
 
 
 def is_lazy(fingerprint: str) -> bool:

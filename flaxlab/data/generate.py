@@ -6,7 +6,6 @@ differ in size, like photographs, and are the same on every machine but for the 
 
 from __future__ import annotations
 
-import argparse
 import colorsys
 import math
 import sys
@@ -17,7 +16,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from flaxlab.errors import CommandParser, UsageError, run_command
+from flaxlab.errors import CommandParser, UsageError, positive_number, run_command
 
 _EXAMPLES = """examples:
   python -m flaxlab.data.generate data/stripes --classes=10 --images=100
@@ -86,21 +85,18 @@ def main(arguments: Sequence[str]) -> None:
         prog="python -m flaxlab.data.generate",
         description=__doc__,
         epilog=_EXAMPLES,
-        formatter_class=CommandParser.keep_lines,
         allow_abbrev=False,
     )
     parser.add_argument("folder", type=Path, help="new folder")
-    parser.add_argument("--classes", type=_count, default=10, help="default 10")
-    parser.add_argument("--images", type=_count, default=100, help="of a class; default 100")
-    parser.add_argument("--size", type=_count, default=224, help="shorter side; default 224")
+    parser.add_argument("--classes", type=positive_number, default=10, help="default 10")
+    parser.add_argument(
+        "--images", type=positive_number, default=100, help="of a class; default 100"
+    )
+    parser.add_argument(
+        "--size", type=positive_number, default=224, help="shorter side; default 224"
+    )
     options = parser.parse_args(arguments)
     write_folders(options.folder.expanduser(), options.classes, options.images, options.size)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no number; expected one from 1")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,9 @@ class _Reader:
     def _image(self, number: int, index: int) -> np.ndarray:
         images = self.split.images
         if not self.smallest_crop:
+            # Not `images[number]` of lazy ones: it would start threads for each picture.
+            if isinstance(images, LazyImages):
+                return images.picture(number)
             return np.asarray(images[number])
         crop = functools.partial(
             random_resized_crop,

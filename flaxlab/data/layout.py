@@ -76,7 +76,7 @@ class Layout:
                 process, or on the devices of the mesh already.
         """
         if self.shared:  # `device_put` does not reach the devices of other processes
-            return jax.jit(lambda leaves: leaves, out_shardings=self.replicated)(tree)
+            return jax.jit(_unchanged, out_shardings=self.replicated)(tree)
         return jax.device_put(tree, self.replicated)
 
     def put_chunk(self, chunk: Mapping[str, np.ndarray], batch_size: int) -> dict[str, jax.Array]:
@@ -111,6 +111,11 @@ class Layout:
             key: np.stack(np.split(np.asarray(array), self.devices, axis=1))
             for key, array in chunk.items()
         }
+
+
+def _unchanged(tree: Any) -> Any:
+    """A function of the module: `jit` would compile a new one at each call."""
+    return tree
 
 
 def on_device(device: jax.Device | None = None) -> Layout:

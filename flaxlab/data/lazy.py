@@ -6,7 +6,6 @@ reports, subsets, holdouts) need not know of it.
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from flaxlab.data.images import decode, fit_image
+from flaxlab.process import available_cores
 
 # Of the machine's memory: a data set that takes more when it is decoded is read lazily. The rest
 # is for the model, for the cache of the files and for a second copy while arrays are made.
@@ -123,10 +123,9 @@ class LazyImages:
     def __getitem__(self, index: Any, /) -> np.ndarray:
         chosen = np.asarray(self.numbers[index])
         images = np.empty((chosen.size, *self.image_shape), np.uint8)
-        bring = functools.partial(fit_image, shape=self.image_shape)
 
         def fill(place: int, number: int) -> None:
-            images[place] = self._decode(number, bring)
+            images[place] = self._decode(number, self._fit)
 
         with ThreadPoolExecutor(max(1, min(thread_count(), chosen.size))) as threads:
             for _ in threads.map(fill, range(chosen.size), chosen.ravel().tolist()):
@@ -137,9 +136,17 @@ class LazyImages:
         """Returns the images at `indices`; nothing is decoded."""
         return replace(self, numbers=self.numbers[indices])
 
-    def picture(self, index: int, bring: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
-        """Returns what `bring` makes of the picture at `index`, uint8 (H, W, C)."""
-        return self._decode(int(self.numbers[index]), bring)
+    def picture(
+        self, index: int, bring: Callable[[Image.Image], np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Returns what `bring`, or else `fit_image`, makes of the picture at `index`.
+
+        uint8 (H, W, C); in the thread that asks, unlike `images[index]`.
+        """
+        return self._decode(int(self.numbers[index]), bring or self._fit)
+
+    def _fit(self, picture: Image.Image) -> np.ndarray:
+        return fit_image(picture, self.image_shape)
 
     def _decode(self, number: int, bring: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
         return decode(self.records.read(number), self.records.name(number), bring)
@@ -147,9 +154,7 @@ class LazyImages:
 
 def thread_count() -> int:
     """Returns how many threads decode at a time: one for each core that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(available_cores())
 
 
 def beyond_memory(nbytes: int) -> bool:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from flaxlab.data.download import download, reachable
 from flaxlab.data.folders import load_folder
 from flaxlab.data.lazy import beyond_memory
 from flaxlab.data.splits import stratified_choice
-from flaxlab.data.tfds_sets import PREFIX, load_tfds_set
+from flaxlab.data.tfds_sets import PREFIX, load_tfds_set, newest_version
 from flaxlab.errors import UsageError
 
 # Subsets are the same in every run.
@@ -79,9 +78,7 @@ def tfds_folder(data_dir: str | None) -> Path:
 
 def prepared_folder(name: str, data_dir: Path) -> Path | None:
     """Returns the newest prepared version of a TFDS data set; None if there is none."""
-    found = (data_dir / name).glob("*/dataset_info.json")
-    versions = [path.parent for path in found if re.fullmatch(r"\d+\.\d+\.\d+", path.parent.name)]
-    return max(versions, key=lambda path: [*map(int, path.name.split("."))], default=None)
+    return newest_version(data_dir / name)
 
 
 def prepare(entry: Entry, source: Path | None, data_dir: Path, allow_unverified: bool) -> Path:

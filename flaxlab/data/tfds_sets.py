@@ -95,25 +95,27 @@ def find_prepared(name: str, data_dir: Path) -> Path:
     Raises:
         UsageError: it is not prepared, or several configs of it are and none is named.
     """
-    versions = _versions(data_dir / name)
-    if not versions and "/" not in name:
+    newest = newest_version(data_dir / name)
+    if newest is None and "/" not in name:
         parents = sorted(path for path in (data_dir / name).glob("*") if path.is_dir())
-        configs = {path.name: _versions(path) for path in parents}
+        configs = {path.name: newest_version(path) for path in parents}
         prepared = {config: found for config, found in configs.items() if found}
         if len(prepared) > 1:
             choices = ", ".join(f"{PREFIX}{name}/{config}" for config in prepared)
             raise UsageError(f"several configs of {name} are prepared: give one of {choices}")
-        versions = next(iter(prepared.values()), [])
-    if not versions:
+        newest = next(iter(prepared.values()), None)
+    if newest is None:
         from flaxlab.data import tfds_store
 
         raise UsageError(tfds_store.why_not_prepared(name, data_dir))
-    return max(versions, key=lambda path: [*map(int, path.name.split("."))])
+    return newest
 
 
-def _versions(folder: Path) -> list[Path]:
+def newest_version(folder: Path) -> Path | None:
+    """Returns the newest version that TFDS has prepared in the folder of a data set, if any."""
     found = [path.parent for path in folder.glob(f"*/{_INFO}")]
-    return [path for path in found if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+    versions = [path for path in found if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+    return max(versions, key=lambda path: [*map(int, path.name.split("."))], default=None)
 
 
 def _test_split(folder: Path, examples: dict[str, int]) -> str:

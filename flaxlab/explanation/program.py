@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import jax
 
-from flaxlab.data.feed import Chunk, Reading, make_feed
+from flaxlab.data.feed import Chunk
 from flaxlab.explanation.changes import Change, list_changes, on_host
 from flaxlab.training.engine import compile_programs
 from flaxlab.training.experiment import Experiment
@@ -83,23 +83,14 @@ def take_first_steps(experiment: Experiment) -> FirstSteps:
 
     The state after the second chunk meets the last one: what counts here are its shapes.
     """
-    config, train = experiment.config, experiment.splits.train
     traced, train_step = _counting(experiment.train_step)
     programs = compile_programs(train_step, experiment.eval_step, experiment.layout)
-    batches = min(config.train.steps_per_execution, experiment.steps_per_epoch)
-    feed = make_feed(
-        train,
-        config.train.batch_size,
-        batches,
-        experiment.layout,
-        config.data.placement,
-        Reading(config.data.workers, config.data.augment.random_resized_crop),
-    )
+    feed = experiment.feed_training()
     state = programs.place(experiment.create_state())
     before = on_host(state)
     first_changes: list[Change] = []
     examples, seconds, totals_of = [], [], []
-    chunks = _first_second_last(feed.train_chunks(config.seed, 1))
+    chunks = _first_second_last(feed.train_chunks(experiment.config.seed, 1))
     for chunk in chunks:
         totals = programs.place(no_metrics())
         started = time.perf_counter()

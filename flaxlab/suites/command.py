@@ -18,7 +18,7 @@ from experiments.claims import CLAIMS
 from flaxlab.comparison.command import compare_folders
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.lock import locked
-from flaxlab.process import compute_deterministically, keep_compiled_programs
+from flaxlab.process import available_cores, compute_deterministically, keep_compiled_programs
 from flaxlab.suites.options import LaunchOptions
 from flaxlab.suites.plan import Plan, plan_suite, plan_sweep
 from flaxlab.suites.progress import SuiteProgress
@@ -122,7 +122,6 @@ def _find_launcher(launch: LaunchOptions) -> Callable[[Plan, Path], Launcher]:
     try:
         from flaxlab.suites.launchers.processes import (
             Processes,
-            available_cores,
             find_slots,
             visible_gpus,
         )

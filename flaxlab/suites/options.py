@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from flaxlab.errors import UsageError
+from flaxlab.errors import UsageError, positive_number
 
 LAUNCHERS = ("none", "processes", "slurm")
 
@@ -75,13 +75,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tasks_at_once",
-        type=_positive,
+        type=positive_number,
         metavar="N",
         help="most tasks at a time; default: one for each GPU, or one; with slurm, all",
     )
     parser.add_argument(
         "--seeds_per_task",
-        type=_positive,
+        type=positive_number,
         metavar="N",
         help="default: all of an arm, which then compiles once",
     )
@@ -89,12 +89,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     slurm.add_argument("--partition", help="default: the cluster's")
     slurm.add_argument(
         "--time",
-        type=_positive,
+        type=positive_number,
         metavar="MINUTES",
         help="until a task saves and goes back into the queue; default 240",
     )
-    slurm.add_argument("--gpus", type=_positive, metavar="N", help="default: none")
-    slurm.add_argument("--cpus", type=_positive, metavar="N", help="default: the cluster's")
+    slurm.add_argument("--gpus", type=positive_number, metavar="N", help="default: none")
+    slurm.add_argument("--cpus", type=positive_number, metavar="N", help="default: the cluster's")
     slurm.add_argument("--memory", metavar="SIZE", help="for example 16G; default: the cluster's")
     slurm.add_argument(
         "--slurm.KEY",
@@ -160,9 +160,3 @@ def _parse_other(argument: str) -> tuple[str, str | bool]:
     if instead in _SLURM_FLAGS:
         raise UsageError(f"--slurm.{key} has an option of its own; give --{instead}=VALUE")
     return key, found[2] or True
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no number from 1")
-    return int(text)

@@ -105,7 +105,7 @@ def is_finished(folder: Path, experiment: Experiment) -> bool:
         old = complete(configs.from_dict(json.loads((folder / "config.json").read_text())))
         finished = (folder / "summary.json").is_file()
         summary = json.loads((folder / "summary.json").read_text()) if finished else {}
-        epochs = len((folder / "history.csv").read_text().splitlines()) - 1
+        epochs = saved_epochs(folder)
     except FileNotFoundError:
         return False
     except (ValueError, AttributeError, UsageError) as error:
@@ -122,6 +122,15 @@ def is_finished(folder: Path, experiment: Experiment) -> bool:
             + "); take another --workdir, or the old values"
         )
     return finished and old.train.epochs == experiment.config.train.epochs
+
+
+def saved_epochs(folder: Path) -> int:
+    """Counts the epochs of a run that are saved.
+
+    Raises:
+        FileNotFoundError: there is no history.csv yet.
+    """
+    return len((folder / "history.csv").read_text().splitlines()) - 1
 
 
 def run_suite(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import time
@@ -23,6 +22,7 @@ from flaxlab.suites.runner import (
     is_finished,
     require_no_failures,
     run_work,
+    saved_epochs,
     write_record,
 )
 from flaxlab.suites.task import Task, make_tasks
@@ -198,7 +198,6 @@ class FolderProgress(SuiteDisplay):
 
     def _epochs(self, run: SuiteRun) -> int:
         try:
-            with (run.folder / "history.csv").open(newline="") as file:
-                return sum(1 for _ in csv.DictReader(file))
+            return saved_epochs(run.folder)
         except FileNotFoundError:
             return 0

@@ -15,6 +15,7 @@ from flaxlab import config as configs
 from flaxlab import kernels, models
 from flaxlab.data.augment import augment
 from flaxlab.data.dataset import Dataset, RunSplits
+from flaxlab.data.feed import Feed, Reading, make_feed
 from flaxlab.data.layout import Layout, over_devices
 from flaxlab.data.pipeline import batches_per_epoch, scale_pixels
 from flaxlab.data.splits import stratified_split
@@ -63,6 +64,27 @@ class Experiment:
     def steps_per_epoch(self) -> int:
         """Number of optimizer steps in an epoch."""
         return batches_per_epoch(len(self.splits.train), self.config.train.batch_size)
+
+    @property
+    def steps_per_call(self) -> int:
+        """Number of steps in one call of the training program; the last of an epoch has fewer."""
+        return min(self.config.train.steps_per_execution, self.steps_per_epoch)
+
+    def feed_training(self) -> Feed:
+        """Returns the feed of the training split; puts it on the devices where it is resident.
+
+        Raises:
+            UsageError: the config has it resident, with several processes.
+        """
+        data = self.config.data
+        return make_feed(
+            self.splits.train,
+            self.config.train.batch_size,
+            self.steps_per_call,
+            self.layout,
+            data.placement,
+            Reading(data.workers, data.augment.random_resized_crop),
+        )
 
     @property
     def trainable(self) -> int:

@@ -19,7 +19,7 @@ from flaxlab import config as configs
 from flaxlab import files
 from flaxlab.checkpoints.store import Checkpoints
 from flaxlab.data.dataset import Split
-from flaxlab.data.feed import Feed, Reading, make_feed
+from flaxlab.data.feed import Feed, make_feed
 from flaxlab.distributed.agreement import explain_lost_process, is_main
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.training import history as histories
@@ -126,14 +126,7 @@ def fit(
         Checkpoints(workdir / "checkpoints", config.checkpoint.keep) as checkpoints,
         profile,
     ):
-        train_feed = make_feed(
-            splits.train,
-            config.train.batch_size,
-            min(config.train.steps_per_execution, experiment.steps_per_epoch),
-            layout,
-            config.data.placement,
-            Reading(config.data.workers, config.data.augment.random_resized_crop),
-        )
+        train_feed = experiment.feed_training()
         validation_feed = eval_feed(splits.validation)
         state, history, part = find_start(experiment, checkpoints, programs.place)
         watch = Watch(experiment, checkpoints, observers, stop, workdir / "history.csv")

@@ -148,9 +148,8 @@ class Watch:
     def _is_due_by_steps(self, steps: int) -> bool:
         if steps == self._experiment.steps_per_epoch:  # the end of the epoch is saved anyway
             return False
-        config = self._experiment.config
-        every = config.checkpoint.every_steps
-        call = min(config.train.steps_per_execution, self._experiment.steps_per_epoch)
+        every = self._experiment.config.checkpoint.every_steps
+        call = self._experiment.steps_per_call
         return every > 0 and steps // every > (steps - call) // every
 
     def _is_due_by_time(self, steps: int) -> bool:

@@ -41,14 +41,17 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bits(tmp_path):
     require_clean(tmp_path / "interrupted")
 
 
+def send_before_any_step_can_end(training, *numbers):
+    training.send(signal.SIGSTOP)
+    for number in numbers:
+        training.send(number)
+    training.send(signal.SIGCONT)
+
+
 def test_a_second_signal_ends_the_process_at_once(tmp_path):
     training = Training(tmp_path, *LONG)
     training.wait_for_line("epoch    1/2000")
-    # Both come before any step can end.
-    training.send(signal.SIGSTOP)
-    training.send(signal.SIGINT)
-    training.send(signal.SIGTERM)
-    training.send(signal.SIGCONT)
+    send_before_any_step_can_end(training, signal.SIGINT, signal.SIGTERM)
     code, _, errors = training.end(seconds=20)
     assert code in (130, 143)
     assert "stopped at once" in errors
@@ -59,10 +62,7 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path):
 def test_what_slurm_sends_twice_or_in_a_row_means_no_haste(tmp_path):
     training = Training(tmp_path, *LONG)
     training.wait_for_line("epoch    1/2000")
-    training.send(signal.SIGSTOP)
-    training.send(signal.SIGUSR2)
-    training.send(signal.SIGTERM)
-    training.send(signal.SIGCONT)
+    send_before_any_step_can_end(training, signal.SIGUSR2, signal.SIGTERM)
     code, _, errors = training.end()
     assert code in (128 + signal.SIGUSR2, 143)
     assert "everything is saved" in errors

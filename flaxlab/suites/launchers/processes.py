@@ -16,6 +16,7 @@ from typing import NamedTuple
 from submitit import LocalExecutor
 
 from flaxlab.errors import GO_ON, UsageError
+from flaxlab.process import available_cores
 from flaxlab.suites.launchers.jobs import TASKS_FOLDER, Ended, Job, Submission
 from flaxlab.suites.task import Task
 
@@ -111,13 +112,6 @@ def _inherited(cores: frozenset[int]) -> Iterator[None]:
     finally:
         _use_cores(all_cores)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def available_cores() -> frozenset[int]:
-    """Returns the cores that this process may use."""
-    if sys.platform == "linux":
-        return frozenset(os.sched_getaffinity(0))
-    return frozenset(range(os.cpu_count() or 1))
 
 
 def _use_cores(cores: frozenset[int]) -> None:
