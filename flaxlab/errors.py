@@ -91,13 +91,18 @@ def positive_number(text: str) -> int:
 
 
 def prepare_process(signals: Iterable[signal.Signals]) -> None:
-    """Has what flaxlab logs go to stderr as plain lines, and `signals` raise `Interrupted`."""
+    """Has what flaxlab logs go to stderr as plain lines, and `signals` raise `Interrupted`.
+
+    Where a checkpoint is damaged, Orbax raises what the first read says, and that is reported; of
+    the reads that it has under way then, nothing is.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("flaxlab")
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # reads that nobody waits for
     sys.unraisablehook = _report_unraisable
     for number in signals:
         signal.signal(number, _interrupt)
@@ -108,8 +113,7 @@ def _interrupt(received: int, frame: FrameType | None) -> NoReturn:
 
 
 def _report_unraisable(problem: sys.UnraisableHookArgs) -> None:
-    # Where a checkpoint is damaged, the reads that Orbax has under way when one fails complain of
-    # the event loop that is gone; the failure itself is raised and reported.
+    # Reads that still ran when the event loop of Orbax was closed.
     if str(problem.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(problem)
 
