@@ -11,7 +11,7 @@ demo: .venv/installed
 	$(BIN)/python -m flaxlab.main --config=experiments/quickstart.py
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
 
 # Everything in tests/faults with more kills, configs and damaged files than `make test` has.
 faults: .venv/installed-dev

@@ -115,6 +115,8 @@ def test_a_signal_stops_the_tasks_and_a_second_start_goes_on(tmp_path, undisturb
     assert "everything is saved" in errors
     assert "Traceback" not in errors
     assert not list(tmp_path.rglob("summary.json"))
+    if number == signal.SIGINT:
+        return  # what it leaves behind is what SIGTERM does
 
     again = start(*arguments)
     output, _ = again.communicate(timeout=300)

@@ -1,7 +1,6 @@
 """One run in several real processes: the numbers of one process, and an end for all together."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -48,7 +47,6 @@ class Processes:
     """
 
     def __init__(self, workdir, count, *overrides, each=lambda number: []):
-        environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
         command = [sys.executable, "-m", "flaxlab.main", f"--config={POOL_FILE}", *RUN]
         command += [f"--workdir={workdir}", *overrides]
         if count > 1:
@@ -57,7 +55,6 @@ class Processes:
         self.all = [
             subprocess.Popen(
                 [*command, *each(number), *([f"--process_id={number}"] if count > 1 else [])],
-                env=environment,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -64,21 +64,21 @@ def wait_for(condition, process, seconds=240):
 
 
 def test_a_suite_killed_half_way_resumes_and_finishes(tmp_path):
-    arguments = [f"--config={ALEXNETS}", f"--workdir={tmp_path}", "--seeds=2", *SMALL]
+    arguments = [f"--config={ALEXNETS}", f"--workdir={tmp_path}", "--seeds=1", *SMALL]
     killed = start(*arguments)
-    wait_for(lambda: len(list(tmp_path.rglob("summary.json"))) >= 5, killed)
+    wait_for(lambda: len(list(tmp_path.rglob("summary.json"))) >= 2, killed)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     done = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}
-    assert 5 <= len(done) < 12
+    assert 2 <= len(done) < 6
     assert not (tmp_path / "comparison.html").exists()
 
     again = start(*arguments)
     output, _ = again.communicate(timeout=400)
     assert again.returncode == 0, output
-    assert f"12 runs in {tmp_path}, {len(done)} of them finished" in output
+    assert f"6 runs in {tmp_path}, {len(done)} of them finished" in output
     runs = sorted(path.parent for path in tmp_path.rglob("summary.json"))
-    assert len(runs) == 12
+    assert len(runs) == 6
     assert {run.parent.name for run in runs} == {
         "alexnet_default",
         "alexnet_no_batchnorm",
@@ -101,7 +101,7 @@ def test_a_suite_killed_half_way_resumes_and_finishes(tmp_path):
     finished = start(*arguments)
     output, _ = finished.communicate(timeout=200)
     assert finished.returncode == 0, output
-    assert "12 of them finished" in output
+    assert "6 of them finished" in output
     assert "[" not in output.split("finished")[1].split("arm")[0]  # no run was started
 
 
