@@ -47,7 +47,7 @@ def default_config(model: str = "alexnet") -> ConfigDict:
     config.data.test_examples = placeholder(int)  # a fixed stratified subset; None: all
     # Where the examples wait: "resident" on the device; "streamed" to it ahead of time, out of the
     # memory; "grain": in their files, read and decoded ahead of time. The batches are the same.
-    # "auto": grain beyond a quarter of the machine's memory, and for random_resized_crop; else
+    # "auto": grain beyond a quarter of the process's memory, and for random_resized_crop; else
     # resident up to a quarter of an accelerator's memory, or 1 GiB on a CPU; else, and always with
     # several processes, streamed.
     config.data.placement = "auto"

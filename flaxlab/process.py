@@ -91,6 +91,38 @@ def available_cores() -> frozenset[int]:
     return frozenset(range(os.cpu_count() or 1))
 
 
+def available_memory(root: Path = Path("/")) -> int:
+    """Returns the bytes that this process may take: the machine's, or what its control group may.
+
+    Slurm and containers limit a job's memory by a control group, of version 1 or 2; the groups
+    around it can be narrower (https://docs.kernel.org/admin-guide/cgroup-v2.html).
+
+    Args:
+        root: where /proc and /sys stand.
+    """
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return machine
+    limits = [machine]
+    for _, controllers, path in (line.split(":", 2) for line in groups):
+        if controllers == "":
+            top, name = root / "sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            top, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents[: len(group.parents) - len(top.parents)]):
+            try:
+                limit = (folder / name).read_text().strip()
+            except OSError:  # in a container, the path of the group outside of it
+                continue
+            limits += [int(limit)] if limit.isdecimal() else []
+    return min(limits)
+
+
 def compute_deterministically() -> None:
     """Has XLA use only operations on a GPU that give the same bits each time.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flaxlab.files import cache_folder
+from flaxlab.process import available_memory
 from tests.conftest import POOL_FILE, SMALL_RUN
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -120,3 +121,41 @@ def test_deterministic_operations_are_asked_for_before_the_first_array(tmp_path)
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "cpu True"
+
+
+def control_groups(root, lines, limits):
+    """Plays Linux's files: the groups of this process, and the limits of groups."""
+    for path, text in {"proc/self/cgroup": lines, **limits}.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text + "\n")
+    return root
+
+
+def test_the_memory_of_a_process_is_the_narrowest_limit_around_it(tmp_path):
+    machine = available_memory(tmp_path)
+    assert machine == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    second = control_groups(
+        tmp_path / "2",
+        "0::/slurm/job_7/step_0",
+        {
+            "sys/fs/cgroup/memory.max": "5",  # never of the root itself, but of a container's
+            "sys/fs/cgroup/slurm/memory.max": "max",
+            "sys/fs/cgroup/slurm/job_7/memory.max": "1000",
+            "sys/fs/cgroup/slurm/job_7/step_0/memory.max": "max",
+        },
+    )
+    assert available_memory(second) == 5
+    (second / "sys/fs/cgroup/memory.max").unlink()
+    assert available_memory(second) == 1000
+    first = control_groups(
+        tmp_path / "1",
+        "3:cpuset:/other\n4:cpu,memory:/docker/7\n0::/",
+        {
+            # In a container its own group stands at the root.
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": "2000",
+            "sys/fs/cgroup/cpuset/other/memory.limit_in_bytes": "1",
+        },
+    )
+    assert available_memory(first) == 2000
+    (first / "sys/fs/cgroup/memory/memory.limit_in_bytes").write_text("9223372036854771712")
+    assert available_memory(first) == machine

@@ -7,7 +7,6 @@ reports, subsets, holdouts) need not know of it.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from flaxlab.data.images import decode, fit_image
-from flaxlab.process import available_cores
+from flaxlab.process import available_cores, available_memory
 
 # Of the machine's memory: a data set that takes more when it is decoded is read lazily. The rest
 # is for the model, for the cache of the files and for a second copy while arrays are made.
@@ -158,5 +157,5 @@ def thread_count() -> int:
 
 
 def beyond_memory(nbytes: int) -> bool:
-    """Whether decoded images of `nbytes` are more than a quarter of the machine's memory."""
-    return nbytes > _SHARE_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Whether decoded images of `nbytes` are more than a quarter of what this process may take."""
+    return nbytes > _SHARE_OF_MEMORY * available_memory()

@@ -40,7 +40,7 @@ def load_dataset(config: ConfigDict) -> Dataset:
     are prepared first: from the files of a system package, or by a download. Class folders and
     other TFDS data sets are decoded at once, or read lazily where `config.placement` is "grain"
     or, with "auto", where training crops at random or the images would take more than a quarter
-    of the machine's memory.
+    of the memory that the process may take.
 
     Raises:
         UsageError: the data set is not there and cannot be got, or it is damaged.
