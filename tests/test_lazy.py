@@ -1,5 +1,6 @@
 """Images that stay in their files: read lazily, cropped at random, fed by grain."""
 
+import multiprocessing
 import shutil
 import signal
 
@@ -17,7 +18,7 @@ from flaxlab.data.images import random_resized_crop
 from flaxlab.data.lazy import LazyImages, beyond_memory
 from flaxlab.data.load import load_dataset
 from flaxlab.data.pipeline import train_plan
-from flaxlab.errors import Interrupted, UsageError
+from flaxlab.errors import Interrupted, RunFailed, UsageError
 from flaxlab.main import main
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
@@ -105,6 +106,17 @@ def test_an_epoch_goes_on_in_its_middle_with_the_same_bits(folder, workers):
     assert len(whole) == 6
     same(batches(split, 4, start=2, crop=0.1, workers=workers), whole[2:])
     assert batches(split, 4, start=6, crop=0.1) == []
+
+
+def test_a_worker_that_is_killed_ends_the_reading(folder):
+    split = load(folder, "grain").train
+    reading = read_batches(split, train_plan(len(split), 1, 3, 2), 0, slice(0, 1), 3, 2, 0.0, 1)
+    next(reading)
+    (worker,) = multiprocessing.active_children()
+    worker.kill()
+    with pytest.raises(RunFailed, match=r"died.*fewer --config\.data\.workers"):
+        list(reading)
+    assert multiprocessing.active_children() == []
 
 
 def test_processes_read_their_columns_of_the_same_batches(folder):
