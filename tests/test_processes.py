@@ -211,6 +211,12 @@ def test_processes_are_found_as_they_were_started():
     batch_script = {key: value for key, value in SLURM.items() if "STEP" not in key}
     assert group([], batch_script) is None
     assert group([], MPI).launcher == "Open MPI"
+    newer = {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "2"}
+    with pytest.raises(UsageError, match=r"Open MPI started 4.* --coordinator=HOST:PORT"):
+        group([], newer)
+    found = group(["--coordinator=a:1"], newer)
+    assert (found.coordinator, found.processes, found.process) == ("a:1", 4, 2)
+    assert group([], {**newer, "OMPI_COMM_WORLD_SIZE": "1"}) is None
     assert group(["--num_processes=1"], SLURM) is None
     assert group(["--coordinator=a:1"], SLURM).coordinator == "a:1"
     given = group(["--coordinator=a:1", "--num_processes=4", "--process_id=3"])

@@ -69,7 +69,7 @@ def find_group(options: argparse.Namespace, environment: Mapping[str, str]) -> G
         environment: the variables of this process.
 
     Raises:
-        UsageError: the options do not describe a group.
+        UsageError: the options do not describe a group, or Open MPI alone does not.
     """
     given = (options.coordinator, options.num_processes, options.process_id)
     if options.join_seconds < 1:
@@ -77,6 +77,20 @@ def find_group(options: argparse.Namespace, environment: Mapping[str, str]) -> G
     if options.num_processes == 1:
         return None
     launcher = _launcher(environment)
+    started = _number(environment, "OMPI_COMM_WORLD_SIZE")
+    if launcher is None and started > 1:
+        # Open MPI from version 5 on, which JAX cannot ask for the first process.
+        if options.coordinator is None:
+            raise UsageError(
+                f"Open MPI started {started} processes, but this version of it does not tell where"
+                " the first one is; give --coordinator=HOST:PORT, with a free port of its machine"
+            )
+        rank = _number(environment, "OMPI_COMM_WORLD_RANK")
+        given = (
+            options.coordinator,
+            started if options.num_processes is None else options.num_processes,
+            rank if options.process_id is None else options.process_id,
+        )
     if given == (None, None, None):
         return Group(launcher, None, None, None, options.join_seconds) if launcher else None
     if launcher is None and None in given:
