@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as EpochRemainingColumn
@@ -28,9 +29,10 @@ def print_experiment(console: Console, experiment: Experiment, baseline: ConfigD
         "examples": f"{len(splits.train):,} training,"
         f" {len(splits.test or splits.validation):,} test",
         "validation": protocol,
-        "training": f"epochs {config.train.epochs}, steps of each {experiment.steps_per_epoch},"
+        "training": f"epochs {config.train.epochs} of {experiment.steps_per_epoch} steps,"
         f" batch {config.train.batch_size}, {config.optimizer.name}"
         f" {config.optimizer.learning_rate:g}, seed {config.seed}, {config.model.dtype}",
+        "devices": _devices(experiment),
     }
     for path, (old, new) in configs.meaningful_differences(baseline, config).items():
         lines[f"  {path}"] = f"{old} -> {new}"
@@ -42,6 +44,14 @@ def print_experiment(console: Console, experiment: Experiment, baseline: ConfigD
     if penalised:
         text = f"penalised (L1 {config.loss.l1:g}, L2 {config.loss.l2:g}): {', '.join(penalised)}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _devices(experiment: Experiment) -> str:
+    count, processes = experiment.layout.devices, jax.process_count()
+    text = f"{count} x {jax.devices()[0].device_kind}"
+    if processes > 1:
+        text += f" in {processes} processes"
+    return text if count == 1 else f"{text}, {experiment.config.train.parallel}"
 
 
 def _layers(experiment: Experiment) -> Table:

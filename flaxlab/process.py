@@ -192,7 +192,7 @@ class Interruption:
                 continue
             if self.received is None:
                 self.received = signal.Signals(number)
-                again = "once more" if number == signal.SIGINT else "SIGINT"
+                again = "once more" if number == signal.SIGINT else "Ctrl-C (SIGINT)"
                 _say(f"{self.received.name}: {self._first}; {again} {self._second}")
             elif signal.SIGINT in (number, self.received):
                 _say(f"stopped at once; {GO_ON} from the last save")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from flaxlab.errors import UsageError
+from flaxlab.errors import RunFailed, UsageError
 from flaxlab.lock import is_locked, locked
 from flaxlab.suite import main
 from flaxlab.suites.launchers import slurm
@@ -228,6 +228,10 @@ def test_slurm_that_refuses_is_one_line(tmp_path, fake_slurm, tasks, capsys):
     launcher = slurm.Slurm("mine", tmp_path / "runs", Resources(), None)
     with pytest.raises(UsageError, match="Slurm refuses the jobs: invalid partition"):
         launcher.submit(tasks(None))
+    write_tool(fake_slurm.folder / "sbatch", "echo Unable to contact slurm controller >&2; exit 1")
+    with pytest.raises(RunFailed, match="Slurm takes no jobs now: Unable to contact slurm"):
+        launcher.submit(tasks(None))
+    assert capsys.readouterr() == ("", "")
 
 
 def test_tasks_share_cores_or_have_a_gpu_each():

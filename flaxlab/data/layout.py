@@ -137,10 +137,10 @@ def over_devices(parallel: str, devices: int | None, batch_size: int) -> Layout:
     """
     present = jax.devices()
     if jax.process_count() > 1 and (devices is not None or parallel == "pmap"):
+        given = "train.parallel=pmap" if devices is None else f"train.devices={devices}"
         raise UsageError(
-            f"config.train.devices={devices} with train.parallel={parallel}, but this run has"
-            f" {jax.process_count()} processes; several take all their devices, sharded: leave both"
-            " fields at their defaults"
+            f"config.{given}, but this run has {jax.process_count()} processes; several take all"
+            " their devices, sharded: leave that field at its default"
         )
     if devices is not None and devices > len(present):
         raise UsageError(

@@ -149,7 +149,7 @@ def _report(status: int, told: bytes, output: _Output, group: Group) -> int:
     _say(
         f"error: {group} did not come together within {group.seconds} seconds: the coordinator does"
         " not answer, or not every process was started; check --coordinator, and start the same"
-        " command for each --process_id"
+        " command once for each --process_id"
     )
     return EXIT_USAGE
 

@@ -157,12 +157,19 @@ def _print_plan(console: Console, plan: Plan) -> None:
         differences = escape("\n".join(changed)) or "(the baseline)"
         table.add_row(escape(arm.name), differences, claim)
     config = plan.baseline.config
+    swept = {path for arm in plan.arms for path in arm.differences}
+    fields = {
+        "data.name": config.data.name,
+        "train.epochs": f"epochs {config.train.epochs}",
+        "train.batch_size": f"batch {config.train.batch_size}",
+        "optimizer.name": config.optimizer.name,
+        "optimizer.learning_rate": f"learning rate {config.optimizer.learning_rate:g}",
+    }
+    common = [text for path, text in fields.items() if path not in swept]
     console.print(plan.name, style="bold", highlight=False, markup=False)
     console.print(table)
     console.print(
-        f"in common: {config.data.name}, epochs {config.train.epochs}, batch"
-        f" {config.train.batch_size}, {config.optimizer.name} {config.optimizer.learning_rate:g},"
-        f" seeds {plan.seeds[0]} to {plan.seeds[-1]}",
+        f"in common: {', '.join([*common, f'seeds {plan.seeds[0]} to {plan.seeds[-1]}'])}",
         highlight=False,
         markup=False,
         soft_wrap=True,

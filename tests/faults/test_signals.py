@@ -19,7 +19,7 @@ def test_a_signal_saves_inside_of_an_epoch_and_says_how_to_go_on(tmp_path, numbe
     found, _, errors = training.end()
     assert found == code, errors
     lines = errors.strip().splitlines()
-    again = {signal.SIGTERM: "SIGINT", signal.SIGINT: "once more"}[number]
+    again = {signal.SIGTERM: "Ctrl-C (SIGINT)", signal.SIGINT: "once more"}[number]
     assert lines[-2] == f"{number.name}: saving after this step; {again} stops at once"
     assert lines[-1].startswith("interrupted: after ")
     assert lines[-1].endswith("everything is saved; start the same command again to go on")

@@ -39,7 +39,7 @@ class Slot(NamedTuple):
 class Processes:
     """Does tasks as processes of this machine; see `Launcher`."""
 
-    heard = ("the tasks save after their steps", "waits for them no longer")
+    heard = ("the tasks save after their steps", "stops waiting for them")
 
     def __init__(self, workdir: Path, slots: Sequence[Slot]) -> None:
         """Takes the folder of the suite, and the room for its tasks."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
 import shutil
 import subprocess
@@ -15,7 +17,7 @@ from submitit import SlurmExecutor, SlurmJob
 from submitit.core.utils import FailedJobError
 
 from flaxlab import files
-from flaxlab.errors import GO_ON, UsageError
+from flaxlab.errors import GO_ON, RunFailed, UsageError
 from flaxlab.suites.launchers.jobs import TASKS_FOLDER, Ended, Job, Submission
 from flaxlab.suites.options import Resources
 from flaxlab.suites.task import Task
@@ -118,12 +120,16 @@ class Slurm:
 
         Raises:
             UsageError: Slurm refuses it.
+            RunFailed: Slurm cannot be reached.
         """
         if not tasks:
             return []
         try:
-            submitted = self._executor.submit_array([Submission(task) for task in tasks])
+            with contextlib.redirect_stderr(io.StringIO()):  # submitit shows there what it raises
+                submitted = self._executor.submit_array([Submission(task) for task in tasks])
         except FailedJobError as error:
+            if "Unable to contact" in str(error):
+                raise RunFailed(f"Slurm takes no jobs now: {error}") from error
             raise UsageError(f"Slurm refuses the jobs: {error}") from error
         started = [Job(task, job) for task, job in zip(tasks, submitted, strict=True)]
         self._jobs += started
