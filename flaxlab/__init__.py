@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from flaxlab.process import avoid_wrong_fusions
+
 __version__ = "0.1.0"
+
+avoid_wrong_fusions()
 
 
 def load(run: str | Path, step: str | int | None = None) -> tuple[Any, dict[str, Any], Any]:

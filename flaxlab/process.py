@@ -1,9 +1,14 @@
-"""What a command sets in its own process, before it computes: an import must not do that."""
+"""What a process sets before it computes.
+
+`import flaxlab` calls `avoid_wrong_fusions`; commands call the rest, which an import must not do.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import logging
+import mmap
 import os
 import platform
 import signal
@@ -18,8 +23,46 @@ from flaxlab.errors import EXIT_SIGNAL, GO_ON, Interrupted
 _log = logging.getLogger(__name__)
 
 _HUGE_PAGES = "glibc.malloc.hugetlb"
+_YNN_FUSIONS = "xla_cpu_experimental_ynn_fusion_type"
 _ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 _GLIBC_WITH_HUGE_PAGES = (2, 35)
+
+
+def avoid_wrong_fusions() -> None:
+    """Has XLA compute reductions apart from the products before them on a CPU.
+
+    jaxlib 0.10.2 and 0.12.0.1 have YNNPACK compute both at once, and some such programs come out
+    wrong (https://github.com/jax-ml/jax/issues/39103): tests/test_canary.py has two. Products
+    stay YNNPACK's. Nothing happens where the user has set this flag, or where jaxlib does not
+    know it, since XLA ends a process that sets an unknown flag. XLA reads the flag when JAX makes
+    its first array: if that has happened, a line on the log says so.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if _YNN_FUSIONS in flags or not _xla_knows(_YNN_FUSIONS):
+        return
+    flag = f"--{_YNN_FUSIONS}=-reduce"
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    if bridge is not None and bridge.backends_are_initialized():
+        _log.warning(
+            "warning: JAX had started before flaxlab was imported, and may compute some programs"
+            " wrongly on a CPU; import flaxlab first, or set XLA_FLAGS=%s",
+            flag,
+        )
+    os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
+
+
+def _xla_knows(flag: str) -> bool:
+    """Says whether the name of a flag stands in XLA's library; looking takes some 10 ms."""
+    found = importlib.util.find_spec("jaxlib")
+    folders = (found and found.submodule_search_locations) or []
+    for library in (file for folder in folders for file in Path(folder).glob("*jax_common.*")):
+        with (
+            library.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as code,
+        ):
+            if code.find(flag.encode()) >= 0:
+                return True
+    return False
 
 
 def use_huge_pages() -> None:
