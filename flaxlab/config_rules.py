@@ -109,6 +109,7 @@ _RULES: dict[str, _Rule] = {
     "optimizer.b1": _within(0.0, 1.0),
     "optimizer.b2": _within(0.0, 1.0),
     "optimizer.epsilon": _at_least(0.0),
+    "optimizer.adam_form": _one_of("keras", "paper"),
     "optimizer.momentum": _within(0.0, 1.0),
     "optimizer.weight_decay": _at_least(0.0),
     "optimizer.schedule": _one_of("constant", "cosine", "step"),

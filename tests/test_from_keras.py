@@ -19,6 +19,7 @@ from flaxlab.models.blocks import KERNEL_INIT
 from flaxlab.training import experiment, loop, state, steps
 from flaxlab.training.history import should_stop
 from flaxlab.training.losses import penalty
+from flaxlab.training.optimizer import make_optimizer
 
 PAGE = (Path(__file__).parent.parent / "docs/from-keras.md").read_text()
 CONFIG = default_config()
@@ -68,6 +69,17 @@ def watched(row):
     return not should_stop([epochs[0], epochs[1] | better], 1, 0.0)
 
 
+def first_step_of_keras(optimizer, gradient=1e-6):
+    weight = keras.Variable(np.zeros(1, np.float32))
+    optimizer.apply([keras.ops.full((1,), gradient)], [weight])
+    return round(float(-weight.value[0] / optimizer.learning_rate), 2)
+
+
+def first_step_of_optax(optimizer, rate, gradient=1e-6):
+    updates, _ = optimizer.update(jnp.full(1, gradient), optimizer.init(jnp.zeros(1)))
+    return round(float(-updates[0] / rate), 2)
+
+
 # name: (Keras, Flax or Optax, flaxlab); None where there is no default.
 REAL = {
     "batch normalization, momentum": lambda: (
@@ -102,6 +114,11 @@ REAL = {
         keras.optimizers.Adam().epsilon,
         default(optax.adam, "eps"),
         CONFIG.optimizer.epsilon,
+    ),
+    "Adam, first step for a gradient of 1e-06, as a share of the learning rate": lambda: (
+        first_step_of_keras(keras.optimizers.Adam()),
+        first_step_of_optax(optax.adam(1.0), 1.0),
+        first_step_of_optax(make_optimizer(CONFIG.optimizer, optax.constant_schedule(1.0)), 1.0),
     ),
     "AdamW, weight decay": lambda: (
         keras.optimizers.AdamW().weight_decay,
