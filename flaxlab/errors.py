@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Any, NoReturn
@@ -113,8 +115,13 @@ def _interrupt(received: int, frame: FrameType | None) -> NoReturn:
 
 
 def _report_unraisable(problem: sys.UnraisableHookArgs) -> None:
+    if isinstance(problem.exc_value, Interrupted):
+        # The signal came inside of a destructor, from which nothing can be raised: it comes again.
+        again = threading.Timer(0.05, os.kill, (os.getpid(), problem.exc_value.signal))
+        again.daemon = True
+        again.start()
     # Reads that still ran when the event loop of Orbax was closed.
-    if str(problem.exc_value) != "Event loop is closed":
+    elif str(problem.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(problem)
 
 

@@ -1,10 +1,13 @@
 """SIGTERM and SIGINT: the step ends, the state is saved, and the run goes on with the same bits."""
 
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
+from tests.conftest import POOL_FILE, SMALL_RUN
 from tests.faults.harness import Training, assert_same, outcome, require_clean
 
 # Long enough not to be over before the signal comes.
@@ -78,12 +81,32 @@ def test_a_signal_before_the_training_is_one_line(tmp_path):
     assert "Traceback" not in errors
 
 
+IN_A_DESTRUCTOR = """
+import os, signal, sys, time
+from flaxlab.errors import run_command
+
+class Last:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        [number for number in range(100)]
+
+def command(arguments):
+    last = Last()
+    del last
+    time.sleep(60)
+
+run_command(command, [])
+"""
+
+
+def test_a_signal_inside_of_a_destructor_is_not_lost():
+    command = [sys.executable, "-c", IN_A_DESTRUCTOR]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert result.returncode == 143
+    assert result.stderr == "interrupted: start the same command again to go on\n"
+
+
 def test_a_suite_is_interrupted_as_a_whole(tmp_path):
-    import subprocess
-    import sys
-
-    from tests.conftest import POOL_FILE, SMALL_RUN
-
     command = [sys.executable, "-m", "flaxlab.suite", f"--config={POOL_FILE}", *SMALL_RUN]
     command += ["--sweep.optimizer.learning_rate=1e-3,1e-2", "--seeds=2", *LONG]
     command += [f"--workdir={tmp_path}"]
