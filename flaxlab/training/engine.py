@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -24,16 +26,19 @@ from flaxlab.training.steps import EvalStep, TrainStep
 
 Arrays = Mapping[str, jax.Array]
 
+_CALLS_AHEAD = 2
+_SECONDS_AHEAD = 0.5
+
 
 class Programs(NamedTuple):
     """The compiled programs of a run.
 
     Attributes:
         train: (state, totals, arrays, chunk) -> (state after the chunk's steps, totals + their
-            metrics). It takes the memory of `state` and `totals`: neither may be used afterwards.
-            A shorter last chunk of an epoch has a program of its own.
+            metrics). It takes the memory of `state`, which may not be used afterwards. A shorter
+            last chunk of an epoch has a program of its own.
         evaluate: (state, totals, chunk) -> (totals + metrics, logits of the chunk's only batch),
-            for streamed chunks. It takes the memory of `totals`.
+            for streamed chunks.
         place: puts a tree where the programs expect it. Arrays that come from elsewhere (drawn,
             restored) would make `jit` compile again for their placement.
     """
@@ -80,8 +85,8 @@ def compile_programs(train_step: TrainStep, eval_step: EvalStep, layout: Layout)
     if layout.mapped:
         return _mapped(train, evaluate, layout)
     return Programs(
-        train=jax.jit(train, donate_argnums=(0, 1), out_shardings=layout.replicated),
-        evaluate=jax.jit(evaluate, donate_argnums=1, out_shardings=layout.replicated),
+        train=jax.jit(train, donate_argnums=0, out_shardings=layout.replicated),
+        evaluate=jax.jit(evaluate, out_shardings=layout.replicated),
         place=layout.put,
     )
 
@@ -95,10 +100,8 @@ def _mapped(train: Callable, evaluate: Callable, layout: Layout) -> Programs:
         jax.pmap, axis_name=layout.axis_name, devices=list(layout.mesh.devices.flat)
     )
     whole, rows = None, 0
-    train = pmap(train, in_axes=(whole, whole, whole, rows), out_axes=whole, donate_argnums=(0, 1))
-    evaluate = pmap(
-        evaluate, in_axes=(whole, whole, rows), out_axes=(whole, rows), donate_argnums=1
-    )
+    train = pmap(train, in_axes=(whole, whole, whole, rows), out_axes=whole, donate_argnums=0)
+    evaluate = pmap(evaluate, in_axes=(whole, whole, rows), out_axes=(whole, rows))
 
     def split(chunk: Chunk) -> dict[str, Any]:
         on_host = {key: array for key, array in chunk.items() if isinstance(array, np.ndarray)}
@@ -113,6 +116,43 @@ def _mapped(train: Callable, evaluate: Callable, layout: Layout) -> Programs:
         evaluate=scored,
         place=layout.put,
     )
+
+
+class Underway:
+    """Keeps the host close to the devices: two calls of a program ahead, or half a second.
+
+    JAX returns from a call before it is computed, and on a CPU lets some thirty of them wait: for
+    half a minute of an AlexNet's steps progress would stand still and a signal would not be heard.
+    One call must wait while another is computed, so that the devices never do. On an accelerator,
+    whose steps take a millisecond, as many may wait as are computed in half a second.
+    """
+
+    def __init__(self, platform: str) -> None:
+        """Starts with nothing under way on devices of `platform`, "cpu" or another."""
+        self._seconds = 0.0 if platform == "cpu" else _SECONDS_AHEAD
+        self._called: deque[Any] = deque()
+        self._done = 0
+        self._first_done = 0.0
+
+    def add(self, result: jax.Array) -> None:
+        """Takes an array that a call has returned, and waits until few enough are under way.
+
+        Args:
+            result: its memory must be taken by no later call.
+        """
+        self._called.append(result)
+        while self._called and (len(self._called) > self._most() or self._called[0].is_ready()):
+            jax.block_until_ready(self._called.popleft())
+            if self._done == 0:  # the time before it compiled
+                self._first_done = time.perf_counter()
+            self._done += 1
+
+    def _most(self) -> int:
+        since_first = self._done - 1
+        if since_first < 1:
+            return _CALLS_AHEAD
+        each = (time.perf_counter() - self._first_done) / since_first
+        return max(_CALLS_AHEAD, int(self._seconds / max(each, 1e-6)))
 
 
 def evaluate(
@@ -138,9 +178,11 @@ def evaluate(
     if feed.resident or feed.batches != 1:
         raise ValueError("evaluation takes a streamed feed of one batch a chunk")
     totals, kept = programs.place(no_metrics()), []
+    underway = Underway(jax.default_backend())
     with contextlib.closing(feed.eval_chunks()) as chunks:
         for chunk in chunks:
             totals, logits = programs.evaluate(state, totals, chunk)
             kept.append(logits)
+            underway.add(totals.count)
             after_batch()
     return totals, np.concatenate(jax.device_get(kept))[: len(feed.split)]

@@ -11,7 +11,7 @@ import jax
 
 from flaxlab.data.feed import Feed
 from flaxlab.errors import RunFailed
-from flaxlab.training.engine import Programs
+from flaxlab.training.engine import Programs, Underway
 from flaxlab.training.metrics import (
     Metrics,
     first_nonfinite_step,
@@ -74,9 +74,9 @@ def train_epoch(
         feed: of the training split.
         seed: of the run.
         epoch: from 1.
-        begun: what an earlier start of the run has done of it; its memory is taken.
-        after_call: told of each call of the program; what it is given is valid until it returns.
-            May raise to end the epoch.
+        begun: what an earlier start of the run has done of it.
+        after_call: told of each call of the program; the state that it is given is valid until it
+            returns. May raise to end the epoch.
         profile: told of each call.
         compiles: whether the first call has to compile. It is then waited for and left out of the
             speed, where there is a second one.
@@ -86,6 +86,7 @@ def train_epoch(
         earlier one if that had taken all steps.
     """
     totals, steps = programs.place(begun.totals), begun.steps
+    underway = Underway(jax.default_backend())
     images = untimed_images = 0
     started = timed_from = time.perf_counter()
     with contextlib.closing(feed.train_chunks(seed, epoch, begun.steps)) as chunks:
@@ -97,6 +98,7 @@ def train_epoch(
             state, totals = programs.train(state, totals, feed.arrays, chunk)
             images += int(chunk["mask"].sum())
             steps += len(chunk["mask"])
+            underway.add(totals.count)
             seconds = begun.seconds + time.perf_counter() - started
             after_call(state, EpochPart(steps, totals, seconds))
     jax.block_until_ready(totals)

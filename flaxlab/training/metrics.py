@@ -44,7 +44,7 @@ class Metrics(flax.struct.PyTreeNode):
 
 
 def no_metrics() -> Metrics:
-    """The neutral element of `+`, each value in memory of its own, so that it can be donated."""
+    """Returns the metrics of no example: the neutral element of `+`."""
     return Metrics(
         loss=jnp.zeros(()),
         correct=jnp.zeros((), jnp.int32),

@@ -1,0 +1,79 @@
+"""The host stays close to the devices, so that a signal ends a run within two steps."""
+
+import dataclasses
+import signal
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxlab.checkpoints.steps import find_saved
+from flaxlab.errors import Interrupted
+from flaxlab.training.engine import Underway, compile_programs
+from flaxlab.training.experiment import assemble
+from flaxlab.training.loop import fit
+from tests.conftest import small_config, small_dataset
+
+ASKED_AFTER = 10
+
+
+def test_a_run_saves_within_two_steps_of_a_signal(tmp_path):
+    experiment = assemble(small_config(), small_dataset(train=400))
+
+    def slow_step(state, batch):
+        state, metrics = experiment.train_step(state, batch)
+        work = jax.lax.fori_loop(0, 20, lambda _, x: x @ x / 128, jnp.ones((128, 128)))
+        return state, metrics.replace(penalty=metrics.penalty + 0 * work.sum())
+
+    slow = dataclasses.replace(experiment, train_step=slow_step)
+    programs = compile_programs(slow.train_step, slow.eval_step, slow.layout)
+    results = []
+
+    def train(*arguments):
+        state, totals = programs.train(*arguments)
+        results.append(totals.loss)
+        return state, totals
+
+    def stop():
+        """Comes as soon as ten steps are computed, however far ahead the host has called."""
+        return signal.SIGTERM if sum(r.is_ready() for r in results) >= ASKED_AFTER else None
+
+    with pytest.raises(Interrupted):
+        fit(slow, tmp_path, programs=programs._replace(train=train), stop=stop)
+    saved = max(found.step for found in find_saved(tmp_path))
+    assert ASKED_AFTER <= saved <= ASKED_AFTER + 2
+
+
+class Result:
+    """What a call returns: it is computed when the clock has come so far."""
+
+    def __init__(self, clock, seconds):
+        self._clock = clock
+        clock["busy_until"] = max(clock["now"], clock["busy_until"]) + seconds
+        self._done = clock["busy_until"]
+
+    def is_ready(self):
+        return self._clock["now"] >= self._done
+
+    def block_until_ready(self):
+        self._clock["now"] = max(self._clock["now"], self._done)
+        return self
+
+
+@pytest.mark.parametrize(
+    ("platform", "seconds", "most"), [("cpu", 0.001, 2), ("gpu", 0.001, 500), ("gpu", 0.4, 2)]
+)
+def test_calls_under_way_are_few_on_a_cpu_and_half_a_second_s_on_a_gpu(
+    monkeypatch, platform, seconds, most
+):
+    clock = {"now": 0.0, "busy_until": 0.0}
+    monkeypatch.setattr(time, "perf_counter", lambda: clock["now"])
+    underway, ahead = Underway(platform), []
+    for _ in range(3000):
+        clock["now"] += 0.0001  # what a call costs the host
+        underway.add(Result(clock, seconds))
+        ahead.append((clock["busy_until"] - clock["now"]) / seconds)
+    assert max(ahead[1000:]) <= most + 1
+    assert np.mean(ahead[1000:]) > most - 1.5
