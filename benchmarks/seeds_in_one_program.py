@@ -32,6 +32,7 @@ def measure(name: str, batch_size: int, seeds: int, rounds: int) -> dict[str, fl
     from flaxlab.training.experiment import assemble
 
     config = importlib.import_module(f"experiments.{name}").get_config()
+    config.train.batch_size = batch_size
     dataset = draw_dataset(config, batch_size)
     split = dataset.train
     experiment = assemble(config, dataset)

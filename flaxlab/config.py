@@ -96,7 +96,7 @@ def default_config(model: str = "alexnet") -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.epochs = 10  # of the report
-    config.train.batch_size = 64
+    config.train.batch_size = 64  # at most the number of training examples
     # How several devices share a batch: "sharded" (one program over all, the arrays are cut) or
     # "pmap" (one program a device, the older way, of one process). The numbers are the same.
     config.train.parallel = "sharded"

@@ -95,6 +95,30 @@ def test_a_slow_way_to_train_is_warned_of():
     assert "--config.train.steps_per_execution=1" in warning
 
 
+def test_a_batch_that_is_larger_than_the_training_split_is_refused():
+    assemble(small_config(**{"train.batch_size": 21}), small_dataset())
+    with pytest.raises(UsageError, match=r"batch_size is 22, but the training split has 21 exam"):
+        assemble(small_config(**{"train.batch_size": 22}), small_dataset())
+    # Of 21, a tenth rounded up is the holdout.
+    holdout = {"data.validation": "holdout", "train.batch_size": 19}
+    with pytest.raises(UsageError, match=r"batch_size is 19, but the training split has 18 exam"):
+        assemble(small_config(**holdout), small_dataset())
+
+
+def test_classes_that_a_split_lacks_are_warned_of():
+    quiet = {"model.batch_norm": False}
+    assert assemble(small_config(**quiet), small_dataset()).warnings() == []
+    dataset = small_dataset(train=9, classes=12)
+    (train, test) = assemble(small_config(**quiet), dataset).warnings()
+    assert "the training split, 9 examples, has none of 3 of 12 classes" in train
+    assert "(class 9, class 10, class 11)" in train
+    assert "the test split, 10 examples, has none of 2 of 12 classes (class 10, class 11)" in test
+    holdout = {**quiet, "data.validation": "holdout", "data.holdout_fraction": 0.2}
+    warnings = assemble(small_config(**holdout), small_dataset(train=48, classes=12)).warnings()
+    assert [line.split(",")[0] for line in warnings] == ["the validation split", "the test split"]
+    assert "(class 0, class 1" not in warnings[1]
+
+
 def test_images_that_are_too_small_are_refused():
     with pytest.raises(UsageError, match=r"block1: the convolution kernel of 11x11 .* of 8x8"):
         assemble(

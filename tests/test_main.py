@@ -26,6 +26,7 @@ SMALL = [
     "--config.data.image_shape=(8, 8, 1)",
     "--config.data.train_examples=64",
     "--config.data.test_examples=40",
+    "--config.train.batch_size=32",
     "--config.train.epochs=1",
     "--config.train.devices=1",
     "--config.model.blocks=(((4, 3),), ((8, 3),), ((8, 3),))",
@@ -107,6 +108,10 @@ def test_a_run_in_a_process_of_its_own_resumes_and_finishes(tmp_path):
             "no folder /nowhere",
         ),
         ([POOL, *SMALL, "--config.data.train_examples=9999"], "there are only 1437"),
+        (
+            [POOL, *SMALL, "--config.train.batch_size=65"],
+            "batch_size is 65, but the training split has 64 examples",
+        ),
         ([POOL, *SMALL, "--config.model.padding=VALID"], "does not fit"),
         ([POOL, *SMALL, "--workdir=/dev/null/x"], "cannot be made"),
         ([POOL, *SMALL, "--config.baseline=nothing"], "there is no experiment file"),

@@ -67,7 +67,8 @@ def test_a_second_start_compiles_nothing(tmp_path):
     def compiled_after(workdir):
         command = [sys.executable, "-m", "flaxlab.main", "--config=experiments/alexnet_pool.py"]
         command += ["--config.data.name=digits", "--config.data.train_examples=20"]
-        command += ["--config.data.test_examples=10", "--config.train.epochs=1"]
+        command += ["--config.data.test_examples=10", "--config.train.batch_size=10"]
+        command += ["--config.train.epochs=1"]
         command += ["--config.model.blocks=(((4, 3),), ((4, 3),), ((4, 3),))"]
         command += ["--config.model.head_units=(8, 8)", f"--workdir={workdir}"]
         environment = {**os.environ}

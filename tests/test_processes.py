@@ -171,7 +171,7 @@ def test_processes_that_do_not_come_together_say_so(tmp_path):
 def test_what_a_run_cannot_do_is_said_by_each_process(tmp_path):
     cases = {
         "--config.train.batch_size=31": "2 devices cannot share evenly; use 30 or 32",
-        "--config.data.train_examples=1": "2 processes share 1 training examples",
+        "--config.data.train_examples=1": "the training split has 1 examples",
     }
     for override, message in cases.items():
         with Processes(tmp_path, 2, override) as processes:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import jax
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -28,6 +29,8 @@ from flaxlab.training.steps import EvalStep, TrainStep, make_eval_step, make_tra
 
 # Running statistics keep momentum**steps of their initial value: exp(-8) is 0.03%.
 _SETTLED = 8.0
+
+_NAMED_CLASSES = 5  # at most, in a warning
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ class Experiment:
 
     def warnings(self) -> list[str]:
         """Says what about this experiment will likely disappoint, and what to change."""
-        return [*self._slow(), *self._unsettled()]
+        return [*self._slow(), *self._unsettled(), *self._absent_classes()]
 
     def _slow(self) -> list[str]:
         train = self.config.train
@@ -145,6 +148,27 @@ class Experiment:
             f" will lag far behind training; {change}."
         ]
 
+    def _absent_classes(self) -> list[str]:
+        splits, found = self.splits, []
+        scored = "test" if splits.test is None else "validation"
+        for title, split in (
+            ("training", splits.train),
+            (scored, splits.validation),
+            ("test", splits.test),
+        ):
+            if split is None:
+                continue
+            counts = np.bincount(split.labels, minlength=len(self.dataset.class_names))
+            absent = [self.dataset.class_names[label] for label in np.flatnonzero(counts == 0)]
+            if absent:
+                more = ", ..." if len(absent) > _NAMED_CLASSES else ""
+                found.append(
+                    f"the {title} split, {len(split):,} examples, has none of {len(absent)} of"
+                    f" {len(counts)} classes ({', '.join(absent[:_NAMED_CLASSES])}{more}); use more"
+                    " examples, or leave these classes out."
+                )
+        return found
+
 
 def assemble(
     config: ConfigDict, dataset: Dataset, computed_by: Kernels | None = None
@@ -158,12 +182,17 @@ def assemble(
             `config.train.fast_kernels` has it.
 
     Raises:
-        UsageError: the images are too small for the model, or too few for a holdout, or the
-            devices cannot share a batch.
+        UsageError: the images are too small for the model, or too few for a holdout or for one
+            batch, or the devices cannot share a batch.
     """
     train = config.train
     layout = over_devices(train.parallel, train.devices, train.batch_size)
     splits = split_for_run(config, dataset)
+    if train.batch_size > len(splits.train):
+        raise UsageError(
+            f"config.train.batch_size is {train.batch_size}, but the training split has"
+            f" {len(splits.train)} examples; use a batch of at most that many, or more examples"
+        )
     plain = models.build(config.model, len(dataset.class_names), layout.axis_name)
     try:
         layers = models.layer_table(plain, dataset.image_shape)

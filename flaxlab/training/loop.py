@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -21,7 +20,7 @@ from flaxlab.checkpoints.store import Checkpoints
 from flaxlab.data.dataset import Split
 from flaxlab.data.feed import Feed, make_feed
 from flaxlab.distributed.agreement import explain_lost_process, is_main
-from flaxlab.errors import RunFailed, UsageError
+from flaxlab.errors import RunFailed
 from flaxlab.training import history as histories
 from flaxlab.training.engine import Programs, compile_programs, evaluate
 from flaxlab.training.epoch import ADVICE, EpochPart, finite_means, train_epoch
@@ -98,18 +97,12 @@ def fit(
         stop: asked after each call of a program whether to save and stop, and by which signal.
 
     Raises:
-        UsageError: `workdir` holds a run with another config or other data, or there are fewer
-            examples than processes.
+        UsageError: `workdir` holds a run with another config or other data.
         RunFailed: a loss or gradient was NaN or infinite, or the device ran out of memory; the
             checkpoints that are saved are kept. Or another process of this run was lost.
         Interrupted: `stop` said so; the state is saved.
     """
     config, splits = experiment.config, experiment.splits
-    if len(splits.train) < jax.process_count():
-        raise UsageError(
-            f"{jax.process_count()} processes share {len(splits.train)} training examples; use"
-            " fewer processes, or more examples"
-        )
     layout = experiment.layout
     programs = programs or compile_programs(experiment.train_step, experiment.eval_step, layout)
 

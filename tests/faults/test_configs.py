@@ -60,12 +60,8 @@ def overrides():
 
 
 def affordable(arguments):
-    """Leaves out what would be right and take for ever or all memory."""
-    endless = ("train.batch_size", "train.epochs")
-    return not any(
-        argument.endswith(str(2**63)) and any(name in argument for name in endless)
-        for argument in arguments
-    )
+    """Leaves out what would be right and take for ever."""
+    return f"--config.train.epochs={2**63}" not in arguments
 
 
 def test_random_configs_train_or_end_in_one_line(tmp_path_factory, capsys, request):
