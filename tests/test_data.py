@@ -1,5 +1,7 @@
 """Splits, order, batches, digits, class folders, subsets."""
 
+import io
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from PIL import Image
 
 from flaxlab.data import load as loading
 from flaxlab.data.dataset import Split
-from flaxlab.data.images import fit_image, read_image
+from flaxlab.data.images import fit_image, read_image, stored_shape
 from flaxlab.data.load import load_dataset
 from flaxlab.data.pipeline import (
     batches_per_epoch,
@@ -21,6 +23,7 @@ from flaxlab.data.pipeline import (
 from flaxlab.data.splits import stratified_choice, stratified_split
 from flaxlab.errors import UsageError
 from flaxlab.files import cache_folder
+from flaxlab.training.experiment import assemble
 from tests.conftest import small_config
 
 sizes = st.integers(1, 40)
@@ -169,6 +172,57 @@ def test_class_folders_with_their_own_split(class_folders):
 def test_class_folders_without_a_split(class_folders):
     dataset = load_dataset(data_config(name="folder", folder=str(class_folders / "train")))
     assert (len(dataset.train), len(dataset.test)) == (6, 2)
+
+
+def shape_warnings(folder, shape, **data):
+    config = small_config(
+        **{
+            "data.name": "folder",
+            "data.folder": str(folder),
+            "data.image_shape": shape,
+            **data,
+            "model.batch_norm": False,
+            "train.batch_size": 2,
+        }
+    )
+    return assemble(config, load_dataset(config.data)).warnings()
+
+
+@pytest.mark.parametrize("placement", ["streamed", "grain"])
+def test_pictures_that_lose_pixels_or_colours_are_warned_of(class_folders, placement):
+    data = {"data.placement": placement}
+    for _ in range(2):  # the second time from the cache
+        (warning,) = shape_warnings(class_folders, (8, 8, 1), **data)
+        assert "are 6x10 in colour, and become 8x8 in grey" in warning
+        assert '--config.data.image_shape="(6, 10, 3)"' in warning
+    assert shape_warnings(class_folders, (6, 10, 3), **data) == []
+    assert shape_warnings(class_folders, (12, 12, 3), **data) == []
+    (warning,) = shape_warnings(class_folders, (12, 12, 1), **data)
+    assert '--config.data.image_shape="(12, 12, 3)"' in warning
+
+
+def test_pictures_of_different_sizes_are_warned_of_for_their_colours_alone(class_folders):
+    paint(class_folders / "train/cat/0.png", size=(30, 40))
+    (class_folders / "train/dog/0.png").write_bytes(b"no picture, which nobody need say twice")
+    found = load_dataset(data_config(name="folder", folder=str(class_folders), placement="grain"))
+    assert found.stored_shape == (3,)
+    warnings = shape_warnings(class_folders, (8, 8, 1), **{"data.placement": "grain"})
+    assert "are of different sizes in colour, and become 8x8 in grey" in warnings[0]
+    assert '--config.data.image_shape="(8, 8, 3)"' in warnings[0]
+    assert shape_warnings(class_folders, (8, 8, 3), **{"data.placement": "grain"}) == []
+
+
+def test_the_shape_of_a_picture_is_upright_and_has_the_colours_that_it_shows():
+    grey = Image.new("RGB", (12, 4), (90, 90, 90))
+    assert stored_shape(grey).tolist() == [4, 12, 1]
+    grey.putpixel((3, 3), (90, 91, 90))
+    assert stored_shape(grey).tolist() == [4, 12, 3]
+    grey.getexif()[0x0112] = 6
+    assert stored_shape(grey).tolist() == [12, 4, 3]
+    content = io.BytesIO()
+    Image.new("RGB", (300, 200), (0, 120, 0)).save(content, "JPEG")
+    with Image.open(content) as jpeg:
+        assert stored_shape(jpeg).tolist() == [200, 300, 3]
 
 
 def test_changed_class_folders_are_read_again(class_folders):

@@ -199,6 +199,7 @@ def test_a_set_that_tfds_prepared_is_read_lazily_and_at_once(tmp_path):
     lazy, decoded = found["grain"], found["streamed"]
     assert isinstance(lazy.train.images, LazyImages)
     assert lazy.class_names == decoded.class_names == FASHION_MNIST.class_names
+    assert lazy.stored_shape == decoded.stored_shape == (28, 28, 1)
     for ours, expected in ((lazy.train, decoded.train), (lazy.test, decoded.test)):
         np.testing.assert_array_equal(ours.images[:], expected.images)
         np.testing.assert_array_equal(ours.labels, expected.labels)

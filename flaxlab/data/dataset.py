@@ -45,6 +45,8 @@ class Dataset:
         class_names: for each label, what it stands for.
         train: the training split.
         test: the test split.
+        stored_shape: (H, W, C), C 1 or 3, of the pictures before they were brought to one shape;
+            (C,) where their sizes differ; None where it is not known, or they lie in one shape.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Dataset:
     class_names: tuple[str, ...]
     train: Split
     test: Split
+    stored_shape: tuple[int, ...] | None = None
 
     @property
     def image_shape(self) -> tuple[int, ...]:

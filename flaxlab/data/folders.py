@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from flaxlab.data.cache import Decoded, files_fingerprint, files_key, fingerprinted, through_cache
 from flaxlab.data.dataset import Dataset, Split
-from flaxlab.data.images import class_folders, read_class_folders
+from flaxlab.data.images import class_folders, decode, read_class_folders, stored_shape
 from flaxlab.data.lazy import FileRecords, LazyImages
 from flaxlab.data.splits import stratified_split
 from flaxlab.errors import UsageError
@@ -18,6 +19,8 @@ from flaxlab.errors import UsageError
 # The test part of class folders is the same in every run.
 _FIXED_SEED = 0
 _TEST_FRACTION = 0.2
+
+_LOOKED_AT = 12
 
 _Listing = list[tuple[str, list[Path]]]
 
@@ -49,11 +52,11 @@ def load_folder(root: Path, shape: tuple[int, int, int], is_lazy: Callable[[int]
         fingerprint = files_fingerprint(root, paths, shape)
     else:
 
-        def decode() -> Decoded:
+        def decode_all() -> Decoded:
             decoded = _cut([Split(*read_class_folders(listing, shape)) for listing in listings])
             return fingerprinted(*decoded, names[0])
 
-        found = through_cache(f"folder-{files_key(paths, shape)}", decode)
+        found = through_cache(f"folder-{files_key(paths, shape)}", decode_all)
         splits, fingerprint = (found.train, found.test), found.fingerprint
     return Dataset(
         name="folder",
@@ -67,6 +70,7 @@ def load_folder(root: Path, shape: tuple[int, int, int], is_lazy: Callable[[int]
         class_names=names[0],
         train=splits[0],
         test=splits[1],
+        stored_shape=_stored_shape(paths),
     )
 
 
@@ -76,6 +80,19 @@ def _cut(splits: list[Split]) -> tuple[Split, Split]:
         return splits[0], splits[1]
     train, test = stratified_split(splits[0].labels, _TEST_FRACTION, _FIXED_SEED)
     return splits[0].take(train), splits[0].take(test)
+
+
+def _stored_shape(paths: list[Path]) -> tuple[int, ...] | None:
+    """Looks at a few pictures from all over the folders; see `Dataset.stored_shape`."""
+    shapes = []
+    for path in paths[:: math.ceil(len(paths) / _LOOKED_AT)]:
+        # A picture that cannot be read is reported by those who need it.
+        with contextlib.suppress(OSError, UsageError):
+            shapes.append(tuple(decode(path.read_bytes(), str(path), stored_shape).tolist()))
+    if not shapes:
+        return None
+    sizes, channels = {shape[:2] for shape in shapes}, max(shape[2] for shape in shapes)
+    return (*sizes.pop(), channels) if len(sizes) == 1 else (channels,)
 
 
 def _lazy(listing: _Listing, shape: tuple[int, int, int]) -> Split:

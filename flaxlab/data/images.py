@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
@@ -36,6 +36,19 @@ def fit_image(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
     if image.size != (width, height):
         image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(shape)
+
+
+def stored_shape(image: Image.Image) -> np.ndarray:
+    """Returns (H, W, C) of a picture before it is brought to a shape, int (3,).
+
+    Upright; C is 1 where no pixel has a colour, whatever the mode says.
+    """
+    width, height = image.size
+    if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # lies on its side
+        width, height = height, width
+    image.draft(None, (1, 1))  # of a JPEG, an eighth of the size shows whether it has colours
+    pixels = np.asarray(_upright(image, 3))
+    return np.array([height, width, 3 if np.ptp(pixels, axis=-1).any() else 1])
 
 
 def from_array(pixels: np.ndarray) -> Image.Image:

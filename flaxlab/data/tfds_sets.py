@@ -86,6 +86,7 @@ def load_tfds_set(
         class_names=found.class_names,
         train=splits[0],
         test=splits[1],
+        stored_shape=found.stored_shape,
     )
 
 

@@ -53,12 +53,15 @@ class Prepared(NamedTuple):
         class_names: for each label.
         examples: of each split.
         random_access: whether its files can be read at any place.
+        stored_shape: (H, W, C) of the pictures, (C,) where their sizes differ, None where the
+            number of channels does.
     """
 
     title: str
     class_names: tuple[str, ...]
     examples: dict[str, int]
     random_access: bool
+    stored_shape: tuple[int, ...] | None
 
 
 def describe(folder: Path) -> Prepared:
@@ -87,7 +90,16 @@ def describe(folder: Path) -> Prepared:
             class_names=tuple(label.names or map(str, range(label.num_classes))),
             examples={name: split.num_examples for name, split in info.splits.items()},
             random_access=info.file_format != tfds.core.FileFormat.TFRECORD,
+            stored_shape=_without_unknown(features["image"].shape),
         )
+
+
+def _without_unknown(shape: tuple[int | None, ...]) -> tuple[int, ...] | None:
+    height, width, channels = shape
+    if channels is None:
+        return None
+    channels = 1 if channels == 1 else 3  # transparency is laid on white
+    return (channels,) if height is None or width is None else (height, width, channels)
 
 
 def _kinds(features: Any) -> str:

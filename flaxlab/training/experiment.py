@@ -32,6 +32,8 @@ _SETTLED = 8.0
 
 _NAMED_CLASSES = 5  # at most, in a warning
 
+_COLOURS = {1: "grey", 3: "colour"}
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -119,7 +121,7 @@ class Experiment:
 
     def warnings(self) -> list[str]:
         """Says what about this experiment will likely disappoint, and what to change."""
-        return [*self._slow(), *self._unsettled(), *self._absent_classes()]
+        return [*self._slow(), *self._unsettled(), *self._absent_classes(), *self._reduced()]
 
     def _slow(self) -> list[str]:
         train = self.config.train
@@ -146,6 +148,23 @@ class Experiment:
             f"batch normalization with momentum {momentum:g} cannot settle in {steps} steps: it"
             f" will still keep {momentum**steps:.0%} of its initial statistics, and validation"
             f" will lag far behind training; {change}."
+        ]
+
+    def _reduced(self) -> list[str]:
+        stored, shape = self.dataset.stored_shape, self.dataset.image_shape
+        if stored is None:
+            return []
+        # Pictures of different sizes have to be resized: only their colours can be kept.
+        *size, channels = stored
+        shrunk = any(side > ours for side, ours in zip(size, shape, strict=False))
+        if not shrunk and channels <= shape[2]:
+            return []
+        kept = stored if shrunk else (*shape[:2], channels)
+        was = f"{size[0]}x{size[1]}" if size else "of different sizes"
+        return [
+            f"the pictures of {self.dataset.title} are {was} in {_COLOURS[channels]}, and become"
+            f" {shape[0]}x{shape[1]} in {_COLOURS[shape[2]]}; unless that is meant, use"
+            f' --config.data.image_shape="{kept}".'
         ]
 
     def _absent_classes(self) -> list[str]:
