@@ -139,8 +139,6 @@ def train_and_report(
                 f"the training is done, but its report could not be written ({error}); {GO_ON}"
             ) from error
     if result.unsaved is not None:
-        # Started again, the run has something left to do: a suite must not take it for complete.
-        (workdir / "summary.json").unlink()
         raise RunFailed(
             f"the training is done and reported in {workdir}, but its last state could not be"
             f" saved ({result.unsaved}); make room, and {GO_ON}"

@@ -36,6 +36,8 @@ def write_report(
 ) -> dict[str, Any]:
     """Writes every file of a run directory but its checkpoints, history and events.
 
+    summary.json is the last one, and is written only if the last state is saved.
+
     Args:
         experiment: what was trained.
         baseline: config to show the difference to.
@@ -75,9 +77,10 @@ def write_report(
     files.write_text(workdir / "confusion_matrix.csv", _confusion_csv(confusion, names))
     page = _page(experiment, baseline, result, summary, rendered)
     files.write_text(workdir / "report.html", page)
-    # Last: a run directory with a summary is a complete one.
-    numbers = json.dumps(summary, indent=2, allow_nan=False)
-    files.write_text(workdir / "summary.json", numbers + "\n")
+    if result.unsaved is None:
+        # Last: a run directory with a summary is a complete one, with nothing left to do.
+        numbers = json.dumps(summary, indent=2, allow_nan=False)
+        files.write_text(workdir / "summary.json", numbers + "\n")
     return summary
 
 

@@ -14,6 +14,7 @@ import subprocess
 import orbax.checkpoint as ocp
 import pytest
 
+from flaxlab import files
 from flaxlab.checkpoints.manifest import find_damage
 from flaxlab.errors import RunFailed
 from flaxlab.main import main
@@ -161,14 +162,25 @@ def test_a_report_without_a_last_checkpoint_is_no_complete_run(tmp_path, monkeyp
     def full(self, step, args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    written, write = [], files.write_bytes
+
+    def recorded(path, content):
+        written.append(path.name)
+        write(path, content)
+
+    monkeypatch.setattr(files, "write_bytes", recorded)
     arguments = [*TRAINING, "--config.train.epochs=1", f"--workdir={tmp_path}"]
     with monkeypatch.context() as patch:
         patch.setattr(ocp.CheckpointManager, "save", full)
         with pytest.raises(RunFailed, match=r"last state could not be saved \(No space left"):
             main(arguments)
     assert (tmp_path / "report.html").exists()
+    # Not for a moment: killed then, the run would be taken for complete.
+    assert "summary.json" not in written
     assert not (tmp_path / "summary.json").exists()
     main(arguments)
+    assert written.count("summary.json") == 1
+    assert written[-1] == "summary.json"
     require_whole(tmp_path)
     assert len(history_rows(tmp_path)) == 1
     assert (tmp_path / "summary.json").exists()
