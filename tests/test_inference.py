@@ -16,7 +16,7 @@ from flaxlab import evaluate, export, predict
 from flaxlab.checkpoints.load import load_stored
 from flaxlab.data.digits import load_digits
 from flaxlab.data.load import load_dataset
-from flaxlab.data.pipeline import scale_pixels
+from flaxlab.data.pipeline import epoch_order, scale_pixels
 from flaxlab.errors import UsageError, run_command
 from flaxlab.inference.evaluation import KINDS, evaluate_stored, recompute_statistics
 from flaxlab.inference.prediction import predict_files, saliency
@@ -38,7 +38,7 @@ def test_evaluation_gives_what_the_run_reported(stored_run, capsys):
     found = evaluated(capsys, stored_run)
     (result,) = found["results"]
     assert result["accuracy"] == summary["final_val_accuracy"]
-    assert result["loss"] == pytest.approx(summary["final_val_loss"], rel=1e-4)
+    assert result["loss"] == summary["final_val_loss"]  # by the same function, to the bit
     assert result["examples"] == 100
     assert found["epoch"] == 3
     for name, scores in summary["classes"].items():
@@ -100,6 +100,25 @@ def test_any_batch_size_counts_every_example_once(stored_run):
     assert sizes[100] == pytest.approx(sizes[10**9], rel=1e-6)
 
 
+@pytest.mark.parametrize("batch_size", [100, 30])
+def test_a_batch_is_normalized_by_its_own_examples(stored_run, batch_size):
+    stored = load_stored(stored_run)
+    dataset = load_dataset(stored.config.data)
+    model = stored.model.clone(block_dropout=(), head_dropout=())
+    # In a random order, the last batch filled up from its beginning.
+    order = epoch_order(100, 0, 0)
+    expected = np.empty(100, np.int64)
+    for start in range(0, 100, batch_size):
+        chosen = np.resize(order, 120)[start : start + batch_size]
+        images = scale_pixels(dataset.test.images[chosen], "unit")
+        logits, _ = model.apply(stored.variables, images, train=True, mutable=["batch_stats"])
+        new = order[start : start + batch_size]
+        expected[new] = logits.argmax(axis=1)[: len(new)]
+    found = evaluate_stored(stored, dataset.test, dataset.train, "batch", batch_size)
+    np.testing.assert_array_equal(found.predicted, expected)
+    assert found.accuracy == np.mean(expected == dataset.test.labels)
+
+
 def test_three_kinds_of_statistics_are_shown(stored_run, capsys):
     kinds = ["running", "batch", "recomputed"]
     found = evaluated(capsys, stored_run, f"--batch_stats={','.join(kinds)}")
@@ -139,7 +158,8 @@ def test_the_weights_are_not_compiled_into_the_programs(stored_run, kept_program
         return sorted(path.name for path in kept_programs.glob("*-cache"))
 
     kept = use("20")
-    assert sum("logits_of" in name for name in kept) == 3  # by running, by batch, of pictures
+    assert sum("logits_of" in name for name in kept) == 1  # of pictures
+    assert sum("evaluate" in name for name in kept) == 2  # by running, by batch
     assert use("30") == kept
 
 

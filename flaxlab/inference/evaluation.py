@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +13,21 @@ import numpy as np
 from flaxlab import kernels
 from flaxlab.checkpoints.load import StoredModel, Variables
 from flaxlab.data.dataset import Split
-from flaxlab.data.pipeline import scale_pixels
+from flaxlab.data.feed import Chunk, Feed
+from flaxlab.data.layout import on_device
+from flaxlab.data.pipeline import epoch_order, scale_pixels
 from flaxlab.errors import UsageError
 from flaxlab.models import ConvNet
+from flaxlab.training.engine import compile_programs, evaluate
+from flaxlab.training.metrics import Metrics, batch_metrics, means
+from flaxlab.training.state import TrainState
+from flaxlab.training.steps import Batch, EvalStep, make_eval_step
 
 KINDS = ("running", "batch", "recomputed")
 
 # The order of the examples decides what a batch's own statistics are: a fixed random one, since
 # the examples of a split may lie class by class.
-_ORDER_SEED = 0
+_ORDER_SEED, _ORDER_EPOCH = 0, 0
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Evaluation:
 def evaluate_stored(
     stored: StoredModel, test: Split, train: Split, kind: str, batch_size: int
 ) -> Evaluation:
-    """Scores every example of a split once.
+    """Scores every example of a split once, by the function that scores a run's epochs.
 
     Args:
         stored: the model.
@@ -68,28 +73,59 @@ def evaluate_stored(
     if kind == "recomputed":
         statistics = recompute_statistics(model, variables, train, scaling, batch_size)
         variables = {**variables, "batch_stats": statistics}
-    by_batch = _normalizing_by_batch(model)
+    preprocess = functools.partial(scale_pixels, scaling=scaling)
+    layout = on_device()
+    if kind == "batch":
+        step = _make_batch_step(_normalizing_by_batch(model), preprocess)
+        feed: Feed = _Shuffled(test, batch_size, 1, layout, {})
+        order = epoch_order(len(test), _ORDER_SEED, _ORDER_EPOCH)
+    else:
+        step = make_eval_step(model, preprocess)
+        feed, order = Feed(test, batch_size, 1, layout, {}), np.arange(len(test))
+    programs = compile_programs(_never_trained, step, layout)
+    # What a step that only scores reads of a state.
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=(),
+        key=jax.random.key(0),
+    )
+    totals, logits = evaluate(programs, programs.place(state), feed)
+    scored = means(totals)
+    predicted = np.empty(len(test), np.int64)
+    predicted[order] = logits.argmax(axis=1)
+    return Evaluation(kind, scored["accuracy"], scored["loss"], predicted)
 
-    # The variables are an argument: closed over, they would become constants of the program, and
-    # it would be compiled and kept anew, with all of them inside, for each checkpoint.
-    @jax.jit
-    def logits_of(variables: Variables, images: jax.Array) -> jax.Array:
-        scaled = scale_pixels(images, scaling)
-        logits: Any
-        if kind == "batch":
-            logits, _ = by_batch.apply(variables, scaled, train=True, mutable=["batch_stats"])
-        else:
-            logits = model.apply(variables, scaled, train=False)
-        return logits
 
-    logits = np.empty((len(test), len(stored.class_names)), np.float32)
-    for indices, count in _batches(len(test), batch_size):
-        found = np.asarray(logits_of(variables, test.images[indices]))
-        logits[indices[:count]] = found[:count]
-    normalizer = np.logaddexp.reduce(logits.astype(np.float64), axis=1)
-    loss = normalizer - logits[np.arange(len(test)), test.labels]
-    predicted = logits.argmax(axis=1)
-    return Evaluation(kind, float(np.mean(predicted == test.labels)), float(loss.mean()), predicted)
+class _Shuffled(Feed):
+    """Scores in a fixed random order; what fills the last batch up are other examples.
+
+    The last example many times, as `Feed` has it, would change the statistics of the batch.
+    """
+
+    def eval_chunks(self) -> Generator[Chunk]:
+        return self.train_chunks(_ORDER_SEED, _ORDER_EPOCH)
+
+
+def _never_trained(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    """Stands where `compile_programs` takes a training step; it is compiled when it is called."""
+    raise NotImplementedError("a stored model is scored, not trained")
+
+
+def _make_batch_step(by_batch: ConvNet, preprocess: Callable[[jax.Array], jax.Array]) -> EvalStep:
+    """Like `make_eval_step`, with the statistics of the batch itself."""
+
+    def batch_step(state: TrainState, batch: Batch) -> tuple[Metrics, jax.Array]:
+        logits, _ = by_batch.apply(
+            {"params": state.params, "batch_stats": state.batch_stats},
+            preprocess(batch["image"]),
+            train=True,
+            mutable=["batch_stats"],
+        )
+        return batch_metrics(logits, batch["label"], batch["mask"]), logits
+
+    return batch_step
 
 
 def recompute_statistics(
@@ -144,15 +180,3 @@ def recompute_statistics(
 def _normalizing_by_batch(model: ConvNet) -> ConvNet:
     """The model in training mode without dropout; its new statistics are the batch's alone."""
     return model.clone(block_dropout=(), head_dropout=(), batch_norm_momentum=0.0)
-
-
-def _batches(examples: int, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields indices of batches of one size, and how many of them have not been there before.
-
-    The last batch is filled up with examples from the beginning: blank images would change the
-    statistics of the batch.
-    """
-    order = np.random.default_rng(_ORDER_SEED).permutation(examples)
-    for start in range(0, examples, batch_size):
-        indices = order[np.arange(start, start + batch_size) % examples]
-        yield indices, min(batch_size, examples - start)
