@@ -130,6 +130,26 @@ _RULES: dict[str, _Rule] = {
     "log.progress": _one_of("auto", "bar", "lines", "none"),
 }
 
+# Tuples with an entry for each one of another: which one, and an entry as an example.
+_ENTRIES: dict[str, tuple[str, Any]] = {
+    "model.pools": ("model.blocks", (2, 2)),
+    "model.strides": ("model.blocks", 1),
+    "model.block_dropout": ("model.blocks", 0.25),
+    "model.head_dropout": ("model.head_units", 0.5),
+}
+
+
+def _written(path: str, values: dict[str, Any]) -> str:
+    """Shows how a tuple is written on a command line; empty for what is none."""
+    default = dict(flatten(default_config()))[path]
+    if not isinstance(default, tuple):
+        return "; it is no tuple" if isinstance(values[path], tuple) else ""
+    example = default
+    if path in _ENTRIES:
+        of, entry = _ENTRIES[path]
+        example = (entry,) * (len(values[of]) if isinstance(values[of], tuple) else 2)
+    return f', written --config.{path}="{example}" for example'
+
 
 def validate(config: ConfigDict) -> None:
     """Checks each value by itself and those that belong together.
@@ -144,7 +164,9 @@ def validate(config: ConfigDict) -> None:
         raise UsageError(f"the config {verb} field {path}; start from default_config()")
     for path, (check, expected) in _RULES.items():
         if not _holds(check, values[path]):
-            raise UsageError(f"config.{path} is {values[path]!r}; expected {expected}")
+            raise UsageError(
+                f"config.{path} is {values[path]!r}; expected {expected}{_written(path, values)}"
+            )
     if not config.name:
         raise UsageError("config.name is empty; give the experiment a name")
     if config.data.name == "folder" and not config.data.folder:
@@ -157,18 +179,12 @@ def validate(config: ConfigDict) -> None:
             "config.data.augment.random_resized_crop needs the pictures as they are: use"
             f" --config.data.placement=grain, not {config.data.placement}, or pad_and_crop"
         )
-    model = config.model
-    for field, of in (
-        ("pools", "blocks"),
-        ("strides", "blocks"),
-        ("block_dropout", "blocks"),
-        ("head_dropout", "head_units"),
-    ):
-        given, needed = len(model[field]), len(model[of])
-        if given != needed and not (given == 0 and field != "pools"):
+    for path, (of, _) in _ENTRIES.items():
+        given, needed = len(values[path]), len(values[of])
+        if given != needed and not (given == 0 and path != "model.pools"):
             raise UsageError(
-                f"config.model.{field} has {given} entries, but model.{of} has {needed};"
-                " give one for each"
+                f"config.{path} has {given} entries, but {of} has {needed};"
+                f" give one for each{_written(path, values)}"
             )
 
 

@@ -1,7 +1,9 @@
 """The config, the experiment files, and the command line that joins them."""
 
+import ast
 import importlib
 import json
+import re
 from pathlib import Path
 
 import ml_collections
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from flaxlab import config as configs
 from flaxlab.command_line import load_experiment, resolve_config
+from flaxlab.config import default_config
 from flaxlab.config_rules import validate
 from flaxlab.errors import UsageError
 from tests.report_facts import ACCURACIES
@@ -122,6 +125,12 @@ def test_a_resolved_config_cannot_be_changed():
         ("--config.model.head_units=a", "expected a tuple of whole numbers"),
         ("--config.model.blocks=3", "expected for each block a tuple of (filters, kernel side)"),
         ("--config.model.pools=(3,2)", "expected for each block (window, stride)"),
+        ("--config.model.pools=2", 'written --config.model.pools="((2, 2), (2, 2), (2, 2))" for'),
+        ("--config.model.head_units=(8,)", 'written --config.model.head_dropout="(0.5,)" for exam'),
+        ("--config.model.head_units=a", 'written --config.model.head_units="('),
+        ("--config.model.blocks=3", 'written --config.model.blocks="((('),
+        ("--config.data.image_shape=28", 'written --config.data.image_shape="(28, 28, 1)" for'),
+        ("--config.train.epochs=(3,)", "wrong kind; expected one int and no tuple, now 10"),
         ("--config.model.name=vgg", "start from an experiment on vgg"),
         ("--config.name=", "config.name is empty"),
         ("stray", "what is 'stray' for?"),
@@ -131,6 +140,26 @@ def test_wrong_overrides_are_explained(override, message):
     with pytest.raises(UsageError) as error:
         resolve_config(POOL, [override])
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path, value in configs.flatten(default_config()) if isinstance(value, tuple)]
+)
+def test_a_tuple_is_taken_as_the_error_about_it_writes_it(path):
+    with pytest.raises(UsageError) as error:
+        resolve_config(POOL, [f"--config.{path}=nonsense"])
+    written = re.search(r'--config\.([\w.]+)="(.*)" for example', str(error.value))
+    assert written[1] == path
+    config = dict(configs.flatten(resolve_config(POOL, [f"--config.{path}={written[2]}"])))
+    assert config[path] == ast.literal_eval(written[2])
+
+
+def test_a_tuple_in_a_file_where_one_value_belongs_is_said(tmp_path):
+    config = load_experiment(POOL)
+    with config.ignore_type():
+        config.train.epochs = (3,)
+    with pytest.raises(UsageError, match=r"is \(3,\); expected at least 1; it is no tuple"):
+        validate(config)
 
 
 def test_a_missing_experiment_file_is_named(tmp_path):
