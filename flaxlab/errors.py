@@ -60,7 +60,8 @@ class CommandParser(argparse.ArgumentParser):
 def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> NoReturn:
     """Runs `command(arguments)` and exits.
 
-    The code is 0 for done, 1 for failed, 2 for wrong input, 130 for SIGINT and 143 for SIGTERM.
+    The code is 0 for done, 1 for failed, 2 for wrong input, 130 for SIGINT, 143 for SIGTERM and
+    140 for SIGUSR2.
     """
     prepare_process([signal.SIGTERM])
     try:

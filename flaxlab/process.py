@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 _HUGE_PAGES = "glibc.malloc.hugetlb"
 _YNN_FUSIONS = "xla_cpu_experimental_ynn_fusion_type"
-_ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 _GLIBC_WITH_HUGE_PAGES = (2, 35)
 
 
@@ -209,7 +209,7 @@ class Interruption:
         self._wakeup = signal.set_wakeup_fd(self._writer)
         # Without a handler of Python, its first part, which wakes the thread, would not run.
         self._handlers: dict[signal.Signals, Any] = {
-            number: signal.signal(number, _nothing) for number in _ASKING
+            number: signal.signal(number, _nothing) for number in ASKING
         }
         return self
 
@@ -231,7 +231,7 @@ class Interruption:
     def _listen(self) -> None:
         while heard := os.read(self._reader, 1):
             number = heard[0]
-            if number not in _ASKING:
+            if number not in ASKING:
                 continue
             if self.received is None:
                 self.received = signal.Signals(number)

@@ -10,6 +10,8 @@ from docs.update_links import ROOT, definition_line, documents, relative_links, 
 from flaxlab import config as configs
 from flaxlab.command_line import load_baseline, load_experiment
 from flaxlab.config_rules import validate
+from flaxlab.errors import EXIT_FAILED, EXIT_SIGNAL, EXIT_USAGE
+from flaxlab.process import ASKING
 from flaxlab.suites.plan import plan_suite
 
 MODULES = sorted((ROOT / "flaxlab").rglob("*.py"))
@@ -156,3 +158,21 @@ def test_the_api_pages_have_every_module():
 
 def public_definitions_exist(path: Path) -> bool:
     return next(public_definitions(path), None) is not None
+
+
+def test_the_readme_has_every_exit_code():
+    table = (ROOT / "README.md").read_text().split("| exit code |")[1].split("\n\n")[0]
+    codes = {
+        int(code) for code in re.findall(r"\b\d+\b", "".join(re.findall(r"\n\|([^|]*)\|", table)))
+    }
+    signals = {EXIT_SIGNAL + number for number in ASKING}
+    assert codes == {0, EXIT_FAILED, EXIT_USAGE, *signals}
+
+
+@pytest.mark.parametrize("document", documents(), **names)
+def test_lines_of_inspect_are_taken_as_they_stand(document):
+    """Options that exclude each other stand in lines of their own, comments included."""
+    for line in document.read_text().splitlines():
+        if line.startswith("python -m flaxlab.inspect"):
+            options = re.findall(r"--(?:stats|plot|verify|diff)\b", line)
+            assert len(options) <= 1, line
