@@ -111,6 +111,7 @@ def keep_compiled_programs() -> None:
     import jax
     import jaxlib
 
+    from flaxlab.compiled import remove_cut_programs
     from flaxlab.files import cache_folder
 
     if jax.config.values["jax_compilation_cache_dir"] is not None:
@@ -123,6 +124,7 @@ def keep_compiled_programs() -> None:
     except OSError as error:
         _log.warning("compiled programs are not kept: %s", error)
         return
+    remove_cut_programs(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flaxlab.compiled import remove_cut_programs
 from flaxlab.files import cache_folder
 from flaxlab.process import available_memory
 from tests.conftest import POOL_FILE, SMALL_RUN
@@ -81,6 +82,64 @@ def test_a_second_start_compiles_nothing(tmp_path):
     first = compiled_after(tmp_path / "first")
     assert any(name.startswith("jit_train") for name, _ in first)
     assert compiled_after(tmp_path / "second") == first
+
+
+COMPILING = """
+import jax
+from flaxlab.errors import prepare_process
+from flaxlab.process import keep_compiled_programs
+prepare_process([])
+keep_compiled_programs()
+print(jax.jit(lambda x: x * 2 + 1)(3.0), jax.jit(lambda x: x - 7)(3.0))
+"""
+
+
+def compile_in_a_process(cache):
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILING],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "7.0 -4.0\n"
+    programs = sorted(cache.glob("flaxlab/compiled/*/*-cache"))
+    written = {path: (path.stat().st_ino, path.read_bytes()) for path in programs}
+    return done.stderr, written
+
+
+@pytest.mark.parametrize("left", [0, 2, 50, -1])
+def test_a_compiled_program_that_was_cut_is_replaced_at_the_next_start(tmp_path, left):
+    said, whole = compile_in_a_process(tmp_path)
+    assert said == ""
+    assert len(whole) >= 2
+    cut, other = list(whole)[:2]
+    cut.write_bytes(whole[cut][1][:left])
+    said, healed = compile_in_a_process(tmp_path)
+    assert said == "removed 1 compiled programs that were only half written\n"
+    assert healed.keys() == whole.keys()
+    assert len(healed[cut][1]) > 100
+    assert healed[other] == whole[other]
+    said, again = compile_in_a_process(tmp_path)
+    assert said == ""
+    assert again == healed
+
+
+def test_compiled_programs_that_were_looked_at_are_not_read_again(tmp_path, monkeypatch):
+    _, programs = compile_in_a_process(tmp_path)
+    folder = next(iter(programs)).parent
+    remove_cut_programs(folder)
+    strange = folder / "of_another_form-cache"
+    strange.write_bytes(b"x\x9c not by zstd")
+    read = []
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or b"x")
+    remove_cut_programs(folder)
+    assert read == [strange]
+    assert {path.name for path in folder.iterdir()} >= {strange.name, "looked"}
+    assert not list(folder.glob("looking*"))
 
 
 def test_a_cache_that_cannot_be_written_is_left_out(tmp_path):
