@@ -89,9 +89,14 @@ def load_baseline(path: Path, config: ConfigDict) -> ConfigDict:
     Raises:
         UsageError: there is no such experiment.
     """
+    return load_experiment(baseline_file(path, config))
+
+
+def baseline_file(path: Path, config: ConfigDict) -> Path:
+    """Returns the file that `load_baseline` reads."""
     if not config.baseline:
-        return load_experiment(path)
-    return load_experiment(experiment_file(config.baseline, [path.expanduser().parent]))
+        return path
+    return experiment_file(config.baseline, [path.expanduser().parent])
 
 
 def experiment_file(name: str, folders: Sequence[Path]) -> Path:

@@ -11,8 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from flaxlab import config as configs
-from flaxlab.command_line import load_baseline, resolve_config
-from flaxlab.config import ConfigDict
+from flaxlab.command_line import baseline_file, load_baseline, resolve_config
 from flaxlab.console import ConsoleProgress, print_experiment
 from flaxlab.data.load import load_dataset
 from flaxlab.distributed.agreement import is_main, require_same
@@ -20,10 +19,12 @@ from flaxlab.distributed.group import Group, join
 from flaxlab.errors import GO_ON, RunFailed, UsageError
 from flaxlab.lock import locked
 from flaxlab.process import Interruption, compute_deterministically, keep_compiled_programs
+from flaxlab.sources import sources, write_sources
 from flaxlab.training.engine import Programs
 from flaxlab.training.experiment import Experiment, assemble
 from flaxlab.training.loop import fit
 from flaxlab.training.observer import Observer
+from flaxlab.training.record import git_revision
 
 
 def run_experiment(
@@ -77,7 +78,7 @@ def run_experiment(
     except OSError as error:
         raise UsageError(f"--workdir={workdir} cannot be made ({error})") from error
     progress = ConsoleProgress(console, config.log.progress)
-    summary = train_and_report(experiment, baseline, workdir, progress, arguments)
+    summary = train_and_report(experiment, config_file, workdir, progress, arguments)
     if summary is None:
         return
     line = f"validation accuracy {summary['final_val_accuracy']:.4f}"
@@ -89,7 +90,7 @@ def run_experiment(
 
 def train_and_report(
     experiment: Experiment,
-    baseline: ConfigDict,
+    file: Path,
     workdir: Path,
     progress: Observer,
     arguments: Sequence[str],
@@ -101,7 +102,7 @@ def train_and_report(
 
     Args:
         experiment: see `assemble`.
-        baseline: config to show the difference to.
+        file: experiment file; it and what it is built on are kept in `workdir`/source/.
         workdir: the run directory.
         progress: told how the run goes on.
         arguments: those with which `flaxlab.main` does the same.
@@ -125,15 +126,19 @@ def train_and_report(
         from flaxlab.analysis.tensorboard import TensorBoardLog
 
         observers.append(TensorBoardLog(workdir))
+    baseline = load_baseline(file, experiment.config)
+    revision = git_revision(file.expanduser().resolve())
     workdir.mkdir(parents=True, exist_ok=True)
     with locked(workdir):
+        if not (workdir / "summary.json").is_file():  # else nothing is left to train
+            write_sources(workdir, sources([file, baseline_file(file, experiment.config)]))
         with Interruption() as interruption:
             result = fit(experiment, workdir, observers, programs, lambda: interruption.received)
         # Importing matplotlib and the like can wait until the training is done.
         from flaxlab.analysis.report import write_report
 
         try:
-            summary = write_report(experiment, baseline, result, workdir, arguments)
+            summary = write_report(experiment, baseline, result, workdir, arguments, revision)
         except OSError as error:
             raise RunFailed(
                 f"the training is done, but its report could not be written ({error}); {GO_ON}"

@@ -45,6 +45,7 @@ RUN_FILES = {
     "history.csv",
     "mistakes.png",
     "predictions.npz",
+    "source",
     "report.html",
     "samples.png",
     "summary.json",

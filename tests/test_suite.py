@@ -255,6 +255,7 @@ def test_the_same_seed_starts_all_arms_alike():
         "model.blocks": (((2, 11),), ((4, 5),), ((4, 3),)),
         "model.head_units": (8, 8),
         "data.train_examples": 48,
+        "train.batch_size": 16,
     }
     dataset = small_dataset(48, 30, (28, 28, 1), classes=10)
     states, orders = [], []

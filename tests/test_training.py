@@ -185,20 +185,21 @@ def test_another_config_is_refused_and_nothing_is_lost(tmp_path, overrides, name
 
 def test_other_data_are_refused():
     config, dataset = small_config(), small_dataset()
-    record = json.loads(json.dumps(make_record(config, dataset, [])))
-    check_resumable(record, config, dataset)
-    check_resumable(record, small_config(**{"train.epochs": 9, "log.progress": "none"}), dataset)
+    record = json.loads(json.dumps(make_record(assemble(config, dataset), [])))
+    check_resumable(record, assemble(config, dataset))
+    more = small_config(**{"train.epochs": 9, "log.progress": "none"})
+    check_resumable(record, assemble(more, dataset))
     record["dataset"]["fingerprint"] = "another"
     with pytest.raises(UsageError, match="other data"):
-        check_resumable(record, config, dataset)
+        check_resumable(record, assemble(config, dataset))
 
 
 def test_the_epochs_of_a_cosine_schedule_cannot_change():
     config = small_config(**{"optimizer.schedule": "cosine"})
     more = small_config(**{"optimizer.schedule": "cosine", "train.epochs": 9})
-    record = json.loads(json.dumps(make_record(config, small_dataset(), [])))
+    record = json.loads(json.dumps(make_record(assemble(config, small_dataset()), [])))
     with pytest.raises(UsageError, match=r"train\.epochs: 3 there, 9 now"):
-        check_resumable(record, more, small_dataset())
+        check_resumable(record, assemble(more, small_dataset()))
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):

@@ -33,6 +33,7 @@ def write_report(
     result: FitResult,
     workdir: Path,
     command: Sequence[str],
+    revision: str | None = None,
 ) -> dict[str, Any]:
     """Writes every file of a run directory but its checkpoints, history and events.
 
@@ -44,6 +45,7 @@ def write_report(
         result: what `fit` returned.
         workdir: the run directory.
         command: the arguments that started the run.
+        revision: of the experiment file's repository, see `git_revision`.
 
     Returns:
         The contents of summary.json.
@@ -55,6 +57,7 @@ def write_report(
     )
     summary = summarize(experiment, result, confusion)
     summary["command"] = shlex.join(["python", "-m", "flaxlab.main", *command])
+    summary["experiment_git"] = revision
     mistakes = metrics.most_confident_mistakes(scores.logits, scores.labels, _MISTAKES)
     name, names = experiment.config.name, dataset.class_names
     reported = comparable_report(experiment)
@@ -122,6 +125,7 @@ def summarize(experiment: Experiment, result: FitResult, confusion: np.ndarray) 
         "seconds": seconds,
         "device": f"{experiment.layout.devices} x {device.platform} ({device.device_kind})",
         "versions": versions(),
+        "fingerprints": experiment.fingerprints,
     }
     scores = metrics.class_scores(confusion)
     summary["classes"] = {

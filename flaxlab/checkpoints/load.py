@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,11 @@ from flaxlab.config import ConfigDict
 from flaxlab.config_rules import complete
 from flaxlab.data.catalog import CATALOG
 from flaxlab.errors import UsageError
+from flaxlab.training.fingerprint import changed_parts, network_fingerprints, same_tracer
 
 Variables = dict[str, Any]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,21 @@ def load_stored(path: Path, step: str | None = None) -> StoredModel:
     model = models.build(config.model, classes)
     variables = {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
     _require_structure(saved, model, config, variables)
+    _warn_of_other_code(saved, record, network_fingerprints(model, config.data.image_shape))
     return StoredModel(model, variables, config, names, saved, epoch_of(record))
+
+
+def _warn_of_other_code(saved: Saved, record: dict[str, Any], now: dict[str, str]) -> None:
+    changed = changed_parts(record.get("fingerprints", {}), now)
+    then = record.get("versions", {})
+    if changed and same_tracer(then):
+        _log.warning(
+            "warning: the code has changed since %s was saved%s: the %s computes something else"
+            " now, so accuracies may not be those of the run",
+            saved.folder,
+            f" (at {then['git']})" if "git" in then else "",
+            " and the ".join(changed),
+        )
 
 
 def _class_names(record: dict[str, Any], config: ConfigDict, classes: int) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from flaxlab import config as configs
 from flaxlab import files
-from flaxlab.command_line import load_baseline
 from flaxlab.config_rules import complete
 from flaxlab.data.dataset import Dataset
 from flaxlab.data.load import load_dataset
@@ -22,7 +21,7 @@ from flaxlab.suites.plan import Plan, PlannedArm, folder_name
 from flaxlab.suites.progress import SuiteProgress, epoch_work
 from flaxlab.training.engine import compile_programs
 from flaxlab.training.experiment import Experiment, assemble
-from flaxlab.training.record import resuming_differences
+from flaxlab.training.record import check_same_code, resuming_differences
 
 FAILURE_FILE = "failure.txt"
 
@@ -121,6 +120,8 @@ def is_finished(folder: Path, experiment: Experiment) -> bool:
             + "; ".join(f"{path}: {a!r} there, {b!r} now" for path, (a, b) in changed.items())
             + "); take another --workdir, or the old values"
         )
+    if finished:
+        check_same_code(summary, experiment.fingerprints, f"the run in {folder}")
     return finished and old.train.epochs == experiment.config.train.epochs
 
 
@@ -188,7 +189,7 @@ def do_runs(
         try:
             summary = train_and_report(
                 experiment.with_seed(run.seed),
-                load_baseline(run.arm.file, experiment.config),
+                run.arm.file,
                 run.folder,
                 progress,
                 _arguments(run),

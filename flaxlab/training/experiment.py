@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,6 +23,7 @@ from flaxlab.data.pipeline import batches_per_epoch, scale_pixels
 from flaxlab.data.splits import stratified_split
 from flaxlab.errors import UsageError
 from flaxlab.kernels import Kernels
+from flaxlab.training.fingerprint import network_fingerprints, step_fingerprints
 from flaxlab.training.losses import penalised_kernels, penalty
 from flaxlab.training.optimizer import make_optimizer, make_schedule
 from flaxlab.training.state import TrainState, draw_state
@@ -100,6 +102,13 @@ class Experiment:
     def parameters(self) -> int:
         """Number of parameters with the running statistics, as Keras counts them."""
         return self.trainable + sum(row.running for row in self.layers)
+
+    @functools.cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Digests of what the steps compute, by part; see `flaxlab.training.fingerprint`."""
+        plain = models.build(self.config.model, len(self.dataset.class_names))
+        networks = network_fingerprints(plain, self.dataset.image_shape)
+        return networks | step_fingerprints(self.optimizer, **_beside_the_network(self.config))
 
     def create_state(self) -> TrainState:
         """Draws the initial state of the config's seed."""
@@ -223,8 +232,7 @@ def assemble(
     steps_per_epoch = batches_per_epoch(len(splits.train), config.train.batch_size)
     schedule = make_schedule(config.optimizer, steps_per_epoch, config.train.epochs)
     optimizer = make_optimizer(config.optimizer, schedule)
-    preprocess = functools.partial(scale_pixels, scaling=config.data.scaling)
-    penalize = functools.partial(penalty, l1=config.loss.l1, l2=config.loss.l2)
+    beside = _beside_the_network(config)
     return Experiment(
         config=config,
         dataset=dataset,
@@ -237,20 +245,23 @@ def assemble(
         train_step=make_train_step(
             model,
             optimizer,
-            preprocess,
-            penalize,
             axis_name=layout.axis_name,
             skip_nonfinite=config.train.on_nonfinite == "skip",
-            augment=_augmentation(config.data.augment),
+            **beside,
         ),
-        eval_step=make_eval_step(model, preprocess),
+        eval_step=make_eval_step(model, beside["preprocess"]),
         layout=layout,
     )
 
 
-def _augmentation(config: ConfigDict) -> Callable[[jax.Array, jax.Array], jax.Array] | None:
-    on_device = {key: config[key] for key in ("flip", "pad_and_crop", "cutout")}
-    return functools.partial(augment, **on_device) if any(on_device.values()) else None
+def _beside_the_network(config: ConfigDict) -> dict[str, Any]:
+    """Returns the functions of the images and parameters that `make_train_step` takes."""
+    on_device = {key: config.data.augment[key] for key in ("flip", "pad_and_crop", "cutout")}
+    return {
+        "preprocess": functools.partial(scale_pixels, scaling=config.data.scaling),
+        "penalty": functools.partial(penalty, l1=config.loss.l1, l2=config.loss.l2),
+        "augment": functools.partial(augment, **on_device) if any(on_device.values()) else None,
+    }
 
 
 def split_for_run(config: ConfigDict, dataset: Dataset) -> RunSplits:

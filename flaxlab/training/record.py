@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,13 @@ from ml_collections import ConfigDict
 from flaxlab import config as configs
 from flaxlab.checkpoints.steps import epoch_of
 from flaxlab.data.cache import is_lazy
-from flaxlab.data.dataset import Dataset
 from flaxlab.errors import UsageError
 from flaxlab.training.epoch import EpochPart
+from flaxlab.training.experiment import Experiment
+from flaxlab.training.fingerprint import changed_parts, same_tracer
 from flaxlab.training.history import History
+
+_log = logging.getLogger(__name__)
 
 _PACKAGES = ("flaxlab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -27,33 +32,54 @@ _PACKAGES = ("flaxlab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "n
 def versions() -> dict[str, str]:
     """Returns the versions of Python and of the packages that a result depends on.
 
-    With the git revision of flaxlab where it runs from a checkout; "-dirty" marks local changes.
+    With the git revision of flaxlab where it runs from a checkout, see `git_revision`.
     """
     found = {"python": sys.version.split()[0]}
     found |= {package: metadata.version(package) for package in _PACKAGES}
     root = Path(__file__).parents[2]
-    if (root / ".git").exists():
-        command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-        with contextlib.suppress(OSError):  # no git on this machine
-            result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    revision = git_revision(root) if (root / ".git").exists() else None
+    return found | ({"git": revision} if revision else {})
+
+
+def git_revision(path: Path) -> str | None:
+    """Returns the revision of the repository around a file or folder: "0123456789ab + changes".
+
+    "+ changes" says that tracked files differ from the revision, or that `path` is not part of
+    it. None where there is no repository, or no git on this machine.
+    """
+    folder = path if path.is_dir() else path.parent
+
+    def git(*arguments: str) -> str | None:
+        with contextlib.suppress(OSError):
+            result = subprocess.run(
+                ["git", *arguments], cwd=folder, capture_output=True, text=True, check=False
+            )
             if result.returncode == 0:
-                found["git"] = result.stdout.strip()
-    return found
+                return result.stdout.strip()
+        return None
+
+    revision = git("rev-parse", "--short=12", "HEAD")
+    if revision is None:
+        return None
+    tracked = path.is_dir() or git("ls-files", "--error-unmatch", path.name) is not None
+    changed = git("status", "--porcelain", "--untracked-files=no") or not tracked
+    return f"{revision} + changes" if changed else revision
 
 
 def make_record(
-    config: ConfigDict, dataset: Dataset, history: History, part: EpochPart | None = None
+    experiment: Experiment, history: History, part: EpochPart | None = None
 ) -> dict[str, Any]:
     """Returns the JSON that stands beside the arrays of a checkpoint.
 
     Args:
-        config: of the run.
-        dataset: of the run.
+        experiment: what is run.
         history: of its complete epochs.
         part: what has been done of the next one; None at the end of an epoch.
     """
+    dataset = experiment.dataset
     return {
-        "config": configs.to_dict(config),
+        "config": configs.to_dict(experiment.config),
+        "fingerprints": experiment.fingerprints,
         "dataset": {
             "title": dataset.title,
             "fingerprint": dataset.fingerprint,
@@ -65,12 +91,13 @@ def make_record(
     }
 
 
-def check_resumable(record: dict[str, Any], config: ConfigDict, dataset: Dataset) -> None:
-    """Raises a `UsageError` that shows what differs if `config` may not go on from `record`.
+def check_resumable(record: dict[str, Any], experiment: Experiment) -> None:
+    """Raises a `UsageError` that shows what differs if a run may not go on from `record`.
 
     More epochs, logging and the like may change; with the cosine schedule the number of epochs
     may not, since all learning rates follow from it.
     """
+    config, dataset = experiment.config, experiment.dataset
     reached = epoch_of(record)
     if config.train.epochs < reached:
         raise UsageError(
@@ -85,6 +112,7 @@ def check_resumable(record: dict[str, Any], config: ConfigDict, dataset: Dataset
             + "; ".join(changed)
             + "); take another --workdir, or the old values"
         )
+    check_same_code(record, experiment.fingerprints, "the run in this --workdir")
     before, now = record["dataset"]["fingerprint"], dataset.fingerprint
     if is_lazy(before) != is_lazy(now):
         was, way = ("in their files", "grain") if is_lazy(before) else ("in memory", "streamed")
@@ -97,6 +125,33 @@ def check_resumable(record: dict[str, Any], config: ConfigDict, dataset: Dataset
             f"the run in this --workdir was started on other data ({record['dataset']['title']},"
             " changed since); take another --workdir"
         )
+
+
+def check_same_code(record: Mapping[str, Any], now: Mapping[str, str], run: str) -> None:
+    """Raises a `UsageError` if the code computes something else than when `record` was written.
+
+    Other versions of JAX, Flax or Optax give other fingerprints of the same code: that is a
+    warning. Where a record has no fingerprints, nothing is said.
+
+    Args:
+        record: has "fingerprints" and "versions", as a checkpoint's record and a summary do.
+        now: see `Experiment.fingerprints`.
+        run: what the record is of, in words.
+    """
+    changed = changed_parts(record.get("fingerprints", {}), now)
+    if not changed:
+        return
+    if same_tracer(record["versions"]):
+        code = record["versions"].get("git", f"flaxlab {record['versions']['flaxlab']}")
+        raise UsageError(
+            f"{run} was made by other code: the {', the '.join(changed)} computed something else"
+            f" then ({code}); take another --workdir, or go back to that code"
+        )
+    _log.warning(
+        "warning: whether %s was made by the same code cannot be told: JAX, Flax or Optax has"
+        " another version now",
+        run,
+    )
 
 
 def resuming_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:

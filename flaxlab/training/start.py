@@ -54,7 +54,7 @@ def find_start(
         initial = _initial(state, experiment.config.train.init_from)
         return Start(place(initial), [], EpochPart.none())
     record = newest.record
-    check_resumable(record, experiment.config, experiment.dataset)
+    check_resumable(record, experiment)
     state = newest.restore(place(state))
     checkpoints.forget_best_after(int(state.step))
     part = record.get("part")  # None at the end of an epoch; older versions knew no other

@@ -92,7 +92,7 @@ class Watch:
 
     def after_epoch(self, history: History, state: TrainState) -> None:
         """Saves the state of an epoch that was scored, and the best one; tells of its row."""
-        record = make_record(self._experiment.config, self._experiment.dataset, history)
+        record = make_record(self._experiment, history)
         # The best one first: a run that is killed in between repeats this epoch, and never goes
         # on with a history whose best epoch was not saved.
         if histories.best_row(history) is history[-1]:
@@ -110,7 +110,7 @@ class Watch:
         """Waits until everything is saved; tries once more if the last save failed."""
         self._checkpoints.settle()
         if self._checkpoints.failure is not None:
-            record = make_record(self._experiment.config, self._experiment.dataset, history)
+            record = make_record(self._experiment, history)
             self._checkpoints.save_latest(state, record)
             self._checkpoints.settle()
         self.write_history(history)
@@ -158,8 +158,7 @@ class Watch:
         return steps < self._experiment.steps_per_epoch and 0 < 60 * minutes < waited
 
     def _save_midway(self, history: History, state: TrainState, part: EpochPart) -> None:
-        config, dataset = self._experiment.config, self._experiment.dataset
-        self._checkpoints.save_midway(state, make_record(config, dataset, history, part))
+        self._checkpoints.save_midway(state, make_record(self._experiment, history, part))
         self._saved = time.monotonic()
 
     def _interrupt(self, received: int, where: str) -> None:

@@ -1,0 +1,135 @@
+"""Whether a run goes on, and a model is loaded, with the code that made it."""
+
+import json
+import subprocess
+
+import flax.linen as nn
+import jax
+import optax
+import pytest
+
+import flaxlab
+from flaxlab.errors import UsageError
+from flaxlab.models import blocks
+from flaxlab.suites.runner import is_finished
+from flaxlab.training import losses
+from flaxlab.training.experiment import assemble
+from flaxlab.training.loop import fit
+from flaxlab.training.record import git_revision, make_record
+from tests.conftest import small_config, small_dataset
+
+
+def experiment(**overrides):
+    return assemble(small_config(**overrides), small_dataset())
+
+
+def test_the_same_code_has_the_same_fingerprints_in_every_seed_and_length():
+    first = experiment().fingerprints
+    assert len(first) == 5
+    assert experiment(seed=3, **{"train.epochs": 7}).fingerprints == first
+    assert experiment(**{"train.parallel": "pmap"}).fingerprints == first
+    assert experiment(**{"train.fast_kernels": False}).fingerprints == first
+
+
+RELU = nn.relu
+
+
+def another_relu(x):  # a comment, and a name of its own
+    return RELU(x)
+
+
+def gelu(x):
+    return nn.gelu(x)
+
+
+@pytest.mark.parametrize(
+    ("patch", "parts"),
+    [
+        ((blocks.nn, "relu", another_relu), set()),
+        ((blocks.nn, "relu", gelu), {"network in training", "network in evaluation"}),
+        ((losses.jnp, "square", lambda w: w**4), {"loss", "training step"}),
+        ((optax, "apply_updates", lambda params, updates: params), {"training step"}),
+        ((optax, "scale_by_learning_rate", lambda rate: optax.scale(-0.5)), {"optimizer"}),
+    ],
+)
+def test_a_fingerprint_changes_with_what_is_computed_and_with_nothing_else(
+    monkeypatch, patch, parts
+):
+    before = experiment(**{"loss.l2": 0.01}).fingerprints
+    monkeypatch.setattr(*patch)
+    now = experiment(**{"loss.l2": 0.01}).fingerprints
+    changed = {part for part in before if before[part] != now[part]}
+    assert parts <= changed <= parts | {"training step"}
+
+
+@pytest.fixture
+def trained(tmp_path):
+    fit(experiment(**{"train.epochs": 1}), tmp_path)
+    return tmp_path
+
+
+def test_a_run_does_not_go_on_with_another_network(trained, monkeypatch):
+    monkeypatch.setattr(blocks.nn, "relu", gelu)
+    before = (trained / "history.csv").read_bytes()
+    with pytest.raises(UsageError, match="network in evaluation computed something else then"):
+        fit(experiment(**{"train.epochs": 2}), trained)
+    assert (trained / "history.csv").read_bytes() == before
+
+
+def test_with_another_version_of_jax_a_difference_is_a_warning(trained, monkeypatch, caplog):
+    monkeypatch.setattr(blocks.nn, "relu", gelu)
+    monkeypatch.setattr(
+        "flaxlab.training.fingerprint.metadata.version", lambda package: "another version"
+    )
+    fit(experiment(**{"train.epochs": 2}), trained)
+    assert "cannot be told: JAX, Flax or Optax has another version" in caplog.text
+
+
+def test_a_loaded_model_says_where_its_code_differs(trained, monkeypatch, caplog):
+    flaxlab.load(trained)
+    assert "warning" not in caplog.text
+    monkeypatch.setattr(blocks.nn, "relu", gelu)
+    flaxlab.load(trained)
+    assert "network in training and the network in evaluation computes something" in caplog.text
+
+
+def test_a_suite_does_not_take_a_run_of_another_network_for_finished(tmp_path, monkeypatch):
+    made = experiment()
+    (tmp_path / "config.json").write_text(made.config.to_json())
+    (tmp_path / "history.csv").write_text("epoch\n1\n2\n3\n")
+    record = json.loads(json.dumps(make_record(made, [])))
+    summary = {key: record[key] for key in ("fingerprints", "versions")}
+    summary |= {"dataset_fingerprint": made.dataset.fingerprint, "dataset": made.dataset.title}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    assert is_finished(tmp_path, made)
+    monkeypatch.setattr(blocks.nn, "relu", gelu)
+    with pytest.raises(UsageError, match="made by other code"):
+        is_finished(tmp_path, experiment())
+
+
+def test_the_revision_of_a_file_tells_what_is_not_committed(tmp_path):
+    def git(*arguments):
+        subprocess.run(["git", "-C", tmp_path, *arguments], check=True, capture_output=True)
+
+    file = tmp_path / "mine.py"
+    file.write_text("one = 1\n")
+    assert git_revision(file) is None
+    git("init")
+    git("config", "user.email", "someone@example.org")
+    git("config", "user.name", "someone")
+    git("commit", "--allow-empty", "--message=empty")
+    assert git_revision(file).endswith(" + changes")
+    git("add", "mine.py")
+    git("commit", "--message=one")
+    committed = git_revision(file)
+    assert len(committed) == 12
+    file.write_text("one = 2\n")
+    assert git_revision(file) == f"{committed} + changes"
+
+
+def test_fingerprints_take_no_device_memory():
+    before = len(jax.live_arrays())
+    fresh = experiment()
+    held = len(jax.live_arrays())
+    assert fresh.fingerprints
+    assert len(jax.live_arrays()) == held >= before
