@@ -1,18 +1,25 @@
-"""A folder that one process at a time writes to."""
+"""What one process at a time does: writing to a folder, making what others wait for."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from flaxlab.errors import UsageError
 
 _FILE = ".lock"
+
+# Seconds to wait without a word, and between two tries then.
+_PATIENCE, _BETWEEN_TRIES = 10.0, 0.02
+
+_log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -49,6 +56,58 @@ def locked(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(file)
+
+
+@contextlib.contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Waits until no other process is inside of the block with the same lock file.
+
+    As with `locked`, a dead process holds nothing. Where the file cannot be made, or the file
+    system knows no locks, nobody waits: what is in the block must be right without.
+
+    Args:
+        path: of the lock file; it is removed at the end.
+    """
+    file = _take(path)
+    try:
+        yield
+    finally:
+        if file is not None:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            os.close(file)
+
+
+def _take(path: Path) -> int | None:
+    """Returns the open lock file once it is locked; None where that cannot be."""
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+        except OSError:
+            return None
+        try:
+            _wait(file, path)
+        except OSError:
+            os.close(file)
+            return None
+        except BaseException:  # told to stop while waiting
+            os.close(file)
+            raise
+        if _is_the_one(file, path):
+            return file
+        os.close(file)  # its holder has just removed it
+
+
+def _wait(file: int, path: Path) -> None:
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_BETWEEN_TRIES)
+    _log.info("waiting for another process that is making %s", path.stem.lstrip("."))
+    fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def is_locked(folder: Path) -> bool:

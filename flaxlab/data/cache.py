@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -16,9 +17,11 @@ import numpy as np
 
 from flaxlab.data.dataset import Split
 from flaxlab.files import cache_folder, remove_abandoned, write_bytes
+from flaxlab.lock import one_at_a_time
 
 _UNFINISHED = ".tmp-"
 _OF_FILES = "files-"
+_DAMAGE = (OSError, ValueError, KeyError, EOFError)  # what reading an entry may raise
 
 _log = logging.getLogger(__name__)
 
@@ -89,25 +92,30 @@ def labels_through_cache(key: str, read: Callable[[], np.ndarray]) -> np.ndarray
     Like `through_cache`, without the images.
     """
     path = cache_folder() / "labels" / f"{key}.npy"
-    try:
+    with contextlib.suppress(*_DAMAGE):
         return np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, EOFError) as error:
-        _log.warning("warning: reading the labels again, %s is damaged (%s)", path, error)
-    labels = read()
-    buffer = io.BytesIO()
-    np.save(buffer, labels)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, buffer.getvalue())
-    except OSError as error:
-        _log.warning("warning: the labels are not cached (%s)", error)
-    return labels
+    with one_at_a_time(path.with_name(f".{path.name}.lock")):
+        try:
+            return np.load(path, allow_pickle=False)  # another process may have made it
+        except FileNotFoundError:
+            pass
+        except _DAMAGE as error:
+            _log.warning("warning: reading the labels again, %s is damaged (%s)", path, error)
+        labels = read()
+        buffer = io.BytesIO()
+        np.save(buffer, labels)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, buffer.getvalue())
+        except OSError as error:
+            _log.warning("warning: the labels are not cached (%s)", error)
+        return labels
 
 
 def through_cache(key: str, decode: Callable[[], Decoded]) -> Decoded:
     """Returns a data set from the cache, after `decode()` has filled it.
+
+    Of several processes that find it empty, one decodes and the others wait.
 
     Args:
         key: names the entry; must change when the data do.
@@ -117,19 +125,22 @@ def through_cache(key: str, decode: Callable[[], Decoded]) -> Decoded:
         Splits whose images are memory-mapped. If the cache cannot be written, the decoded ones.
     """
     folder = cache_folder() / "data" / key
-    if folder.is_dir():
-        try:
-            return _load(folder)
-        except (OSError, ValueError, KeyError) as error:
-            _log.warning("warning: decoding again, %s is damaged (%s)", folder, error)
-            shutil.rmtree(folder, ignore_errors=True)
-    made = decode()
-    try:
-        _store(folder, made)
+    with contextlib.suppress(*_DAMAGE):
         return _load(folder)
-    except OSError as error:
-        _log.warning("warning: decoded images are not cached (%s)", error)
-        return made
+    with one_at_a_time(folder.with_name(f".{key}.lock")):
+        if folder.is_dir():  # it is damaged, or another process has made it
+            try:
+                return _load(folder)
+            except _DAMAGE as error:
+                _log.warning("warning: decoding again, %s is damaged (%s)", folder, error)
+                shutil.rmtree(folder, ignore_errors=True)
+        made = decode()
+        try:
+            _store(folder, made)
+            return _load(folder)
+        except OSError as error:
+            _log.warning("warning: decoded images are not cached (%s)", error)
+            return made
 
 
 def _store(folder: Path, made: Decoded) -> None:

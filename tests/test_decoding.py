@@ -1,0 +1,154 @@
+"""Several processes that need the same decoded data: one decodes, the others wait."""
+
+import contextlib
+import errno
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flaxlab.data.cache import fingerprinted, labels_through_cache, through_cache
+from flaxlab.data.dataset import Split
+from flaxlab.errors import Interrupted
+from flaxlab.files import cache_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+# Decoding writes a line to a file, and lasts until there is a file "go".
+DECODING = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from flaxlab import lock
+from flaxlab.data.cache import fingerprinted, labels_through_cache, through_cache
+from flaxlab.data.dataset import Split
+from flaxlab.errors import prepare_process
+
+prepare_process([])
+lock._PATIENCE = 0.1
+folder, kind = Path(sys.argv[1]), sys.argv[2]
+
+def work():
+    with (folder / "decoded").open("a") as file:
+        file.write("once\\n")
+    while not (folder / "go").exists():
+        time.sleep(0.01)
+
+def decode():
+    work()
+    split = Split(np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1), np.zeros(4, np.int32))
+    return fingerprinted(split, split, ("a",))
+
+def read():
+    work()
+    return np.arange(4, dtype=np.int32)
+
+if kind == "images":
+    print(through_cache("key", decode).train.images.ravel().tolist())
+else:
+    print(labels_through_cache("key", read).tolist())
+"""
+
+
+class Decoding:
+    def __init__(self, folder, kind):
+        self._folder = folder
+        self._errors = (folder / f"errors_{len(list(folder.glob('errors_*')))}").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", DECODING, folder, kind],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+
+    @property
+    def said(self):
+        return Path(self._errors.name).read_text()
+
+    def wait_until(self, condition):
+        end = time.monotonic() + 120
+        while not condition():
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < end, self.said
+            time.sleep(0.01)
+
+    def end(self):
+        shown, _ = self.process.communicate(timeout=120)
+        self._errors.close()
+        return self.process.returncode, shown
+
+
+def count(folder):
+    file = folder / "decoded"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+@contextlib.contextmanager
+def decoder_and_waiter(folder, kind):
+    first = Decoding(folder, kind)
+    first.wait_until(lambda: count(folder) == 1)
+    second = Decoding(folder, kind)
+    try:
+        second.wait_until(lambda: "waiting for another" in second.said or count(folder) > 1)
+        assert count(folder) == 1
+        yield first, second
+    finally:
+        for each in (first, second):
+            each.process.kill()
+            each.end()
+
+
+@pytest.mark.parametrize("kind", ["images", "labels"])
+def test_of_two_processes_one_decodes_and_the_other_waits(tmp_path, kind):
+    with decoder_and_waiter(tmp_path, kind) as (first, second):
+        (tmp_path / "go").touch()
+        assert first.end() == second.end() == (0, "[0, 1, 2, 3]\n")
+    assert count(tmp_path) == 1
+    assert not list(cache_folder().rglob("*.lock"))
+
+
+def test_one_that_waits_for_a_killed_one_decodes_itself(tmp_path):
+    with decoder_and_waiter(tmp_path, "images") as (first, second):
+        first.process.kill()
+        (tmp_path / "go").touch()
+        assert second.end() == (0, "[0, 1, 2, 3]\n")
+    assert count(tmp_path) == 2
+
+
+def decoded(calls):
+    def decode():
+        calls.append(1)
+        split = Split(np.zeros((2, 1, 1, 1), np.uint8), np.zeros(2, np.int32))
+        return fingerprinted(split, split, ("a",))
+
+    return decode
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_no_obstacle(monkeypatch, number):
+    def flock(file, how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("flaxlab.lock.fcntl.flock", flock)
+    calls = []
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else None
+    for _ in range(2):
+        assert through_cache("key", decoded(calls)).class_names == ("a",)
+        np.testing.assert_array_equal(labels_through_cache("key", lambda: np.ones(2)), [1, 1])
+    assert calls == [1]
+    if before is not None:
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_decoding_raises_frees_the_lock(monkeypatch):
+    def stopped():
+        raise Interrupted(15, "told to stop")
+
+    with pytest.raises(Interrupted):
+        through_cache("key", stopped)
+    assert not list(cache_folder().rglob("*.lock"))
+    assert through_cache("key", decoded([])).class_names == ("a",)
