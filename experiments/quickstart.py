@@ -8,7 +8,7 @@ Its values differ from the protocol for a reason that is a lesson in itself. An 
 steps of 32 images. Keras's batch normalization keeps 99% of its running statistics in each step:
 after 90 steps they still hold 40% of what they started from, a variance of 1 where the
 activations have a few thousandths. The network learns in training mode and fails in evaluation
-mode. With momentum 0.9 the statistics settle within 50 steps, and with a learning rate of 1e-4
+mode. With momentum 0.9 the statistics settle within 60 steps, and with a learning rate of 1e-4
 the activations do not run away from them.
 """
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import optax
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flaxlab import config as configs
@@ -58,11 +58,25 @@ def test_statistics_that_cannot_settle_are_warned_of():
     # 3 epochs of 3 steps keep 0.99**9 of the initial statistics.
     (warning,) = assemble(small_config(), small_dataset()).warnings()
     assert "cannot settle in 9 steps" in warning
-    assert "91%" in warning
-    assert "--config.model.batch_norm_momentum=0.11" in warning
-    settled = {"model.batch_norm_momentum": 0.1}
+    assert "keep 91.4% of its initial statistics" in warning
+    assert "--config.model.batch_norm_momentum=0.5 " in warning
+    settled = {"model.batch_norm_momentum": 0.5}
     assert assemble(small_config(**settled), small_dataset()).warnings() == []
     assert assemble(small_config(**{"model.batch_norm": False}), small_dataset()).warnings() == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "kept"),
+    # What was measured: with 0.3% validation is up to 14 points behind, with 0.2% no longer.
+    [(458, "1%"), (578, "0.3%"), (615, "0.207%"), (620, None), (800, None)],
+)
+def test_the_share_that_is_kept_is_said_where_validation_suffers(steps, kept):
+    config = small_config(**{"train.batch_size": 21, "train.epochs": steps})
+    warnings = assemble(config, small_dataset()).warnings()
+    if kept is None:
+        assert warnings == []
+    else:
+        assert f"will still keep {kept} of its initial statistics" in warnings[0]
 
 
 @functools.cache
@@ -71,7 +85,6 @@ def one_step_an_epoch():
 
 
 @given(st.integers(1, 5000))
-@example(80)  # 80 * (1 - 0.9) is below 8, by rounding
 def test_the_advice_of_the_warning_silences_it(epochs):
     made = one_step_an_epoch()
 
@@ -83,7 +96,7 @@ def test_the_advice_of_the_warning_silences_it(epochs):
 
     for warning in warnings(0.999):
         advised = re.search(r"batch_norm_momentum=([0-9.]+)", warning)
-        if epochs > 8:
+        if epochs > 1:
             assert warnings(float(advised[1])) == []
         else:
             assert advised is None

@@ -201,7 +201,7 @@ slow = digits_small.get_config()
 slow.model.batch_norm_momentum, slow.train.epochs = 0.99, 1
 warnings = assemble(slow, experiment.dataset).warnings()
 print(*warnings)
-assert "64% of its initial statistics" in warnings[0]
+assert "63.6% of its initial statistics" in warnings[0]
 
 # %% [markdown]
 # ## Small batches

@@ -33,7 +33,7 @@ class ConvNet(nn.Module):
         pool_kind: "max" or "avg".
         batch_norm: whether a normalization follows each block's pooling.
         batch_norm_momentum: share of the old running statistics that a step keeps. The Keras
-            default of 0.99 needs about 800 steps to settle: short runs want 0.9.
+            default of 0.99 needs about 600 steps to settle: short runs want 0.9.
         batch_norm_epsilon: added to the variance; Keras default.
         block_dropout: dropout rate after each block; () for none.
         head_units: features of each hidden dense layer.

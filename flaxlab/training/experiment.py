@@ -29,8 +29,11 @@ from flaxlab.training.optimizer import make_optimizer, make_schedule
 from flaxlab.training.state import TrainState, draw_state
 from flaxlab.training.steps import EvalStep, TrainStep, make_eval_step, make_train_step
 
-# Running statistics keep momentum**steps of their initial value: exp(-8) is 0.03%.
-_SETTLED = 8.0
+# Running statistics keep momentum**steps of their initial values, a variance of 1 where activations
+# may have a few thousandths. Measured on four networks with momenta from 0.9 to 0.99: by running
+# statistics that keep 1%, validation accuracy is 22 points (up to 63) below that by each batch's
+# own; with 0.5% 10 (up to 36), with 0.3% 3 (up to 14), with 0.2% and less 1 to 2, which is noise.
+_SETTLED_SHARE = 0.002
 
 _NAMED_CLASSES = 5  # at most, in a warning
 
@@ -145,18 +148,19 @@ class Experiment:
     def _unsettled(self) -> list[str]:
         momentum = self.config.model.batch_norm_momentum
         steps = self.steps_per_epoch * self.config.train.epochs
+        left = momentum**steps
         has_norm = any(row.running for row in self.layers)
-        # Of a momentum that the warning itself advises, the product may fall short by rounding.
-        if not has_norm or steps * (1 - momentum) >= _SETTLED * (1 - 1e-9):
+        # Of a momentum that the warning itself advises, the power may exceed it by rounding.
+        if not has_norm or left <= _SETTLED_SHARE * (1 + 1e-9):
             return []
         change = "train for more steps"
-        if steps > _SETTLED:
-            enough = math.floor((1 - _SETTLED / steps) * 100 * (1 + 1e-9)) / 100
+        enough = math.floor(_SETTLED_SHARE ** (1 / steps) * 100) / 100
+        if enough > 0:
             change = f"use --config.model.batch_norm_momentum={enough:g} or {change}"
         return [
             f"batch normalization with momentum {momentum:g} cannot settle in {steps} steps: it"
-            f" will still keep {momentum**steps:.0%} of its initial statistics, and validation"
-            f" will lag far behind training; {change}."
+            f" will still keep {100 * left:.3g}% of its initial statistics, and with more than"
+            f" {100 * _SETTLED_SHARE:g}% validation lags behind training; {change}."
         ]
 
     def _reduced(self) -> list[str]:
