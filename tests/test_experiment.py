@@ -39,7 +39,8 @@ def test_schedules():
 
 
 def test_adam_against_its_formula():
-    config = small_config(**{"optimizer.learning_rate": 0.1, "optimizer.epsilon": 1e-3}).optimizer
+    knobs = {"learning_rate": 0.1, "epsilon": 1e-3, "adam_form": "paper"}
+    config = small_config(**{f"optimizer.{key}": value for key, value in knobs.items()}).optimizer
     optimizer = make_optimizer(config, make_schedule(config, 1, 1))
     rng = np.random.default_rng(0)
     params, state = np.zeros(5), optimizer.init(np.zeros(5))
