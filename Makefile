@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test faults lint notebooks docs clean
+.PHONY: demo test faults results lint notebooks docs clean
 
 demo: .venv/installed
 	$(BIN)/python -m flaxlab.main --config=experiments/quickstart.py
@@ -16,6 +16,13 @@ test: .venv/installed-dev
 # Everything in tests/faults with more kills, configs and damaged files than `make test` has.
 faults: .venv/installed-dev
 	$(BIN)/python -m pytest tests/faults --kills=60 --cases=100 --durations=0
+
+# The tables of README and docs/results.md, and a comparison of each suite that has runs in results/.
+results: .venv/installed
+	$(BIN)/python docs/update_results.py
+	for suite in $$(ls results 2> /dev/null); do \
+	  $(BIN)/python -m flaxlab.compare results/$$suite --to=build/results/$$suite || exit; \
+	done
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

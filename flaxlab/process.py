@@ -136,6 +136,13 @@ def available_cores() -> frozenset[int]:
     return frozenset(range(os.cpu_count() or 1))
 
 
+def describe_machine() -> str:
+    """Returns the processor and the number of cores of this process: "2 cores of AMD EPYC 7B13"."""
+    name = _cpu_information("model name") or platform.processor() or platform.machine()
+    cores = len(available_cores())
+    return f"{cores} core{'s' * (cores > 1)} of {name}"
+
+
 def available_memory(root: Path = Path("/")) -> int:
     """Returns the bytes that this process may take: the machine's, or what its control group may.
 
@@ -255,8 +262,13 @@ def _say(line: str) -> None:
 
 
 def _processor_flags() -> str:
+    return _cpu_information("flags", "Features") or platform.processor()
+
+
+def _cpu_information(*keys: str) -> str:
+    """Returns what Linux says of the first processor under one of some keys; "" elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(keys)), "")

@@ -16,9 +16,11 @@ import numpy as np
 from flaxlab import config as configs
 from flaxlab import files
 from flaxlab.analysis import metrics, plots
+from flaxlab.analysis.predictions import PREDICTIONS_FILE, full_form
 from flaxlab.config import ConfigDict
 from flaxlab.data.catalog import is_original
 from flaxlab.page import render
+from flaxlab.process import describe_machine
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.history import best_row
 from flaxlab.training.loop import FitResult
@@ -76,7 +78,7 @@ def write_report(
     rendered = {key: plots.png(figure) for key, figure in pictures.items()}
     for key, content in rendered.items():
         files.write_bytes(workdir / f"{key}.png", content)
-    files.write_bytes(workdir / "predictions.npz", _npz(logits=scores.logits, labels=scores.labels))
+    files.write_bytes(workdir / PREDICTIONS_FILE, full_form(scores.logits, scores.labels))
     files.write_text(workdir / "confusion_matrix.csv", _confusion_csv(confusion, names))
     page = _page(experiment, baseline, result, summary, rendered)
     files.write_text(workdir / "report.html", page)
@@ -123,6 +125,7 @@ def summarize(experiment: Experiment, result: FitResult, confusion: np.ndarray) 
         "train_loss": last["train_loss"],
         "images_per_second": speed,
         "seconds": seconds,
+        "machine": describe_machine(),
         "device": f"{experiment.layout.devices} x {device.platform} ({device.device_kind})",
         "versions": versions(),
         "fingerprints": experiment.fingerprints,
@@ -146,12 +149,6 @@ def comparable_report(experiment: Experiment) -> ConfigDict | None:
     if dataset.name != reported.data or not is_original(dataset.name, dataset.title):
         return None
     return None if reported.final_accuracy is None else reported
-
-
-def _npz(logits: np.ndarray, labels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, logits=logits, labels=labels)
-    return buffer.getvalue()
 
 
 def _confusion_csv(confusion: np.ndarray, class_names: Sequence[str]) -> str:

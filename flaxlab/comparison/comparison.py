@@ -83,7 +83,7 @@ def compare(
     return Comparison(
         title=title,
         arms=arms,
-        claims=_judge_claims(by_arm),
+        claims=judge_claims(by_arm),
         departures=_departures(by_arm, experiment, vary),
         notes=[*notes, *_cautions(arms)],
         command=command,
@@ -183,7 +183,8 @@ def _reported(run: Run, prediction: Estimate) -> Reported | None:
     return Reported(reported.final_accuracy, reported.best_accuracy, inside)
 
 
-def _judge_claims(by_arm: Mapping[str, dict[int, Run]]) -> list[JudgedClaim]:
+def judge_claims(by_arm: Mapping[str, dict[int, Run]]) -> list[JudgedClaim]:
+    """Judges each claim of the lab report on the arms that are there, {name: {seed: run}}."""
     judgements = []
     for claim in CLAIMS.values():
         values = {

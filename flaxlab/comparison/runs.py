@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from flaxlab import config as configs
 from flaxlab.analysis.metrics import confusion_matrix
+from flaxlab.analysis.predictions import read_predictions
 from flaxlab.config import ConfigDict
 from flaxlab.config_rules import complete
 from flaxlab.errors import UsageError
@@ -104,13 +104,8 @@ class Run:
         Raises:
             UsageError: predictions.npz is missing or damaged.
         """
-        path = self.folder / "predictions.npz"
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                logits, labels = stored["logits"], stored["labels"]
-        except (ValueError, LookupError, EOFError, OSError, zipfile.BadZipFile) as error:
-            raise UsageError(f"{path} cannot be read ({error}); make the run again") from error
-        return confusion_matrix(labels, logits.argmax(axis=1), logits.shape[1])
+        found = read_predictions(self.folder)
+        return confusion_matrix(found.labels, found.predicted, len(self.summary["classes"]))
 
 
 def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:

@@ -1,0 +1,140 @@
+"""Writes the tables of docs/results.md and the README from the runs that are kept in results/.
+
+    python docs/update_results.py
+
+`make results` does that, and draws the comparison of each suite to build/results/. The tests check
+that the tables are those of the runs, with the functions of this file.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from flaxlab.command_line import experiment_file, load_experiment
+from flaxlab.comparison.claims import NOT_TESTED
+from flaxlab.comparison.comparison import judge_claims
+from flaxlab.comparison.runs import Run, find_runs, group_by_arm
+from flaxlab.comparison.statistics import Estimate, mean_interval, prediction_interval
+from flaxlab.comparison.tables import claims_table
+from flaxlab.data.catalog import CATALOG, is_original
+
+ROOT = Path(__file__).resolve().parents[1]
+README, RESULTS, LEDGER = ROOT / "README.md", ROOT / "docs/results.md", ROOT / "results"
+
+# A row of the README's table of experiments: all but its last cell.
+_README_ROW = re.compile(r"^(\| \[`(\w+)`\]\(experiments/\w+\.py\) \|.*\|)[^|]*\|$", re.MULTILINE)
+_BLOCK = re.compile(
+    r"(<!-- from results/: {} -->\n).*?(<!-- end -->)".replace("{}", "(\\w+)"), re.S
+)
+
+_NOT_RUN = "not run yet"
+
+
+def arms() -> dict[str, dict[int, Run]]:
+    """Returns {experiment: {seed: run}} of the ledger."""
+    folders = [folder for folder in sorted(LEDGER.glob("*")) if list(folder.rglob("summary.json"))]
+    return group_by_arm(find_runs(folders)[0]) if folders else {}
+
+
+def readme_text(text: str, found: dict[str, dict[int, Run]]) -> str:
+    """Returns the README with our numbers in the last column of its table of experiments."""
+    return _README_ROW.sub(lambda row: f"{row[1]} {_ours(found.get(row[2], {}))} |", text)
+
+
+def results_text(text: str, found: dict[str, dict[int, Run]], experiments: list[str]) -> str:
+    """Returns docs/results.md with its tables written anew."""
+    claims = [judged for judged in judge_claims(found) if judged.verdict.word != NOT_TESTED]
+    tables = {
+        "experiments": "\n".join(
+            [
+                "| experiment | data | lab report: last (best) epoch, % | ours, last epoch, %"
+                " | ours, best epoch, % | seeds | one further run of ours, % | report's number"
+                " inside | machine | revision |",
+                "|---|---|---|---|---|---|---|---|---|---|",
+                *(_row(name, found.get(name, {})) for name in experiments),
+            ]
+        ),
+        "claims": claims_table(claims).markdown().rstrip() if claims else "None has them yet.",
+    }
+    return _BLOCK.sub(lambda block: f"{block[1]}\n{tables[block[2]]}\n\n{block[3]}", text)
+
+
+def experiments_of(readme: str) -> list[str]:
+    """Lists the experiments of the README's table, in its order."""
+    return [row[2] for row in _README_ROW.finditer(readme)]
+
+
+def _ours(seeds: dict[int, Run]) -> str:
+    if not seeds:
+        return _NOT_RUN
+    final = _figure(mean_interval([run.scores.final_accuracy for run in seeds.values()]), 1, ".4f")
+    best = mean_interval([run.scores.best_accuracy for run in seeds.values()]).mean
+    return f"{final} ({best:.4f}), {_count(len(seeds))}{_title(seeds)}"
+
+
+def _title(seeds: dict[int, Run]) -> str:
+    first = next(iter(seeds.values()))
+    title = first.summary["dataset"]
+    return "" if is_original(first.config.data.name, title) else f", {title}"
+
+
+def _count(seeds: int) -> str:
+    return "one seed" if seeds == 1 else f"{seeds} seeds"
+
+
+def _row(name: str, seeds: dict[int, Run]) -> str:
+    config = load_experiment(experiment_file(name, []))
+    reported = config.reported
+    said = "not stated"
+    if reported.final_accuracy is not None:
+        said = f"{reported.final_accuracy * 100:.2f}"
+    if reported.best_accuracy is not None:
+        said += f" ({reported.best_accuracy * 100:.2f})"
+    if not seeds:
+        cells = [f"`{name}`", CATALOG[reported.data].title, said, _NOT_RUN, *[""] * 6]
+        return f"| {' | '.join(cells)} |"
+    first = next(iter(seeds.values()))
+    final = [run.scores.final_accuracy for run in seeds.values()]
+    best = [run.scores.best_accuracy for run in seeds.values()]
+    further = prediction_interval(final).clipped()
+    inside = ""
+    if reported.final_accuracy is not None:
+        contains = further.contains(reported.final_accuracy)
+        inside = further.no_interval if contains is None else ("yes" if contains else "no")
+    cells = [
+        f"`{name}`",
+        first.summary["dataset"],
+        said,
+        _figure(mean_interval(final).clipped(), 100, ".2f"),
+        _figure(mean_interval(best).clipped(), 100, ".2f"),
+        ", ".join(map(str, seeds)),
+        _bounds(further),
+        inside,
+        _distinct(run.summary["machine"] for run in seeds.values()),
+        _distinct(f"`{run.summary['versions']['git']}`" for run in seeds.values()),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _distinct(texts) -> str:
+    return ", ".join(dict.fromkeys(texts))
+
+
+def _figure(estimate: Estimate, scale: float, form: str) -> str:
+    text = format(estimate.mean * scale, form)
+    return text if estimate.low is None else f"{text} [{_bounds(estimate, scale, form, ', ')}]"
+
+
+def _bounds(estimate: Estimate, scale: float = 100, form: str = ".2f", between=" to ") -> str:
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f"{format(estimate.low * scale, form)}{between}{format(estimate.high * scale, form)}"
+
+
+if __name__ == "__main__":
+    kept = arms()
+    readme = README.read_text()
+    README.write_text(readme_text(readme, kept))
+    RESULTS.write_text(results_text(RESULTS.read_text(), kept, experiments_of(readme)))
+    print(f"wrote the tables of {README.name} and {RESULTS.name}")

@@ -1,0 +1,58 @@
+"""Command line: keeps finished runs in a ledger, without their checkpoints and pictures.
+
+Each run is checked first: its accuracy is computed again from its predictions, its config must be
+that of its experiment file, and its code must have had no changes that no revision holds. What is
+kept names no folder of the machine that made it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flaxlab.errors import CommandParser, run_command
+
+_EXAMPLES = """examples:
+  python -m flaxlab.ledger runs/alexnet_fashion --to=results/alexnet_fashion
+  python -m flaxlab.ledger results/alexnet_fashion     # what a suite has added there, in place
+  python -m flaxlab.ledger results --check             # changes nothing
+
+A suite whose --workdir is a folder of a ledger takes the runs that are kept there for finished, and
+adds those that are missing.
+"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Checks runs, and keeps what is small of them.
+
+    Raises:
+        UsageError: a run does not belong in a ledger, or cannot be read.
+    """
+    parser = CommandParser(
+        prog="python -m flaxlab.ledger",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", type=Path, help="folder with runs, at any depth")
+    parser.add_argument("--to", type=Path, help="ledger folder; default: the same, in place")
+    parser.add_argument(
+        "--experiments", type=Path, help="folder of experiment files; default: flaxlab's own"
+    )
+    parser.add_argument("--machine", help="what made the runs, where they do not say it")
+    parser.add_argument("--check", action="store_true", help="check, and keep nothing")
+    options = parser.parse_args(arguments)
+    from flaxlab.ledger.keep import keep_runs
+
+    for line in keep_runs(
+        options.folder.expanduser(),
+        None if options.check else (options.to or options.folder).expanduser(),
+        options.machine,
+        [options.experiments.expanduser()] if options.experiments else [],
+    ):
+        print(line)
+
+
+if __name__ == "__main__":
+    run_command(main, sys.argv[1:])

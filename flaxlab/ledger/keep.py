@@ -1,0 +1,145 @@
+"""Which runs belong in a ledger, and what is kept of them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flaxlab import config as configs
+from flaxlab import files
+from flaxlab.analysis.predictions import (
+    PREDICTIONS_FILE,
+    Predictions,
+    compact_form,
+    read_predictions,
+)
+from flaxlab.command_line import experiment_file, load_experiment
+from flaxlab.comparison.runs import Run, find_runs
+from flaxlab.errors import UsageError
+
+LARGEST = 40 * 1024  # bytes of one run
+
+# float16 rounds each loss by a 2048th at most.
+_LOSS_TOLERANCE = 1e-3
+
+
+def keep_runs(
+    folder: Path, to: Path | None, machine: str | None = None, experiments: Sequence[Path] = ()
+) -> Iterator[str]:
+    """Checks every finished run in `folder` and keeps it under `to`, at the same place.
+
+    Args:
+        folder: holds runs, at any depth.
+        to: ledger folder; None: only check.
+        machine: what made runs that do not say it themselves.
+        experiments: folders of experiment files that come before flaxlab's own.
+
+    Yields:
+        A sentence on each run, and on each one that is not finished.
+
+    Raises:
+        UsageError: a run does not belong in a ledger; those before it are kept.
+    """
+    runs, unfinished = find_runs([folder])
+    for run in runs:
+        check_run(run, experiments)
+        line = f"{run.folder}: accuracy {run.scores.accuracy:.4f}"
+        if to is None:
+            yield f"{line}, as it should be"
+        else:
+            place = to / run.folder.relative_to(folder)
+            yield f"{line}, {keep_run(run, place, machine):,} bytes in {place}"
+    yield from unfinished
+
+
+def check_run(run: Run, experiments: Sequence[Path] = ()) -> None:
+    """Raises a `UsageError` if a run does not belong in a ledger.
+
+    Its code had changes that no revision holds, its config is not that of its experiment file, or
+    its numbers do not follow from its predictions.
+    """
+    revision = run.summary["versions"].get("git", "")
+    if not revision or "changes" in revision or "dirty" in revision:
+        state = f"its code was {revision}" if revision else "its code had no revision"
+        raise UsageError(
+            f"{run.folder} does not belong in a ledger: {state}; commit, and make the run again"
+        )
+    original = load_experiment(experiment_file(run.config.name, experiments))
+    changed = configs.meaningful_differences(original, run.config)
+    changed.pop("seed", None)
+    if changed:
+        raise UsageError(
+            f"{run.folder} does not belong in a ledger: its config is not that of"
+            f" {run.config.name}.py ({configs.describe(changed)}); give what differs an experiment"
+            " file of its own"
+        )
+    _check_numbers(run, read_predictions(run.folder))
+
+
+def _check_numbers(run: Run, predictions: Predictions) -> None:
+    accuracy = float(np.mean(predictions.predicted == predictions.labels))
+    loss = float(np.mean(predictions.losses, dtype=np.float64))
+    summary = run.summary
+    pairs = {
+        "accuracy": (run.scores.accuracy, accuracy, 1e-9),
+        "loss": (summary.get("test_loss", summary["final_val_loss"]), loss, _LOSS_TOLERANCE * loss),
+        "examples": (summary["test_examples"], len(predictions.labels), 0),
+        "epochs": (summary["epochs"], len(run.history["epoch"]), 0),
+        "final_val_accuracy": (summary["final_val_accuracy"], run.scores.final_accuracy, 0),
+    }
+    for name, (said, found, tolerance) in pairs.items():
+        if abs(said - found) > tolerance:
+            raise UsageError(
+                f"{run.folder} does not belong in a ledger: its summary says {name} {said}, but"
+                f" its predictions and history give {found}; make the run again"
+            )
+
+
+def keep_run(run: Run, place: Path, machine: str | None = None) -> int:
+    """Writes what is small of a run to `place`, and returns its size in bytes.
+
+    Args:
+        run: a finished one.
+        place: folder to write to; the run's own replaces its files.
+        machine: what made it, where the run does not say it.
+
+    Raises:
+        UsageError: what is kept would be larger than `LARGEST`.
+    """
+    kept = {
+        "config.json": _json(_without_folders(configs.to_dict(run.config))),
+        "history.csv": (run.folder / "history.csv").read_bytes(),
+        PREDICTIONS_FILE: compact_form(read_predictions(run.folder)),
+        # Last: a run directory with a summary is a complete one.
+        "summary.json": _json(_without_places(run, machine)),
+    }
+    size = sum(map(len, kept.values()))
+    if size > LARGEST:
+        raise UsageError(
+            f"{run.folder} would take {size:,} bytes of the ledger; at most {LARGEST:,} are meant"
+            " for a run: its test split is too large to be kept"
+        )
+    place.mkdir(parents=True, exist_ok=True)
+    for name, content in kept.items():
+        files.write_bytes(place / name, content)
+    return size
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _without_folders(config: dict[str, Any]) -> dict[str, Any]:
+    return {**config, "data": {**config["data"], "data_dir": None, "folder": None}}
+
+
+def _without_places(run: Run, machine: str | None) -> dict[str, Any]:
+    name, seed = run.config.name, run.seed
+    command = ["python", "-m", "flaxlab.main", f"--config=experiments/{name}.py"]
+    summary = {**run.summary, "command": shlex.join([*command, f"--config.seed={seed}"])}
+    return {**summary, "machine": run.summary.get("machine") or machine or run.summary["device"]}

@@ -1,0 +1,170 @@
+"""A ledger keeps runs whose numbers can be trusted, small and without places."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flaxlab.analysis.predictions import from_logits, read_predictions
+from flaxlab.comparison.runs import find_runs
+from flaxlab.data.digits import load_digits
+from flaxlab.errors import UsageError
+from flaxlab.ledger.__main__ import main as ledger
+from flaxlab.ledger.keep import LARGEST, keep_runs
+from flaxlab.main import main
+from flaxlab.suites.runner import is_finished
+from flaxlab.training.experiment import assemble
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "docs"))
+
+from update_results import (  # noqa: E402
+    LEDGER,
+    README,
+    RESULTS,
+    arms,
+    experiments_of,
+    readme_text,
+    results_text,
+)
+
+TINY = """
+from experiments import digits_small
+
+
+def get_config():
+    config = digits_small.get_config()
+    config.name = config.baseline = "tiny"
+    config.model.blocks = (((2, 3),), ((4, 3),))
+    config.model.head_units = (8,)
+    config.train.devices = 1
+    config.train.epochs = 2
+    config.log.tensorboard = False
+    config.log.progress = "none"
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "tiny.py").write_text(TINY)
+    run = folder / "runs/tiny/seed_3"
+    main([f"--config={folder / 'tiny.py'}", "--config.seed=3", f"--workdir={run}"])
+    change_json(run / "summary.json", "versions", {"git": "0123456789ab", "flaxlab": "1"})
+    return folder
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    return Path(shutil.copytree(made / "runs", tmp_path / "runs")) / "tiny/seed_3"
+
+
+def change_json(path, key, value):
+    stored = json.loads(path.read_text())
+    stored[key] = value
+    path.write_text(json.dumps(stored))
+
+
+def keep(made, run, to=None):
+    return list(keep_runs(run.parents[1], to, "a machine", [made]))
+
+
+def test_what_is_kept_is_small_names_no_place_and_compares_as_before(made, run, tmp_path):
+    to = tmp_path / "ledger"
+    ledger([str(run.parents[1]), f"--to={to}", f"--experiments={made}"])
+    kept = to / "tiny/seed_3"
+    assert {path.name for path in kept.iterdir()} == {
+        "config.json",
+        "summary.json",
+        "history.csv",
+        "predictions.npz",
+    }
+    assert sum(path.stat().st_size for path in kept.iterdir()) <= LARGEST
+    for path in kept.iterdir():
+        assert str(made).encode() not in path.read_bytes()
+        assert str(tmp_path).encode() not in path.read_bytes()
+    (before,), (after,) = find_runs([run])[0], find_runs([kept])[0]
+    assert after.scores == before.scores
+    np.testing.assert_array_equal(after.confusion(), before.confusion())
+    assert keep(made, kept)  # checks what it has kept
+
+
+def test_a_suite_takes_a_kept_run_for_finished(made, run, tmp_path):
+    keep(made, run, tmp_path / "ledger")
+    kept = tmp_path / "ledger/tiny/seed_3"
+    (found,) = find_runs([kept])[0]
+    experiment = assemble(found.config, load_digits((8, 8, 1)))
+    assert is_finished(kept, experiment)
+
+
+def test_runs_are_kept_in_place_as_well(made, run):
+    size = (run / "predictions.npz").stat().st_size
+    keep(made, run, run.parents[1])
+    assert (run / "predictions.npz").stat().st_size < size
+    assert (run / "checkpoints").is_dir()
+    assert json.loads((run / "summary.json").read_text())["seed"] == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("versions", {"git": "0123456789ab + changes"}, "its code was 0123456789ab \\+ changes"),
+        ("versions", {"flaxlab": "1"}, "its code had no revision"),
+        ("final_val_accuracy", 0.9999, "its summary says final_val_accuracy 0.9999"),
+        ("final_val_loss", 7.0, "its summary says loss 7.0"),
+        ("epochs", 3, "its summary says epochs 3"),
+    ],
+)
+def test_a_run_that_cannot_be_trusted_is_refused(made, run, tmp_path, key, value, said):
+    change_json(run / "summary.json", key, value)
+    with pytest.raises(UsageError, match=said):
+        keep(made, run, tmp_path / "ledger")
+    assert not (tmp_path / "ledger").exists()
+
+
+def test_a_run_whose_predictions_were_changed_is_refused(made, run):
+    with np.load(run / "predictions.npz") as stored:
+        logits, labels = stored["logits"], stored["labels"]
+    logits[0, labels[0]] -= 100
+    np.savez(run / "predictions.npz", logits=logits, labels=labels)
+    with pytest.raises(UsageError, match="its summary says"):
+        keep(made, run)
+
+
+def test_a_run_of_another_config_than_its_file_s_is_refused(made, run):
+    config = json.loads((run / "config.json").read_text())
+    config["optimizer"]["learning_rate"] = 0.5
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match=r"not that of tiny.py \(optimizer.learning_rate"):
+        keep(made, run)
+
+
+def test_predictions_follow_from_logits():
+    """By hand: two classes, logits 0 and ln 3, so probabilities 1/4 and 3/4."""
+    logits = np.array([[0, np.log(3)], [0, np.log(3)]], np.float32)
+    found = from_logits(logits, np.array([1, 0], np.int32))
+    np.testing.assert_array_equal(found.predicted, [1, 1])
+    np.testing.assert_allclose(found.losses, [np.log(4 / 3), np.log(4)], rtol=1e-6)
+
+
+def test_damaged_predictions_are_one_line(tmp_path):
+    (tmp_path / "predictions.npz").write_bytes(b"PK")
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_predictions(tmp_path)
+
+
+def test_the_committed_tables_are_those_of_the_committed_runs():
+    found, readme = arms(), README.read_text()
+    experiments = experiments_of(readme)
+    assert len(experiments) == 13
+    assert readme_text(readme, found) == readme
+    assert results_text(RESULTS.read_text(), found, experiments) == RESULTS.read_text()
+
+
+def test_the_committed_runs_belong_in_a_ledger():
+    if list(LEDGER.rglob("summary.json")):
+        list(keep_runs(LEDGER, None))
