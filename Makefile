@@ -3,28 +3,35 @@
 #   make test    installs into .venv and runs the tests
 
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 
-.PHONY: demo test faults results lint notebooks docs clean
+.PHONY: demo test quick faults results lint notebooks docs clean
 
-demo: .venv/installed
+demo: $(VENV)/installed
 	$(BIN)/python -m flaxlab.main --config=experiments/quickstart.py
 
-test: .venv/installed-dev
+test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
 
+# What depends most on the versions of Python and JAX; .ci/run runs it on a second Python.
+quick: $(VENV)/installed-dev
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal \
+	  tests/test_canary.py tests/test_steps.py tests/test_kernels.py tests/test_checkpoints.py \
+	  tests/test_fingerprint.py tests/test_keras_optimizers.py
+
 # Everything in tests/faults with more kills, configs and damaged files than `make test` has.
-faults: .venv/installed-dev
+faults: $(VENV)/installed-dev
 	$(BIN)/python -m pytest tests/faults --kills=60 --cases=100 --durations=0
 
 # The tables of README and docs/results.md, and a comparison of each suite that has runs in results/.
-results: .venv/installed
+results: $(VENV)/installed
 	$(BIN)/python docs/update_results.py
-	for suite in $$(ls results 2> /dev/null); do \
+	for suite in $$(cd results && ls -d */ 2> /dev/null); do \
 	  $(BIN)/python -m flaxlab.compare results/$$suite --to=build/results/$$suite || exit; \
 	done
 
-lint: .venv/installed-dev
+lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -32,32 +39,32 @@ lint: .venv/installed-dev
 # The chapters of the tutorial and their solutions, as notebooks beside them.
 notebooks: $(patsubst %.py,%.ipynb,$(wildcard docs/tutorial/*.py docs/tutorial/solutions/*.py))
 
-docs/tutorial/%.ipynb: docs/tutorial/%.py .venv/installed-dev
+docs/tutorial/%.ipynb: docs/tutorial/%.py $(VENV)/installed-dev
 	$(BIN)/jupytext --quiet --to ipynb --output $@ $<
 
 # Chapters are run by kernels on sockets of files, since Jupyter warns of open ports; and Material
 # warns of a MkDocs 2 that the "docs" extra does not let in.
-docs: .venv/installed-docs
+docs: $(VENV)/installed-docs
 	JUPYTER_CONFIG_DIR=docs/jupyter NO_MKDOCS_2_WARNING=1 \
 	  $(BIN)/mkdocs build --strict --quiet
 
-.venv/bin/python:
+$(VENV)/bin/python:
 	# Debian's Python has no venv of its own before python3-venv is installed: pip brings one.
-	$(PYTHON) -m venv .venv || { rm -rf .venv && \
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV) && \
 	  $(PYTHON) -m pip install --quiet --target .virtualenv virtualenv && \
-	  PYTHONPATH=.virtualenv $(PYTHON) -m virtualenv --quiet .venv; }
+	  PYTHONPATH=.virtualenv $(PYTHON) -m virtualenv --quiet $(VENV); }
 
-.venv/installed: pyproject.toml | .venv/bin/python
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-.venv/installed-dev: pyproject.toml | .venv/bin/python
+$(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	touch $@ .venv/installed
+	touch $@ $(VENV)/installed
 
-.venv/installed-docs: pyproject.toml | .venv/bin/python
+$(VENV)/installed-docs: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@
 
 clean:
-	rm -rf .venv .virtualenv build site *.egg-info
+	rm -rf .venv .venv-newest .virtualenv build site *.egg-info

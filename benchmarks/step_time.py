@@ -3,6 +3,7 @@
     python -m venv .venv-peers
     .venv-peers/bin/pip install -r benchmarks/requirements-peers.txt
     python benchmarks/step_time.py                    # in flaxlab's environment with [dev]
+    python benchmarks/step_time.py --ours             # flaxlab's own rows, without the peers
 
 A step is all of it: pixels to floats, forward, backward, Adam, in float32, on the same batch of
 noise. For each network one process of each peer is started, and they take turns, so that whatever
@@ -65,11 +66,14 @@ class Peer:
     own_environment: bool = True
 
 
+_FUSED = {"XLA_FLAGS": "--xla_cpu_experimental_ynn_fusion_type=+reduce"}
 _HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 _TENSORFLOW = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
 ALL = (
     Peer(OURS, "flaxlab_step.py", "fast", {}, False),
     Peer("flaxlab, plain lax", "flaxlab_step.py", "plain", {}, False),
+    # Without the flag that `import flaxlab` sets: what keeping XLA right costs.
+    Peer("flaxlab, XLA's fused reductions", "flaxlab_step.py", "fast", _FUSED, False),
     Peer("PyTorch, channels_last", "torch_step.py", "channels_last", {}),
     Peer("PyTorch, channels_first", "torch_step.py", "channels_first", {}),
     Peer("PyTorch, channels_last, huge pages", "torch_step.py", "channels_last", _HUGE_PAGES),
@@ -236,20 +240,25 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--peers_python", type=Path, default=ROOT / ".venv-peers/bin/python")
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks/step_time.json")
+    parser.add_argument("--ours", action="store_true", help="flaxlab's own rows alone")
     options = parser.parse_args()
-    if not options.peers_python.exists():
+    peers = [peer for peer in ALL if not options.ours or peer.script == "flaxlab_step.py"]
+    if not options.ours and not options.peers_python.exists():
         parser.error(f"{options.peers_python} is missing: see the first lines of --help")
     sys.path.insert(0, str(ROOT))
     results = {
         "machine": f"{os.cpu_count()} cores, {_processor()}, {platform.system()}",
-        "networks": {name: measure(name, list(ALL), options) for name in options.networks},
-        "start": _measured_by("start_up.py"),
-        "loop": _measured_by("loop_overhead.py"),
+        "networks": {name: measure(name, peers, options) for name in options.networks},
     }
+    if not options.ours:
+        results["start"] = _measured_by("start_up.py")
+        results["loop"] = _measured_by("loop_overhead.py")
     options.json.write_text(json.dumps(results, indent=1) + "\n")
     print(f"{results['machine']}; medians of {options.rounds} turns of {options.steps} steps\n")
     for name, result in results["networks"].items():
         print(table(name, result), end="\n\n")
+    if options.ours:
+        return
     print("| figure | reached | must | aim | |\n|---|---|---|---|---|")
     for name, value, must, aim in reach(results):
         verdict = "aim" if value <= aim else "must" if value <= must else "missed"
@@ -259,8 +268,12 @@ def main() -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Returns the environment without a cache that would leave nothing to compile."""
-    kept = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
+    """Returns the environment without a cache that would leave nothing to compile.
+
+    And without the flags that importing flaxlab has set: each peer sets its own.
+    """
+    ours = ("JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS")
+    kept = {key: value for key, value in os.environ.items() if key not in ours}
     return {**kept, "PYTHONPATH": str(ROOT)}
 
 

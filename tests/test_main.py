@@ -18,7 +18,7 @@ from flaxlab.main import main
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
 from tests.conftest import RUN_FILES, small_config, small_dataset
-from tests.report_facts import ACCURACIES, PARAMETERS
+from tests.report_facts import PARAMETERS
 
 ROOT = Path(__file__).parent.parent
 SMALL = [
@@ -36,8 +36,9 @@ SMALL = [
 POOL = f"--config={ROOT}/experiments/alexnet_pool.py"
 
 
-@pytest.mark.parametrize("name", ACCURACIES)
-def test_each_experiment_runs_and_writes_a_complete_run_directory(tmp_path, capsys, name):
+# Two of thirteen: what differs among them is the model, and tests/test_keras_parity.py has all.
+@pytest.mark.parametrize("name", ["alexnet_l2", "vgg_deep_head"])
+def test_an_experiment_runs_and_writes_a_complete_run_directory(tmp_path, capsys, name):
     main(
         [
             f"--config={ROOT}/experiments/{name}.py",
