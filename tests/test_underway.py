@@ -63,7 +63,7 @@ class Result:
 
 
 @pytest.mark.parametrize(
-    ("platform", "seconds", "most"), [("cpu", 0.001, 2), ("gpu", 0.001, 500), ("gpu", 0.4, 2)]
+    ("platform", "seconds", "most"), [("cpu", 0.001, 1), ("gpu", 0.001, 500), ("gpu", 0.4, 1)]
 )
 def test_calls_under_way_are_few_on_a_cpu_and_half_a_second_s_on_a_gpu(
     monkeypatch, platform, seconds, most
@@ -76,4 +76,4 @@ def test_calls_under_way_are_few_on_a_cpu_and_half_a_second_s_on_a_gpu(
         underway.add(Result(clock, seconds))
         ahead.append((clock["busy_until"] - clock["now"]) / seconds)
     assert max(ahead[1000:]) <= most + 1
-    assert np.mean(ahead[1000:]) > most - 1.5
+    assert np.mean(ahead[1000:]) > 0.9 * most

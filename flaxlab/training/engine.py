@@ -26,7 +26,7 @@ from flaxlab.training.steps import EvalStep, TrainStep
 
 Arrays = Mapping[str, jax.Array]
 
-_CALLS_AHEAD = 2
+_CALLS_AHEAD = 1
 _SECONDS_AHEAD = 0.5
 
 
@@ -119,7 +119,7 @@ def _mapped(train: Callable, evaluate: Callable, layout: Layout) -> Programs:
 
 
 class Underway:
-    """Keeps the host close to the devices: two calls of a program ahead, or half a second.
+    """Keeps the host close to the devices: one call of a program ahead, or half a second.
 
     JAX returns from a call before it is computed, and on a CPU lets some thirty of them wait: for
     half a minute of an AlexNet's steps progress would stand still and a signal would not be heard.
