@@ -37,7 +37,7 @@ def test_code_links_lead_to_the_line_that_defines_what_they_name(document):
 
 
 def test_there_are_code_links_to_check():
-    assert (ROOT / "README.md").read_text().count(".py#L") > 20
+    assert (ROOT / "docs/how-it-works.md").read_text().count(".py#L") > 20
 
 
 def test_a_moved_definition_is_found_and_a_missing_one_is_named(tmp_path):
@@ -130,7 +130,8 @@ def test_docstrings_give_shapes_and_dtypes_of_arrays(path):
 
 
 def test_the_experiment_and_the_suite_of_the_readme_do_what_it_says(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    pages = (ROOT / "README.md").read_text() + (ROOT / "docs/suites.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", pages, re.DOTALL)
     (experiment,) = (block for block in blocks if "def get_config()" in block)
     (suite,) = (block for block in blocks if "def get_suite()" in block)
     assert experiment in (ROOT / "docs/index.md").read_text()
@@ -160,8 +161,8 @@ def public_definitions_exist(path: Path) -> bool:
     return next(public_definitions(path), None) is not None
 
 
-def test_the_readme_has_every_exit_code():
-    table = (ROOT / "README.md").read_text().split("| exit code |")[1].split("\n\n")[0]
+def test_the_exit_codes_are_all_documented():
+    table = (ROOT / "docs/reliability.md").read_text().split("| exit code |")[1].split("\n\n")[0]
     codes = {
         int(code) for code in re.findall(r"\b\d+\b", "".join(re.findall(r"\n\|([^|]*)\|", table)))
     }

@@ -49,7 +49,7 @@ from flaxlab.training.steps import make_eval_step, make_train_step
 # %%
 digits = load_digits((8, 8, 1))  # 1,437 training and 360 test images, uint8
 model = models.build(digits_small.get_config().model, num_classes=10)
-optimizer = optax.adam(1e-3, eps=1e-7)  # Keras's Adam; Optax's own epsilon is 1e-8
+optimizer = optax.adam(1e-3, eps=1e-7)  # Keras's epsilon; Optax's own is 1e-8
 
 # %% [markdown]
 # ## The state is everything that changes
