@@ -101,8 +101,8 @@ def default_config(model: str = "alexnet") -> ConfigDict:
     # "pmap" (one program a device, the older way, of one process). The numbers are the same.
     config.train.parallel = "sharded"
     config.train.devices = placeholder(int)  # number of devices; None: all of all processes
-    # Optimizer steps in one call of the program: the host is asked less often. On a CPU it brings
-    # nothing, and convolutions that lax computes become slow in its loop.
+    # Optimizer steps in one call of the program: the host is asked less often. No gain on a
+    # CPU, where convolutions that lax computes become slow in its loop.
     config.train.steps_per_execution = 1
     # Start from the parameters and running statistics of another run, where path and shape fit.
     config.train.init_from = placeholder(str)

@@ -66,7 +66,7 @@ def one_at_a_time(path: Path) -> Iterator[None]:
     system knows no locks, nobody waits: what is in the block must be right without.
 
     Args:
-        path: of the lock file; it is removed at the end.
+        path: path of the lock file, which is removed at the end.
     """
     file = _take(path)
     try:

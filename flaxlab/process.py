@@ -190,7 +190,7 @@ class Interruption:
     SIGINT and SIGTERM ask to stop, and so does SIGUSR2: Slurm sends a job what its batch file
     says (`--signal=USR2@120`) before its time is over. The first signal is remembered: whoever
     computes asks for it between two steps. A second one ends the process at once if one of the
-    two is SIGINT: Slurm sends the others twice, or one after the other, and means no haste. A
+    two is SIGINT: Slurm may send the others twice, which is no request to hurry. A
     thread does both: Python's own handlers wait for the main thread, which may be compiling for a
     minute.
 

@@ -37,7 +37,7 @@ def curves(history: History, title: str, reported: float | None) -> Figure:
 
     Args:
         history: at least one row.
-        title: of the figure.
+        title: title of the figure.
         reported: validation accuracy to compare with, drawn as a line; None for none.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -72,7 +72,7 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Fig
     Args:
         matrix: integer counts (classes, classes), rows true, columns predicted.
         class_names: for each row.
-        title: of the figure.
+        title: title of the figure.
     """
     classes = len(class_names)
     side = min(max(0.62 * classes + 2.4, 5.0), 16.0)

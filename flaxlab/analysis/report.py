@@ -47,7 +47,7 @@ def write_report(
         result: what `fit` returned.
         workdir: the run directory.
         command: the arguments that started the run.
-        revision: of the experiment file's repository, see `git_revision`.
+        revision: revision of the experiment file's repository, see `git_revision`.
 
     Returns:
         The contents of summary.json.

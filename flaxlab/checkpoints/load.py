@@ -34,7 +34,7 @@ class StoredModel:
         model: the linen module; it computes by plain `lax`.
         variables: {"params": ..., "batch_stats": ...}, nested dicts of NumPy arrays; no
             "batch_stats" without batch normalization.
-        config: of the run, resolved.
+        config: resolved config of the run.
         class_names: for each logit.
         saved: where it stands.
         epoch: after or in which it was saved.

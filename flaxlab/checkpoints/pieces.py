@@ -38,7 +38,7 @@ class StoredPieces:
         store: holds the chunks.
         chunks: their keys.
         chunk_size: number of values in each.
-        dtype: of the values.
+        dtype: dtype of the values.
         compressed: by Zstandard; else a chunk is the values as they are.
         sharded: a chunk is a shard of one inner chunk (Zarr 3), followed by the place of that.
     """
@@ -123,9 +123,9 @@ def find_pieces(
 
     Args:
         tree: the folder of its tree.
-        name: of the array in Orbax's metadata, for example "params.output.kernel".
-        shape: of the array.
-        dtype: of the array.
+        name: the array's name in Orbax's metadata, for example "params.output.kernel".
+        shape: the array's shape.
+        dtype: the array's dtype.
 
     Returns:
         None for what only Orbax knows how to read: other codecs and byte orders, chunks that do

@@ -31,8 +31,8 @@ class Leaf:
 
     Attributes:
         path: names and numbers from the root, "/" between them.
-        shape: of the array; None for what is no array.
-        dtype: of the array, for example "float32"; else what it is, for example "str".
+        shape: shape of an array; None for anything else.
+        dtype: dtype of an array, such as "float32"; the type of anything else, such as "str".
         index: its place among the leaves of the tree.
     """
 
@@ -82,7 +82,7 @@ def read_leaves(tree: Path, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, np.n
 
     Args:
         tree: the folder.
-        leaves: of `list_leaves`; those that are no arrays are left out.
+        leaves: what `list_leaves` returns; those that are not arrays are left out.
 
     Raises:
         UsageError: an array cannot be read.
@@ -116,7 +116,7 @@ def read_pieces(tree: Path, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, Iter
 
     Args:
         tree: the folder.
-        leaves: of `list_leaves`; those that are no arrays are left out.
+        leaves: what `list_leaves` returns; those that are not arrays are left out.
 
     Returns:
         Leaves in any order, each with NumPy arrays of its dtype that together hold its values, in

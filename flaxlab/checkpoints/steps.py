@@ -22,7 +22,7 @@ class Saved:
     """One saved checkpoint: a step of a run, or of a foreign project.
 
     Attributes:
-        folder: of the step, or of the tree where there are no steps.
+        folder: the step's folder, or the tree's where there are no steps.
         trees: the folders that hold trees of arrays, by item name; none where files are missing.
         step: its number; None where there are no steps.
         kind: "latest", "best", "midway", or the name of the folder of its manager.

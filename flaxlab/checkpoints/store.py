@@ -7,8 +7,8 @@
     checkpoints/*/<step>/sha256.json     digests of all that, checked before anything is restored
     checkpoints/damaged/                 what no longer agreed with its digests
 
-They are apart because a single manager that keeps the best throws the latest away, and so that
-"latest" is always an epoch that was scored.
+They are kept separately because an Orbax manager that keeps the best step deletes the latest, and
+so that "latest" is always an epoch that was scored.
 """
 
 from __future__ import annotations

@@ -39,13 +39,13 @@ def compare(
     """Compares finished runs of one protocol.
 
     Args:
-        runs: of one or several arms.
+        runs: runs of one or several arms.
         baseline: name of the arm to compare with; None: the one that the others' configs name.
-        title: of the comparison.
+        title: title of the comparison.
         notes: sentences to pass on.
         command: with which the runs were made.
         order: names of arms that come first, in this order, after the baseline.
-        experiment: whose values are swept, for arms that are called after values.
+        experiment: the swept experiment, where arms are named after values.
         vary: fields of the protocol in which the runs may differ.
 
     Raises:

@@ -34,12 +34,12 @@ class Arm:
     """One arm of a comparison.
 
     Attributes:
-        name: of the arm.
+        name: name of the arm.
         runs: by seed.
         changes: its config's differences to the baseline, {path: (baseline, arm)}.
         means: mean and interval of each field of `Scores`; those of shares within [0, 1].
         prediction: where the accuracy of one further run would lie, within [0, 1].
-        difference: of the accuracy to the baseline's, paired by seed; None for the baseline and
+        difference: accuracy minus the baseline's, paired by seed; None for the baseline and
             without a seed in common.
         t_p: p value of the paired t test, after Holm's correction over the arms.
         sign_flip_p: p value of the sign-flip test, after Holm's correction over the arms.
@@ -73,7 +73,7 @@ class JudgedClaim:
     """One claim of the lab report and what the runs say of it.
 
     Attributes:
-        number: of the claim.
+        number: number of the claim.
         claim: text and statements.
         judgements: one a statement.
         verdict: on the claim as a whole.
@@ -90,7 +90,7 @@ class Comparison:
     """Arms, claims, and what one has to know to read them.
 
     Attributes:
-        title: of the comparison.
+        title: title of the comparison.
         arms: the baseline first.
         claims: all eight of the lab report.
         departures: where the runs' configs are not those of flaxlab's experiment files,

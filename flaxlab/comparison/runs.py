@@ -52,7 +52,7 @@ class Scores:
         fall_from_best: best minus final validation accuracy.
         largest_fall: largest fall of the validation accuracy from an epoch to the next; 0 if it
             never fell.
-        seconds: of all epochs.
+        seconds: time of all epochs.
     """
 
     accuracy: float

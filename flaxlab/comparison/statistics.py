@@ -28,7 +28,7 @@ class Estimate:
     """A mean with its interval.
 
     Attributes:
-        mean: of the values.
+        mean: mean of the values.
         low: lower bound; None where there is no interval: with fewer than two values, and where
             all are equal, for a spread of 0 in a few values says nothing of the true one.
         high: upper bound; None as above.
@@ -122,7 +122,7 @@ def paired_difference(
     Args:
         arm: one value a seed.
         baseline: the values of the same seeds, in the same order.
-        level: of the two-sided test that `detectable` is about.
+        level: level of the two-sided test behind `detectable`.
     """
     differences = np.subtract(arm, baseline)
     estimate = mean_interval(differences.tolist())
@@ -173,7 +173,7 @@ def smallest_detectable(
     Args:
         spread: standard deviation of the differences.
         count: number of pairs, at least 2.
-        level: of the test.
+        level: level of the test.
         power: probability of a p value below `level`.
     """
     critical = stats.t.ppf(1 - level / 2, count - 1)

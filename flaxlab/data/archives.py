@@ -56,7 +56,7 @@ def read_source(entry: Entry, path: Path) -> Source:
     """Reads the data set from a folder or an archive, whichever form is there.
 
     Args:
-        entry: which data set.
+        entry: the data set.
         path: the folder of the original files (packed by gzip or not), CIFAR-10's tar.gz, or a
             folder with "train" and "test", each with a folder of PNG or JPEG files per class.
 

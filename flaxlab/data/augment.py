@@ -19,7 +19,7 @@ def example_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
     """Returns a key for each example of a batch.
 
     Args:
-        key: of the step; those of dropout are other ones.
+        key: the step's key; dropout uses other ones.
         rows: int (B,), place of each example in the batch of all devices.
 
     Returns:

@@ -39,7 +39,7 @@ class Dataset:
     Attributes:
         name: as in `config.data.name`.
         title: what reports call it, for example "CIFAR-10 (JPEG)".
-        version: of the data, for example the TFDS version "3.0.1".
+        version: version of the data, such as TFDS's "3.0.1".
         origin: one sentence: where the examples are from and whether they were verified.
         fingerprint: changes when an image or a label does.
         class_names: for each label, what it stands for.

@@ -57,8 +57,8 @@ class Feed:
     Attributes:
         split: the examples.
         batch_size: examples of a batch, B.
-        batches: of a chunk, K; the last chunk of a pass may have fewer.
-        layout: of the devices that compute.
+        batches: number of batches in a chunk, K; the last chunk of a pass may have fewer.
+        layout: the devices that compute.
         arrays: {"image", "label"} of the whole split on each device; {} if it is streamed.
         reading: how grain reads for training; None: the split is read as an array.
     """
@@ -79,7 +79,7 @@ class Feed:
         """Yields the chunks of one training epoch. Close it to end streaming early.
 
         Args:
-            seed: of the run.
+            seed: seed of the run.
             epoch: from 1.
             start: number of batches to leave out, a multiple of `batches`, or all of them.
         """
@@ -139,8 +139,8 @@ def make_feed(
     Args:
         split: the examples.
         batch_size: examples of a batch.
-        batches: of a chunk.
-        layout: of the devices that compute.
+        batches: number of batches in a chunk.
+        layout: the devices that compute.
         placement: "resident", "streamed", "grain", or "auto": grain where the images are lazy or
             to be cropped; else resident where they take no more than a quarter of an accelerator's
             memory, or 1 GiB on a CPU; streamed with several processes, of which none is to hold
@@ -174,9 +174,9 @@ def read_batch(arrays: Mapping[str, jax.Array], chunk: Chunk, number: Any) -> di
     """Reads one batch of a chunk, inside of a program.
 
     Args:
-        arrays: of the feed that the chunk is from.
+        arrays: the arrays of the chunk's feed.
         chunk: from `train_chunks` or `eval_chunks`.
-        number: of the batch in the chunk, from 0.
+        number: number of the batch in the chunk, from 0.
 
     Returns:
         {"image": uint8 (B, H, W, C), "label": int32 (B,), "mask": bool (B,)}.

@@ -33,7 +33,7 @@ def draw_picture(label: int, classes: int, number: int, size: int) -> np.ndarray
     Args:
         label: its class.
         classes: number of them.
-        number: of the picture in its class; what is random about it follows from it.
+        number: number of the picture in its class, which decides what is random about it.
         size: its shorter side in pixels; the longer one is up to half as long again.
 
     Returns:
@@ -57,7 +57,7 @@ def write_folders(root: Path, classes: int, images: int, size: int) -> None:
     Args:
         root: made; nothing may be there.
         classes: number of them.
-        images: of each class in the training split.
+        images: number of images of each class in the training split.
         size: see `draw_picture`.
 
     Raises:

@@ -87,10 +87,10 @@ def read_batches(
 
     Args:
         split: the examples.
-        plan: of the whole epoch.
+        plan: plan of the whole epoch.
         start: number of batches to leave out.
-        columns: which examples of each batch to read.
-        seed: of the run.
+        columns: the examples of each batch to read.
+        seed: seed of the run.
         epoch: from 1.
         smallest_crop: see `random_resized_crop`; 0.0 for no crop: the images as they are.
         workers: processes that read; 0: as many threads of this process as there are cores.

@@ -67,8 +67,8 @@ def random_resized_crop(
     picture's centre, as `fit_image` has it. Turning, converting and resizing are as there.
 
     Args:
-        image: of any size and mode.
-        shape: of the result.
+        image: a picture of any size and mode.
+        shape: shape of the result.
         smallest: share of the area, above 0 and at most 1.
         rng: what is drawn from.
     """
@@ -104,8 +104,8 @@ def decode(content: bytes, name: str, bring: Callable[[Image.Image], np.ndarray]
     """Decodes a PNG or JPEG file; several threads may do so at a time.
 
     Args:
-        content: of the file.
-        name: of the picture, for messages.
+        content: bytes of the file.
+        name: name of the picture, for messages.
         bring: brings the picture to an array, `fit_image` for example.
 
     Returns:

@@ -48,12 +48,12 @@ class Layout:
 
     @property
     def replicated(self) -> NamedSharding:
-        """Of what is whole on every device."""
+        """Sharding that keeps a whole copy on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     @property
     def rows(self) -> NamedSharding:
-        """Of a batch (B, ...), cut along its examples."""
+        """Sharding that splits a batch (B, ...) by example."""
         return NamedSharding(self.mesh, PartitionSpec(AXIS))
 
     @property
@@ -85,7 +85,7 @@ class Layout:
         Args:
             chunk: arrays (K, b, ...) of any dtype: of each of K batches, the examples that
                 `columns` names.
-            batch_size: of the whole batches, B.
+            batch_size: size of the whole batches, B.
 
         Returns:
             Arrays (K, B, ...), cut along B; under `pmap` (devices, K, B / devices, ...).
@@ -129,7 +129,7 @@ def over_devices(parallel: str, devices: int | None, batch_size: int) -> Layout:
     Args:
         parallel: "sharded" or "pmap", see `config.train.parallel`.
         devices: number of devices; None: all that the processes of the run have.
-        batch_size: of the batches that are to be cut.
+        batch_size: size of the batches that the devices share.
 
     Raises:
         UsageError: there are fewer devices, they cannot share a batch evenly, or what is asked for

@@ -63,7 +63,7 @@ class FileRecords:
     """Files on the disk.
 
     Attributes:
-        paths: of the files; text, since a million of `Path` take several times the memory.
+        paths: paths of the files, as text: a million of `Path` take several times the memory.
     """
 
     paths: tuple[str, ...]

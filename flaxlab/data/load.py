@@ -85,7 +85,7 @@ def prepare(entry: Entry, source: Path | None, data_dir: Path, allow_unverified:
     """Writes a TFDS data set from its original files.
 
     Args:
-        entry: which data set.
+        entry: the data set.
         source: see `read_source`; None looks for a system package, then downloads.
         data_dir: the TFDS folder to write to.
         allow_unverified: accept files whose published checksums do not match.

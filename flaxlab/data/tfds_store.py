@@ -51,7 +51,7 @@ class Prepared(NamedTuple):
     Attributes:
         title: its name, with its config if it has one.
         class_names: for each label.
-        examples: of each split.
+        examples: the examples of each split.
         random_access: whether its files can be read at any place.
         stored_shape: (H, W, C) of the pictures, (C,) where their sizes differ, None where the
             number of channels does.
@@ -138,7 +138,7 @@ class TfdsRecords:
 
         Args:
             folder: see `read`.
-            name: of the split.
+            name: name of the split.
 
         Raises:
             UsageError: it is not prepared as files that can be read at any place.

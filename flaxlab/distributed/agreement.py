@@ -20,7 +20,7 @@ from flaxlab.errors import GO_ON, RunFailed, UsageError
 # Each exchange makes the host wait for the devices: not more often than this.
 _EVERY_SECONDS = 0.5
 
-# How what is raised names the connection that broke; each library has a class of its own.
+# Words that mark an exception as a broken connection: each library raises its own class.
 _OF_CONNECTIONS = ("gloo", "nccl", "coordination", "barrier", "connection", "socket", "heartbeat")
 
 
@@ -42,7 +42,7 @@ def from_main(*numbers: int) -> tuple[int, ...]:
 
 
 class Agreement:
-    """Finds what any of the processes wishes, now and then, all of them at the same call."""
+    """Lets the processes agree on what any of them asks for, all at the same call."""
 
     def __init__(self) -> None:
         self._calls, self._every = 0, 1
@@ -53,16 +53,16 @@ class Agreement:
         self._calls += 1
         return not in_several() or self._calls >= self._every
 
-    def reach(self, *wishes: int) -> tuple[int, ...]:
-        """Returns the largest of each wish; all processes must call this together.
+    def reach(self, *requests: int) -> tuple[int, ...]:
+        """Returns the largest of each request; all processes must call this together.
 
         Args:
-            wishes: numbers, 0 for none.
+            requests: numbers, 0 for none.
         """
         if not in_several():
-            return wishes
+            return requests
         passed = time.monotonic() - self._last
-        mine = np.array([*wishes, passed], np.float32)
+        mine = np.array([*requests, passed], np.float32)
         gathered = np.asarray(multihost_utils.process_allgather(mine))
         *agreed, longest = gathered.max(axis=0).tolist()
         # The slowest one decides how many calls there will be to the next time: in all the same.

@@ -14,10 +14,10 @@ class Change(NamedTuple):
     """One array of the state, before and after.
 
     Attributes:
-        field: of `TrainState`, for example "params".
-        path: of the array inside of the field, "/" between the names; "" for the field itself.
-        shape: of the array.
-        dtype: of the array, for example "float32" or "key<fry>".
+        field: a field of `TrainState`, such as "params".
+        path: path of the array within the field, "/" between the names; "" for the field itself.
+        shape: shape of the array.
+        dtype: dtype of the array, such as "float32" or "key<fry>".
         size: number of values.
         changed: number of values that differ afterwards.
         before: the value of a scalar, else the root mean square of the values.
@@ -85,8 +85,8 @@ def moments(changes: list[Change], params: Any) -> dict[str, list[Change]]:
     """Groups the arrays of the optimizer that repeat the tree of the parameters.
 
     Args:
-        changes: of the whole state.
-        params: of the state.
+        changes: the changes of the whole state.
+        params: the state's parameters.
 
     Returns:
         {path of the group: its arrays}; Adam has two, "0/mu" and "0/nu".

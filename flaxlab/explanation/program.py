@@ -55,16 +55,16 @@ class FirstSteps:
     """What the first calls of the training program did.
 
     Attributes:
-        steps: of one call.
+        steps: number of steps in one call.
         loss: mean cross entropy of the first call's examples, in nats.
         accuracy: share of them that were right.
         penalty: that was added to the loss.
         changes: in the state, by the first call.
         examples: of the three calls, and how many of them count: the last batch of an epoch is
             filled up.
-        seconds: of the three calls.
+        seconds: time of each of the three calls.
         compiled: how often the program was compiled for them.
-        cost: of one call.
+        cost: cost of one call.
     """
 
     steps: int

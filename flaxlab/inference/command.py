@@ -38,7 +38,7 @@ def evaluate(
         run: see `load_stored`.
         step: see `load_stored`.
         overrides: "--config.data.FIELD=VALUE" each.
-        kinds: of statistics, see `evaluate_stored`.
+        kinds: kinds of statistics, see `evaluate_stored`.
         batch_size: None: that of the training.
         form: "table" or "json".
 

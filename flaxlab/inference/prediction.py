@@ -26,9 +26,9 @@ class Prediction:
     """What a model takes a picture for.
 
     Attributes:
-        path: of the picture.
+        path: path of the picture.
         image: what the model saw, uint8 (H, W, C).
-        probabilities: of the classes, in their order.
+        probabilities: probabilities of the classes, in their order.
         order: the classes, the most probable first.
     """
 

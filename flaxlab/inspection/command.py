@@ -49,7 +49,7 @@ def show(path: Path, step: str, keep: Keep, form: str, with_statistics: bool) ->
     Args:
         path: see `find_saved`.
         step: see `choose`.
-        keep: which leaves to list.
+        keep: says which leaves to list.
         form: "table", "json" or "csv".
         with_statistics: read the arrays, one or a part of one at a time, and describe their values.
 
@@ -149,7 +149,7 @@ def compare(a: Path, b: Path, step: str, keep: Keep, form: str) -> None:
         a: see `find_saved`.
         b: another.
         step: see `choose`, for both.
-        keep: which leaves to compare.
+        keep: says which leaves to compare.
         form: "table", "json" or "csv".
     """
     left, right = (choose(find_saved(path), step) for path in (a, b))
@@ -231,7 +231,7 @@ def plot(path: Path, step: str, keep: Keep, to: Path) -> None:
     Args:
         path: see `find_saved`.
         step: see `choose`.
-        keep: which leaves to draw.
+        keep: says which leaves to draw.
         to: folder to write to.
 
     Raises:

@@ -62,7 +62,7 @@ def describe_pieces(arrays: Iterable[np.ndarray]) -> ArrayStatistics:
     """Computes the statistics of all values of several arrays together; see `describe_array`.
 
     Args:
-        arrays: of any shapes and dtypes. They are gone through twice, so a generator will not do.
+        arrays: arrays of any shapes and dtypes. They are read twice: a generator will not do.
     """
     total = square = 0.0
     low, high = math.inf, -math.inf

@@ -42,7 +42,7 @@ def run(
     """Runs a suite or a sweep.
 
     Args:
-        file: of the suite, or of the experiment that is swept.
+        file: the suite's file, or that of the swept experiment.
         overrides: "--config.FIELD=VALUE" each.
         sweeps: "--sweep.FIELD=VALUE,VALUE" each; none: `file` is a suite's.
         seeds: number of runs of each arm; None: the suite's own.
@@ -145,7 +145,7 @@ def _find_launcher(launch: LaunchOptions) -> Callable[[Plan, Path], Launcher]:
 def _compare_what_is_there(console: Console, workdir: Path) -> None:
     try:
         compare_folders(console, [workdir], workdir)
-    except UsageError as error:  # the failures are what has to be told; this comes before
+    except UsageError as error:  # the failed runs are the error to report; mention this first
         console.print(f"not compared: {error}", style="yellow", markup=False, soft_wrap=True)
 
 

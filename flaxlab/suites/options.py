@@ -29,7 +29,7 @@ class Resources:
 
     Attributes:
         minutes: until a task is told to save and goes back into the queue.
-        partition: of the cluster; None: its default.
+        partition: the cluster's partition; None: its default.
         gpus: None: none are asked for.
         cpus: cores; None: the cluster's default.
         memory: as sbatch takes it, "16G"; None: the cluster's default.

@@ -27,7 +27,7 @@ class PlannedArm:
     """One arm, resolved.
 
     Attributes:
-        name: of the arm; names its folder as well.
+        name: name of the arm and, as far as a path allows, of its folder.
         file: its experiment file.
         overrides: "--config.FIELD=VALUE" each.
         config: resolved and validated, of the first seed.
@@ -48,11 +48,11 @@ class Plan:
     """The runs of a suite: each arm with each seed.
 
     Attributes:
-        name: of the suite.
+        name: name of the suite.
         arms: the first one is the baseline.
         seeds: the same for all arms.
         vary: fields of the protocol in which the arms may differ: those that are swept.
-        experiment: whose values are swept; None for a suite.
+        experiment: the swept experiment; None for a suite.
     """
 
     name: str

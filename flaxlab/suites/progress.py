@@ -36,7 +36,7 @@ class SuiteDisplay:
             style: as `config.log.progress`.
             runs: number of all runs of the suite.
             finished: number of those that are complete.
-            work: of those that are not, see `epoch_work`.
+            work: work of the unfinished ones, see `epoch_work`.
         """
         self._console = console
         self._lines = style != "none"
@@ -138,8 +138,8 @@ class SuiteProgress(SuiteDisplay):
         """Prints the line of a run.
 
         Args:
-            work: of the whole run.
-            summary: of the run; None if it failed.
+            work: work of the whole run.
+            summary: the run's summary; None if it failed.
         """
         self._before += work
         self._move_in_run(0.0)

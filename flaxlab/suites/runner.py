@@ -145,10 +145,10 @@ def run_suite(
     """Does the runs that are not finished, one after the other; see `do_runs`.
 
     Args:
-        plan: of the suite.
+        plan: plan of the suite.
         experiments: by arm, see `assemble_arms`.
         runs: see `list_runs`.
-        workdir: of the suite; suite.json is written there.
+        workdir: folder of the suite; suite.json is written there.
         progress: told how the runs go on.
         command: with which the suite was started.
 
@@ -175,7 +175,7 @@ def do_runs(
 
     Args:
         experiment: the arm's.
-        runs: of that arm, not finished.
+        runs: unfinished runs of that arm.
         progress: told how the runs go on.
 
     Returns:

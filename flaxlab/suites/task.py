@@ -29,7 +29,7 @@ class Task:
 
     Attributes:
         arm: name of the arm.
-        seeds: of its runs.
+        seeds: seeds of its runs.
         file: experiment file.
         overrides: "--config.FIELD=VALUE" each.
         config: the resolved config as JSON: what the file gives when the task starts has to be
@@ -94,10 +94,10 @@ def make_tasks(
     """Makes tasks of runs.
 
     Args:
-        plan: of the suite.
+        plan: plan of the suite.
         runs: those that are to be done, arm by arm.
         seeds_per_task: at most; None: all seeds of an arm in one task.
-        workdir: of the suite.
+        workdir: folder of the suite.
     """
     deterministic = any(arm.config.train.deterministic for arm in plan.arms)
     tasks = []

@@ -53,10 +53,10 @@ def run_tasks(
     an earlier start has left under way is waited for, and not started again.
 
     Args:
-        plan: of the suite.
+        plan: plan of the suite.
         experiments: by arm.
         runs: see `list_runs`.
-        workdir: of the suite.
+        workdir: folder of the suite.
         console: where to print.
         style: as `config.log.progress`.
         command: with which the suite was started.

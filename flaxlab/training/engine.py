@@ -54,7 +54,7 @@ def compile_programs(train_step: TrainStep, eval_step: EvalStep, layout: Layout)
     Args:
         train_step: made for `layout.axis_name`.
         eval_step: works on the examples that it is given alone.
-        layout: of the devices.
+        layout: the devices that share each batch.
     """
 
     def train(
@@ -69,8 +69,7 @@ def compile_programs(train_step: TrainStep, eval_step: EvalStep, layout: Layout)
         if steps == 1:
             # No loop of one: XLA runs plain convolutions slowly in loops on a CPU (jax#12868).
             return step((state, totals), 0)[0]
-        # Of a length that is known when it is compiled: else a GPU's host would be asked after
-        # each step whether there is another.
+        # A static length: with a dynamic one, a GPU waits for the host at every step.
         return lax.scan(step, (state, totals), np.arange(steps))[0]
 
     def evaluate(state: TrainState, totals: Metrics, chunk: Chunk) -> tuple[Metrics, jax.Array]:
@@ -166,7 +165,7 @@ def evaluate(
     Args:
         programs: compiled.
         state: that is scored.
-        feed: of the split.
+        feed: feed of the split.
         after_batch: called after each batch; may raise to end it.
 
     Returns:

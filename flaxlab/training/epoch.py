@@ -70,9 +70,9 @@ def train_epoch(
 
     Args:
         programs: compiled.
-        state: whose memory is taken.
-        feed: of the training split.
-        seed: of the run.
+        state: where to start from; its memory is taken.
+        feed: feed of the training split.
+        seed: seed of the run.
         epoch: from 1.
         begun: what an earlier start of the run has done of it.
         after_call: told of each call of the program; the state that it is given is valid until it

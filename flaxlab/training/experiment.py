@@ -140,7 +140,7 @@ class Experiment:
         if train.steps_per_execution == 1 or jax.default_backend() != "cpu":
             return []
         return [
-            f"{train.steps_per_execution} steps in one call bring nothing on a CPU, and what"
+            f"{train.steps_per_execution} steps in one call gain nothing on a CPU, and what"
             " flaxlab's own kernels do not compute (bfloat16, large kernels, fast_kernels=false)"
             " is many times slower in a loop; use --config.train.steps_per_execution=1."
         ]

@@ -42,7 +42,7 @@ class Scores:
     """How a trained model did on the split that the run reports.
 
     Attributes:
-        epoch: whose parameters were scored: the last epoch's, or the best one's of a holdout.
+        epoch: the epoch that was scored: the last one, or, with a holdout, the best one.
         loss: mean cross entropy in nats.
         accuracy: share of correct predictions.
         logits: float32 (N, classes).

@@ -1,4 +1,4 @@
-"""What to say when the memory of a device or of the machine does not suffice."""
+"""Explains out-of-memory errors."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from flaxlab.training.history import History
 
 
 class Observer(Protocol):
-    """Someone who is told how a run goes on and cannot change it."""
+    """Is told how a run goes on, and cannot influence it."""
 
     def run_started(self, experiment: Experiment, history: History, steps: int) -> None:
         """Called once.

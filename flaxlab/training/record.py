@@ -73,7 +73,7 @@ def make_record(
 
     Args:
         experiment: what is run.
-        history: of its complete epochs.
+        history: history of the complete epochs.
         part: what has been done of the next one; None at the end of an epoch.
     """
     dataset = experiment.dataset

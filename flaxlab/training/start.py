@@ -24,8 +24,8 @@ class Start(NamedTuple):
     """Where a run goes on.
 
     Attributes:
-        state: of the step that was taken last.
-        history: of the epochs that are complete.
+        state: state after the last step taken.
+        history: history of the complete epochs.
         part: what was done of the next one.
     """
 
@@ -41,7 +41,7 @@ def find_start(
 
     Args:
         experiment: what is run.
-        checkpoints: of the run.
+        checkpoints: checkpoints of the run.
         place: puts a state on the devices of the run.
 
     Raises:

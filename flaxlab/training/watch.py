@@ -1,4 +1,4 @@
-"""What happens between the steps: progress is shown, the state saved, a wish to stop heard."""
+"""Runs between steps: shows progress, saves the state, and checks whether to stop."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Watch:
 
         Raises:
             RunFailed: a number was NaN or infinite.
-            Interrupted: someone wished to stop; the state is saved.
+            Interrupted: a signal asked to stop; the state is saved.
         """
         saves = self._is_due_by_steps(part.steps)
         agreed: tuple[int, ...] = (0, 0, 0)

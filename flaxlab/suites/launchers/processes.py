@@ -29,7 +29,7 @@ class Slot(NamedTuple):
 
     Attributes:
         gpu: as CUDA_VISIBLE_DEVICES has it; None: there is none.
-        cores: of the CPU that the task may use.
+        cores: CPU cores that the task may use.
     """
 
     gpu: str | None
@@ -125,7 +125,7 @@ def find_slots(tasks_at_once: int | None, gpus: Sequence[str], cores: frozenset[
     Args:
         tasks_at_once: at most; None: one for each GPU, or one.
         gpus: see `visible_gpus`.
-        cores: of the CPU. GPUs share them; without a GPU, each task has its own.
+        cores: CPU cores. GPUs share them; without a GPU, each task has its own.
 
     Raises:
         UsageError: there are not as many GPUs, or cores.

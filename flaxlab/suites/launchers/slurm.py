@@ -42,7 +42,7 @@ _OVER = {
     "PREEMPTED",
     "TIMEOUT",
 }
-# Of these, someone wanted it, or it would only happen again.
+# Final states: a user cancelled the job, or a retry would fail in the same way.
 _FINAL = {"CANCELLED", "DEADLINE", "OUT_OF_MEMORY"}
 
 
@@ -71,9 +71,9 @@ class Slurm:
         """Prepares to submit.
 
         Args:
-            name: of the suite.
-            workdir: of the suite; every node has to see it under this path.
-            resources: of one task.
+            name: name of the suite.
+            workdir: folder of the suite; every node must see it under this path.
+            resources: what one task asks for.
             tasks_at_once: at most; None: all.
         """
         self._folder = workdir / TASKS_FOLDER
