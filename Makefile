@@ -27,7 +27,8 @@ faults: $(VENV)/installed-dev
 # The tables of README and docs/results.md, and a comparison of each suite that has runs in results/.
 results: $(VENV)/installed
 	$(BIN)/python docs/update_results.py
-	for suite in $$(cd results && ls -d */ 2> /dev/null); do \
+	for suite in $$(cd results && ls */*/*/summary.json 2> /dev/null | cut -d/ -f1 | uniq); do \
+	  $(BIN)/python -m flaxlab.ledger results/$$suite --check && \
 	  $(BIN)/python -m flaxlab.compare results/$$suite --to=build/results/$$suite || exit; \
 	done
 

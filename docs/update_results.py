@@ -24,16 +24,14 @@ README, RESULTS, LEDGER = ROOT / "README.md", ROOT / "docs/results.md", ROOT / "
 
 # A row of the README's table of experiments: all but its last cell.
 _README_ROW = re.compile(r"^(\| \[`(\w+)`\]\(experiments/\w+\.py\) \|.*\|)[^|]*\|$", re.MULTILINE)
-_BLOCK = re.compile(
-    r"(<!-- from results/: {} -->\n).*?(<!-- end -->)".replace("{}", "(\\w+)"), re.S
-)
+_BLOCK = re.compile(r"(<!-- from results/: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 _NOT_RUN = "not run yet"
 
 
-def arms() -> dict[str, dict[int, Run]]:
-    """Returns {experiment: {seed: run}} of the ledger."""
-    folders = [folder for folder in sorted(LEDGER.glob("*")) if list(folder.rglob("summary.json"))]
+def arms(ledger: Path = LEDGER) -> dict[str, dict[int, Run]]:
+    """Returns {experiment: {seed: run}} of a ledger."""
+    folders = [folder for folder in sorted(ledger.glob("*")) if list(folder.rglob("summary.json"))]
     return group_by_arm(find_runs(folders)[0]) if folders else {}
 
 
@@ -68,7 +66,8 @@ def experiments_of(readme: str) -> list[str]:
 def _ours(seeds: dict[int, Run]) -> str:
     if not seeds:
         return _NOT_RUN
-    final = _figure(mean_interval([run.scores.final_accuracy for run in seeds.values()]), 1, ".4f")
+    shares = [run.scores.final_accuracy for run in seeds.values()]
+    final = _figure(mean_interval(shares).clipped(), 1, ".4f")
     best = mean_interval([run.scores.best_accuracy for run in seeds.values()]).mean
     return f"{final} ({best:.4f}), {_count(len(seeds))}{_title(seeds)}"
 

@@ -205,5 +205,5 @@ def _wrong_kind(config: ConfigDict, error: Exception) -> str:
         config = config[group]
     kind = config.get_type(field).__name__
     if "," in value or "(" in value:
-        kind = f"one {kind} and no tuple"
+        kind = f"a single {kind}, not a tuple"
     return f"--config.{path}={value} is of the wrong kind; expected {kind}, now {config[field]!r}"

@@ -151,6 +151,10 @@ def _written(path: str, values: dict[str, Any]) -> str:
     return f', written --config.{path}="{example}" for example'
 
 
+# What was done before there was a field for it, where that is not the field's default.
+_BEFORE_THEIR_FIELD = {"optimizer.adam_form": "paper"}
+
+
 def validate(config: ConfigDict) -> None:
     """Checks each value by itself and those that belong together.
 
@@ -201,7 +205,7 @@ def complete(config: ConfigDict) -> ConfigDict:
     Raises:
         UsageError: a value is not allowed, or there is no model of that name.
     """
-    stored = dict(flatten(config))
+    stored = {**_BEFORE_THEIR_FIELD, **dict(flatten(config))}
     if stored.get("model.name") not in models.MODELS:
         raise UsageError(f"config.model.name is {stored.get('model.name')!r}; no model has it")
     completed = default_config(stored["model.name"])

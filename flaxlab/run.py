@@ -24,7 +24,7 @@ from flaxlab.training.engine import Programs
 from flaxlab.training.experiment import Experiment, assemble
 from flaxlab.training.loop import fit
 from flaxlab.training.observer import Observer
-from flaxlab.training.record import git_revision
+from flaxlab.training.record import experiment_revision, versions
 
 
 def run_experiment(
@@ -54,6 +54,7 @@ def run_experiment(
     """
     keep_compiled_programs()
     config = resolve_config(config_file, overrides)
+    versions(), experiment_revision(config_file)  # now: a commit may follow while the run goes on
     if config.train.deterministic:
         compute_deterministically()
     baseline = load_baseline(config_file, config)
@@ -127,10 +128,15 @@ def train_and_report(
 
         observers.append(TensorBoardLog(workdir))
     baseline = load_baseline(file, experiment.config)
-    revision = git_revision(file.expanduser().resolve())
     workdir.mkdir(parents=True, exist_ok=True)
     with locked(workdir):
-        if not (workdir / "summary.json").is_file():  # else nothing is left to train
+        if not any((workdir / "checkpoints").glob("*/[0-9]*")):
+            if (workdir / "summary.json").is_file():
+                raise UsageError(
+                    f"the run in {workdir} is finished and has no checkpoints to start from; take"
+                    " another --workdir, or remove its summary.json to make it again"
+                )
+            # Of the first start alone: a later one may yet be refused for what has changed.
             write_sources(workdir, sources([file, baseline_file(file, experiment.config)]))
         with Interruption() as interruption:
             result = fit(experiment, workdir, observers, programs, lambda: interruption.received)
@@ -138,7 +144,9 @@ def train_and_report(
         from flaxlab.analysis.report import write_report
 
         try:
-            summary = write_report(experiment, baseline, result, workdir, arguments, revision)
+            summary = write_report(
+                experiment, baseline, result, workdir, arguments, experiment_revision(file)
+            )
         except OSError as error:
             raise RunFailed(
                 f"the training is done, but its report could not be written ({error}); {GO_ON}"

@@ -17,7 +17,7 @@ _LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "pureli
 
 
 def sources(starts: Iterable[Path]) -> list[Path]:
-    """Lists files and what they import, directly or not, but flaxlab itself and libraries.
+    """Lists the files and all that they import, but for flaxlab and installed libraries.
 
     Args:
         starts: Python files that have been run; what they import is in `sys.modules`.
@@ -33,7 +33,7 @@ def sources(starts: Iterable[Path]) -> list[Path]:
 
 
 def _imported(path: Path) -> Iterator[Path]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(path.read_bytes())):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -46,10 +46,10 @@ def _imported(path: Path) -> Iterator[Path]:
 
 
 def _is_of_the_user(file: Path) -> bool:
-    if file.suffix != ".py" or file.name == "__init__.py":
+    if file.suffix != ".py":
         return False
     if file.is_relative_to(Path(experiments.__path__[0]).resolve()):  # wherever it is installed
-        return True
+        return file.name != "__init__.py"
     flaxlab = Path(__file__).resolve().parent
     return not any(file.is_relative_to(folder) for folder in (flaxlab, *_LIBRARIES))
 
@@ -64,4 +64,4 @@ def write_sources(workdir: Path, paths: Iterable[Path]) -> None:
         while name in taken:
             name = f"{path.stem}_{len(taken)}{path.suffix}"
         taken.add(name)
-        files.write_text(folder / name, path.read_text(encoding="utf-8"))
+        files.write_bytes(folder / name, path.read_bytes())

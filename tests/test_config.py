@@ -130,7 +130,7 @@ def test_a_resolved_config_cannot_be_changed():
         ("--config.model.head_units=a", 'written --config.model.head_units="('),
         ("--config.model.blocks=3", 'written --config.model.blocks="((('),
         ("--config.data.image_shape=28", 'written --config.data.image_shape="(28, 28, 1)" for'),
-        ("--config.train.epochs=(3,)", "wrong kind; expected one int and no tuple, now 10"),
+        ("--config.train.epochs=(3,)", "wrong kind; expected a single int, not a tuple, now 10"),
         ("--config.model.name=vgg", "start from an experiment on vgg"),
         ("--config.name=", "config.name is empty"),
         ("stray", "what is 'stray' for?"),

@@ -124,9 +124,12 @@ def test_classes_that_a_split_lacks_are_warned_of():
     assert assemble(small_config(**quiet), small_dataset()).warnings() == []
     dataset = small_dataset(train=9, classes=12)
     (train, test) = assemble(small_config(**quiet), dataset).warnings()
-    assert "the training split, 9 examples, has none of 3 of 12 classes" in train
+    assert "the training split, 9 examples, has no examples of 3 of the 12 classes" in train
     assert "(class 9, class 10, class 11)" in train
-    assert "the test split, 10 examples, has none of 2 of 12 classes (class 10, class 11)" in test
+    assert (
+        "the test split, 10 examples, has no examples of 2 of the 12 classes (class 10, class 11)"
+        in test
+    )
     holdout = {**quiet, "data.validation": "holdout", "data.holdout_fraction": 0.2}
     warnings = assemble(small_config(**holdout), small_dataset(train=48, classes=12)).warnings()
     assert [line.split(",")[0] for line in warnings] == ["the validation split", "the test split"]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,7 +23,6 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 
 from update_results import (  # noqa: E402
-    LEDGER,
     README,
     RESULTS,
     arms,
@@ -55,6 +55,7 @@ def made(tmp_path_factory):
     run = folder / "runs/tiny/seed_3"
     main([f"--config={folder / 'tiny.py'}", "--config.seed=3", f"--workdir={run}"])
     change_json(run / "summary.json", "versions", {"git": "0123456789ab", "flaxlab": "1"})
+    change_json(run / "summary.json", "experiment_git", "ba9876543210")
     return folder
 
 
@@ -90,7 +91,7 @@ def test_what_is_kept_is_small_names_no_place_and_compares_as_before(made, run, 
     (before,), (after,) = find_runs([run])[0], find_runs([kept])[0]
     assert after.scores == before.scores
     np.testing.assert_array_equal(after.confusion(), before.confusion())
-    assert keep(made, kept)  # checks what it has kept
+    assert keep(made, to / "tiny/seed_3")  # checks what it has kept
 
 
 def test_a_suite_takes_a_kept_run_for_finished(made, run, tmp_path):
@@ -112,8 +113,9 @@ def test_runs_are_kept_in_place_as_well(made, run):
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("versions", {"git": "0123456789ab + changes"}, "its code was 0123456789ab \\+ changes"),
-        ("versions", {"flaxlab": "1"}, "its code had no revision"),
+        ("versions", {"git": "0123456789ab + changes"}, "flaxlab was at 0123456789ab \\+ changes"),
+        ("versions", {"flaxlab": "1"}, "flaxlab had no revision"),
+        ("experiment_git", "1 + changes", "its experiment file was at 1 \\+ changes"),
         ("final_val_accuracy", 0.9999, "its summary says final_val_accuracy 0.9999"),
         ("final_val_loss", 7.0, "its summary says loss 7.0"),
         ("epochs", 3, "its summary says epochs 3"),
@@ -157,14 +159,51 @@ def test_damaged_predictions_are_one_line(tmp_path):
         read_predictions(tmp_path)
 
 
-def test_the_committed_tables_are_those_of_the_committed_runs():
-    found, readme = arms(), README.read_text()
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory):
+    """The ledger as git has it: a suite may be adding runs to the folder."""
+    listed = subprocess.run(
+        ["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
+    folder = tmp_path_factory.mktemp("committed")
+    for name in listed:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    return folder / "results"
+
+
+def test_the_committed_tables_are_those_of_the_committed_runs(committed):
+    found, readme = arms(committed), README.read_text()
     experiments = experiments_of(readme)
     assert len(experiments) == 13
     assert readme_text(readme, found) == readme
     assert results_text(RESULTS.read_text(), found, experiments) == RESULTS.read_text()
 
 
-def test_the_committed_runs_belong_in_a_ledger():
-    if list(LEDGER.rglob("summary.json")):
-        list(keep_runs(LEDGER, None))
+def test_the_committed_runs_belong_in_a_ledger(committed):
+    if list(committed.rglob("summary.json")):
+        list(keep_runs(committed, None))
+
+
+def test_a_kept_run_is_not_trained_away(made, run, tmp_path):
+    keep(made, run, tmp_path / "ledger")
+    kept = tmp_path / "ledger/tiny/seed_3"
+    before = {path.name: path.read_bytes() for path in kept.iterdir()}
+    with pytest.raises(UsageError, match="is finished and has no checkpoints to start from"):
+        main([f"--config={made / 'tiny.py'}", "--config.seed=3", f"--workdir={kept}"])
+    assert {
+        path.name: path.read_bytes() for path in kept.iterdir() if path.name in before
+    } == before
+
+
+def test_a_run_that_is_not_stripped_does_not_pass_the_check(made, run):
+    with pytest.raises(UsageError, match="is not stripped yet"):
+        keep(made, run)
+
+
+def test_the_record_of_a_suite_is_kept_without_its_places(made, run, tmp_path):
+    command = f"python -m flaxlab.suite --config=a.py --workdir={tmp_path} --seeds=2"
+    (run.parents[1] / "suite.json").write_text(json.dumps({"name": "a", "command": command}))
+    keep(made, run, tmp_path / "ledger")
+    kept = json.loads((tmp_path / "ledger/suite.json").read_text())
+    assert kept == {"name": "a", "command": "python -m flaxlab.suite --config=a.py --seeds=2"}

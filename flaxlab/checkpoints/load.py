@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from flaxlab.checkpoints.steps import Saved, choose, epoch_of, find_saved, requi
 from flaxlab.config import ConfigDict
 from flaxlab.config_rules import complete
 from flaxlab.data.catalog import CATALOG
+from flaxlab.data.pipeline import scale_pixels
 from flaxlab.errors import UsageError
-from flaxlab.training.fingerprint import changed_parts, network_fingerprints, same_tracer
+from flaxlab.training.fingerprint import describe_other_code, network_fingerprints
 
 Variables = dict[str, Any]
 
@@ -77,21 +79,11 @@ def load_stored(path: Path, step: str | None = None) -> StoredModel:
     model = models.build(config.model, classes)
     variables = {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
     _require_structure(saved, model, config, variables)
-    _warn_of_other_code(saved, record, network_fingerprints(model, config.data.image_shape))
+    preprocess = functools.partial(scale_pixels, scaling=config.data.scaling)
+    now = network_fingerprints(model, preprocess, config.data.image_shape)
+    if text := describe_other_code(record, now, str(saved.folder)):
+        _log.warning("warning: %s; its accuracy may be another now", text)
     return StoredModel(model, variables, config, names, saved, epoch_of(record))
-
-
-def _warn_of_other_code(saved: Saved, record: dict[str, Any], now: dict[str, str]) -> None:
-    changed = changed_parts(record.get("fingerprints", {}), now)
-    then = record.get("versions", {})
-    if changed and same_tracer(then):
-        _log.warning(
-            "warning: the code has changed since %s was saved%s: the %s computes something else"
-            " now, so accuracies may not be those of the run",
-            saved.folder,
-            f" (at {then['git']})" if "git" in then else "",
-            " and the ".join(changed),
-        )
 
 
 def _class_names(record: dict[str, Any], config: ConfigDict, classes: int) -> tuple[str, ...]:

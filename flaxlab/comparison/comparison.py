@@ -24,6 +24,7 @@ from flaxlab.comparison.statistics import (
 from flaxlab.config import ConfigDict
 from flaxlab.data.catalog import is_original
 from flaxlab.errors import UsageError
+from flaxlab.training.fingerprint import TRACERS
 
 
 def compare(
@@ -222,12 +223,25 @@ def _departures(
     return found
 
 
+def _made_by_different_code(arm: Arm) -> bool:
+    """Says whether runs differ in what they computed, as far as the same versions can tell."""
+    known: dict[str, set[str]] = {}
+    for run in arm.runs.values():
+        if "fingerprints" in run.summary:
+            versions = {key: run.summary["versions"].get(key) for key in TRACERS}
+            known.setdefault(str(versions), set()).add(str(run.summary["fingerprints"]))
+    return any(len(found) > 1 for found in known.values())
+
+
 def _cautions(arms: Sequence[Arm]) -> list[str]:
     runs = [run for arm in arms for run in arm.runs.values()]
     notes = []
     for key, what in (("device", "devices"), ("versions", "versions of the software")):
         if len({str(run.summary[key]) for run in runs}) > 1:
             notes.append(f"The runs were made with different {what}.")
+    for arm in arms:
+        if _made_by_different_code(arm):
+            notes.append(f"The runs of {arm.name} were made by different code: see fingerprints.")
     single = [arm.name for arm in arms if len(arm.runs) == 1]
     if single:
         notes.append(f"One seed only, so no interval and no test: {', '.join(single)}.")

@@ -1,8 +1,8 @@
 """Command line: keeps finished runs in a ledger, without their checkpoints and pictures.
 
 Each run is checked first: its accuracy is computed again from its predictions, its config must be
-that of its experiment file, and its code must have had no changes that no revision holds. What is
-kept names no folder of the machine that made it.
+that of its experiment file, and all of its code must have been committed. What is kept names no
+folder of the machine that made it.
 """
 
 from __future__ import annotations

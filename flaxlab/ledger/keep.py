@@ -21,8 +21,13 @@ from flaxlab.analysis.predictions import (
 from flaxlab.command_line import experiment_file, load_experiment
 from flaxlab.comparison.runs import Run, find_runs
 from flaxlab.errors import UsageError
+from flaxlab.suites.definition import SUITE_FILE
 
 LARGEST = 40 * 1024  # bytes of one run
+
+_KEPT = ("config.json", "history.csv", PREDICTIONS_FILE, "summary.json")
+# Options of flaxlab.suite that name a folder of the machine.
+_PLACES = ("--workdir", "--config.data.data_dir", "--config.data.folder")
 
 # float16 rounds each loss by a 2048th at most.
 _LOSS_TOLERANCE = 1e-3
@@ -35,7 +40,7 @@ def keep_runs(
 
     Args:
         folder: holds runs, at any depth.
-        to: ledger folder; None: only check.
+        to: ledger folder; None: only check that the runs are kept as they should be.
         machine: what made runs that do not say it themselves.
         experiments: folders of experiment files that come before flaxlab's own.
 
@@ -50,10 +55,17 @@ def keep_runs(
         check_run(run, experiments)
         line = f"{run.folder}: accuracy {run.scores.accuracy:.4f}"
         if to is None:
+            _require_kept(run)
             yield f"{line}, as it should be"
         else:
             place = to / run.folder.relative_to(folder)
             yield f"{line}, {keep_run(run, place, machine):,} bytes in {place}"
+    for file in folder.rglob(SUITE_FILE):
+        if to is not None:
+            suite = json.loads(file.read_text())
+            words = shlex.split(suite["command"])
+            suite["command"] = shlex.join(word for word in words if not word.startswith(_PLACES))
+            files.write_bytes(to / file.relative_to(folder), _json(suite))
     yield from unfinished
 
 
@@ -63,12 +75,16 @@ def check_run(run: Run, experiments: Sequence[Path] = ()) -> None:
     Its code had changes that no revision holds, its config is not that of its experiment file, or
     its numbers do not follow from its predictions.
     """
-    revision = run.summary["versions"].get("git", "")
-    if not revision or "changes" in revision or "dirty" in revision:
-        state = f"its code was {revision}" if revision else "its code had no revision"
-        raise UsageError(
-            f"{run.folder} does not belong in a ledger: {state}; commit, and make the run again"
-        )
+    revisions = {"flaxlab": run.summary["versions"].get("git")}
+    if "experiment_git" in run.summary:
+        revisions["its experiment file"] = run.summary["experiment_git"]
+    for what, revision in revisions.items():
+        if not revision or "changes" in revision or "dirty" in revision:
+            state = f"was at {revision}" if revision else "had no revision"
+            raise UsageError(
+                f"{run.folder} does not belong in a ledger: {what} {state}; commit, and make the"
+                " run again"
+            )
     original = load_experiment(experiment_file(run.config.name, experiments))
     changed = configs.meaningful_differences(original, run.config)
     changed.pop("seed", None)
@@ -98,6 +114,16 @@ def _check_numbers(run: Run, predictions: Predictions) -> None:
                 f"{run.folder} does not belong in a ledger: its summary says {name} {said}, but"
                 f" its predictions and history give {found}; make the run again"
             )
+
+
+def _require_kept(run: Run) -> None:
+    size = sum((run.folder / name).stat().st_size for name in _KEPT)
+    data = run.config.data
+    if size > LARGEST or data.data_dir or data.folder or run.command != _command(run):
+        raise UsageError(
+            f"{run.folder} is not stripped yet; python -m flaxlab.ledger {run.folder} keeps what is"
+            " small of it"
+        )
 
 
 def keep_run(run: Run, place: Path, machine: str | None = None) -> int:
@@ -130,6 +156,11 @@ def keep_run(run: Run, place: Path, machine: str | None = None) -> int:
     return size
 
 
+def _command(run: Run) -> str:
+    config = f"--config=experiments/{run.config.name}.py"
+    return shlex.join(["python", "-m", "flaxlab.main", config, f"--config.seed={run.seed}"])
+
+
 def _json(values: dict[str, Any]) -> bytes:
     return (json.dumps(values, indent=2, allow_nan=False) + "\n").encode()
 
@@ -139,7 +170,5 @@ def _without_folders(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_places(run: Run, machine: str | None) -> dict[str, Any]:
-    name, seed = run.config.name, run.seed
-    command = ["python", "-m", "flaxlab.main", f"--config=experiments/{name}.py"]
-    summary = {**run.summary, "command": shlex.join([*command, f"--config.seed={seed}"])}
+    summary = {**run.summary, "command": _command(run)}
     return {**summary, "machine": run.summary.get("machine") or machine or run.summary["device"]}

@@ -24,6 +24,7 @@ from flaxlab.suites.plan import Plan, plan_suite, plan_sweep
 from flaxlab.suites.progress import SuiteProgress
 from flaxlab.suites.runner import assemble_arms, list_runs, run_suite, run_work
 from flaxlab.suites.task import make_tasks
+from flaxlab.training.record import experiment_revision, versions
 
 if TYPE_CHECKING:  # submitit is an extra
     from flaxlab.suites.launchers.jobs import Launcher
@@ -59,6 +60,9 @@ def run(
     plan = (
         plan_sweep(file, seeds, overrides, sweeps) if sweeps else plan_suite(file, seeds, overrides)
     )
+    versions()  # now: a commit may follow while the runs go on
+    for arm in plan.arms:
+        experiment_revision(arm.file)
     if launch.launcher == "none":
         keep_compiled_programs()
         if any(arm.config.train.deterministic for arm in plan.arms):

@@ -21,7 +21,8 @@ from flaxlab.suites.plan import Plan, PlannedArm, folder_name
 from flaxlab.suites.progress import SuiteProgress, epoch_work
 from flaxlab.training.engine import compile_programs
 from flaxlab.training.experiment import Experiment, assemble
-from flaxlab.training.record import check_same_code, resuming_differences
+from flaxlab.training.fingerprint import describe_other_code
+from flaxlab.training.record import resuming_differences
 
 FAILURE_FILE = "failure.txt"
 
@@ -120,8 +121,10 @@ def is_finished(folder: Path, experiment: Experiment) -> bool:
             + "; ".join(f"{path}: {a!r} there, {b!r} now" for path, (a, b) in changed.items())
             + "); take another --workdir, or the old values"
         )
-    if finished:
-        check_same_code(summary, experiment.fingerprints, f"the run in {folder}")
+    if finished and (
+        text := describe_other_code(summary, experiment.fingerprints, f"the run in {folder}")
+    ):
+        _log.warning("warning: %s; runs that are made now are not seeds of the same arm", text)
     return finished and old.train.epochs == experiment.config.train.epochs
 
 

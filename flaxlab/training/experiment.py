@@ -110,8 +110,11 @@ class Experiment:
     def fingerprints(self) -> dict[str, str]:
         """Digests of what the steps compute, by part; see `flaxlab.training.fingerprint`."""
         plain = models.build(self.config.model, len(self.dataset.class_names))
-        networks = network_fingerprints(plain, self.dataset.image_shape)
-        return networks | step_fingerprints(self.optimizer, **_beside_the_network(self.config))
+        beside = _beside_the_network(self.config)
+        return {
+            **network_fingerprints(plain, beside["preprocess"], self.dataset.image_shape),
+            **step_fingerprints(self.optimizer, **beside),
+        }
 
     def create_state(self) -> TrainState:
         """Draws the initial state of the config's seed."""
@@ -195,9 +198,9 @@ class Experiment:
             if absent:
                 more = ", ..." if len(absent) > _NAMED_CLASSES else ""
                 found.append(
-                    f"the {title} split, {len(split):,} examples, has none of {len(absent)} of"
-                    f" {len(counts)} classes ({', '.join(absent[:_NAMED_CLASSES])}{more}); use more"
-                    " examples, or leave these classes out."
+                    f"the {title} split, {len(split):,} examples, has no examples of {len(absent)}"
+                    f" of the {len(counts)} classes ({', '.join(absent[:_NAMED_CLASSES])}{more});"
+                    " use more examples, or leave these classes out."
                 )
         return found
 

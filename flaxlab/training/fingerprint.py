@@ -19,14 +19,18 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 
 from flaxlab.training.metrics import batch_metrics
 from flaxlab.training.state import TrainState, draw_state
 from flaxlab.training.steps import make_train_step
 
-# What else the text depends on.
-_PACKAGES = ("jax", "flax", "optax")
+# The packages whose versions the text depends on.
+TRACERS = ("jax", "jaxlib", "flax", "optax")
 _IMAGES = 2
+
+# Names of functions in StableHLO, but for those that XLA itself provides.
+_FUNCTION = re.compile(r'(?<!custom_call )@(?:"[^"]*"|[\w.$-]+)')
 
 
 class _Small(nn.Module):
@@ -39,11 +43,16 @@ class _Small(nn.Module):
         return nn.Dense(2, name="output")(nn.Dropout(0.5, deterministic=not train)(x))
 
 
-def network_fingerprints(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, str]:
-    """Returns the digests of a network's forward pass, in training and in evaluation.
+def network_fingerprints(
+    model: nn.Module,
+    preprocess: Callable[[jax.Array], jax.Array],
+    image_shape: tuple[int, ...],
+) -> dict[str, str]:
+    """Returns the digests of how a network computes logits, and of how it is initialized.
 
     Args:
         model: computes by plain `lax`.
+        preprocess: maps uint8 images (N, H, W, C) to float32.
         image_shape: (H, W, C).
     """
     images = jax.ShapeDtypeStruct((_IMAGES, *image_shape), jnp.float32)
@@ -58,8 +67,14 @@ def network_fingerprints(model: nn.Module, image_shape: tuple[int, ...]) -> dict
     def evaluation(variables: Any, images: jax.Array) -> Any:
         return model.apply(variables, images, train=False)
 
+    def initial(key: jax.Array) -> Any:
+        return draw_state(model, optax.identity(), image_shape, key)
+
     key = jax.eval_shape(lambda: jax.random.key(0))
+    pixels = jax.ShapeDtypeStruct(images.shape, jnp.uint8)
     return {
+        "preprocessing": _digest(preprocess, pixels),
+        "initial values": _digest(initial, key),
         "network in training": _digest(training, variables, images, key),
         "network in evaluation": _digest(evaluation, variables, images),
     }
@@ -105,8 +120,29 @@ def step_fingerprints(
     }
 
 
-def changed_parts(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Lists the parts whose digests differ; those that only one of the two has are not known."""
+def describe_other_code(record: Mapping[str, Any], now: Mapping[str, str], run: str) -> str:
+    """Says in what the code differs from that which made a run; "" where nothing is known to.
+
+    Args:
+        record: has "fingerprints" and "versions", as a checkpoint's record and a summary do.
+            Other versions of JAX, Flax or Optax may give other fingerprints of the same code.
+        now: today's digests, by part.
+        run: what the record is of, in words.
+    """
+    changed = _changed_parts(record.get("fingerprints", {}), now)
+    if not changed:
+        return ""
+    if not same_tracer(record["versions"]):
+        return (
+            f"cannot tell whether {run} was made by the same code: JAX, Flax or Optax has changed"
+            " version since"
+        )
+    code = record["versions"].get("git", f"flaxlab {record['versions'].get('flaxlab')}")
+    return f"{run} was made by other code ({code}): it differs in the {', the '.join(changed)}"
+
+
+def _changed_parts(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Lists the parts whose digests differ; parts that only one of them has are ignored."""
     return [part for part in before if part in now and before[part] != now[part]]
 
 
@@ -118,7 +154,7 @@ def same_tracer(versions: Mapping[str, str]) -> bool:
     Args:
         versions: {package: version}, as the record has them.
     """
-    return all(versions.get(package) == metadata.version(package) for package in _PACKAGES)
+    return all(versions.get(package) == metadata.version(package) for package in TRACERS)
 
 
 def _digest(function: Callable, *arguments: Any) -> str:
@@ -130,4 +166,4 @@ def _digest(function: Callable, *arguments: Any) -> str:
     def numbered(found: re.Match[str]) -> str:
         return names.setdefault(found[0], f"@{next(numbers)}")
 
-    return hashlib.sha256(re.sub(r"@[\w.]+", numbered, text).encode()).hexdigest()[:16]
+    return hashlib.sha256(_FUNCTION.sub(numbered, text).encode()).hexdigest()[:16]

@@ -16,11 +16,12 @@ from ml_collections import ConfigDict
 
 from flaxlab import config as configs
 from flaxlab.checkpoints.steps import epoch_of
+from flaxlab.config_rules import complete
 from flaxlab.data.cache import is_lazy
 from flaxlab.errors import UsageError
 from flaxlab.training.epoch import EpochPart
 from flaxlab.training.experiment import Experiment
-from flaxlab.training.fingerprint import changed_parts, same_tracer
+from flaxlab.training.fingerprint import describe_other_code, same_tracer
 from flaxlab.training.history import History
 
 _log = logging.getLogger(__name__)
@@ -39,6 +40,12 @@ def versions() -> dict[str, str]:
     root = Path(__file__).parents[2]
     revision = git_revision(root) if (root / ".git").exists() else None
     return found | ({"git": revision} if revision else {})
+
+
+@functools.cache
+def experiment_revision(file: Path) -> str | None:
+    """Returns the `git_revision` of an experiment file when this was first asked for."""
+    return git_revision(file.expanduser().resolve())
 
 
 def git_revision(path: Path) -> str | None:
@@ -104,7 +111,7 @@ def check_resumable(record: dict[str, Any], experiment: Experiment) -> None:
             f"the run in this --workdir has come to epoch {reached}, but config.train.epochs is"
             f" {config.train.epochs}; take another --workdir, or config.train.epochs={reached}"
         )
-    differences = resuming_differences(configs.from_dict(record["config"]), config)
+    differences = resuming_differences(complete(configs.from_dict(record["config"])), config)
     changed = [f"{path}: {old!r} there, {new!r} now" for path, (old, new) in differences.items()]
     if changed:
         raise UsageError(
@@ -130,28 +137,13 @@ def check_resumable(record: dict[str, Any], experiment: Experiment) -> None:
 def check_same_code(record: Mapping[str, Any], now: Mapping[str, str], run: str) -> None:
     """Raises a `UsageError` if the code computes something else than when `record` was written.
 
-    Other versions of JAX, Flax or Optax give other fingerprints of the same code: that is a
-    warning. Where a record has no fingerprints, nothing is said.
-
-    Args:
-        record: has "fingerprints" and "versions", as a checkpoint's record and a summary do.
-        now: see `Experiment.fingerprints`.
-        run: what the record is of, in words.
+    See `describe_other_code`; what cannot be known is a warning.
     """
-    changed = changed_parts(record.get("fingerprints", {}), now)
-    if not changed:
-        return
-    if same_tracer(record["versions"]):
-        code = record["versions"].get("git", f"flaxlab {record['versions']['flaxlab']}")
-        raise UsageError(
-            f"{run} was made by other code: the {', the '.join(changed)} computed something else"
-            f" then ({code}); take another --workdir, or go back to that code"
-        )
-    _log.warning(
-        "warning: whether %s was made by the same code cannot be told: JAX, Flax or Optax has"
-        " another version now",
-        run,
-    )
+    text = describe_other_code(record, now, run)
+    if text and same_tracer(record["versions"]):
+        raise UsageError(f"{text}; take another --workdir, or go back to that code")
+    if text:
+        _log.warning("warning: %s", text)
 
 
 def resuming_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
