@@ -185,5 +185,5 @@ def test_training_mode_gives_the_same_loss_gradients_and_statistics(name):
     assert float(metrics.penalty) == pytest.approx(float(total - loss), rel=1e-5, abs=1e-6)
     assert (float(metrics.penalty) > 1) == (name == "alexnet_l2")
     assert_trees_close(after.batch_stats, expected["batch_stats"], 1e-12)
-    # The logits, and so the gradients, are rounded to float32.
+    # Keras rounds some of its gradients to float32.
     assert_trees_close(after.opt_state, expected["params"], 1e-6)

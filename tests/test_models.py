@@ -52,6 +52,19 @@ def test_dropout_scales_what_it_keeps_and_only_in_training():
     assert float(jnp.mean(kept[plain > 0])) == pytest.approx(0.75, abs=0.06)
 
 
+def test_dropout_drops_the_same_values_in_float64():
+    block = DenseBlock(features=1000, activation="relu", dropout=0.3)
+    x = np.ones((8, 5), np.float32)
+    variables = jax.device_get(block.init(KEY, x, train=False))
+    single = block.apply(variables, x, train=True, rngs={"dropout": KEY})
+    with jax.enable_x64(True):
+        double = block.clone(dtype=jnp.dtype("float64")).apply(
+            variables, x, train=True, rngs={"dropout": KEY}
+        )
+    assert double.dtype == np.float64
+    np.testing.assert_array_equal(np.asarray(single) == 0, np.asarray(double) == 0)
+
+
 def test_initial_values_are_glorot_uniform_and_zero():
     block = DenseBlock(features=300, activation="tanh")
     params = block.init(KEY, jnp.ones((1, 200)), train=False)["params"]["dense"]

@@ -19,6 +19,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": nn.relu, "tanh": nn.tanh}
@@ -60,7 +61,8 @@ class Dropout(nn.Module):
 
     Equal to `flax.linen.Dropout` to the bit. Under `pmap`, with `axis_name`, each device draws the
     mask of the whole batch and takes its own part of it: the values that are dropped do not depend
-    on the number of devices, as they do not with sharded arrays.
+    on the number of devices, as they do not with sharded arrays. Nor do they depend on
+    `jax_enable_x64`, as they do with `flax.linen.Dropout`: a step in float64 drops the same values.
 
     Attributes:
         rate: share of the values, in [0, 1).
@@ -78,7 +80,9 @@ class Dropout(nn.Module):
         keep = 1.0 - self.rate
         own, *rest = x.shape
         examples = own if self.axis_name is None else own * lax.axis_size(self.axis_name)
-        mask = jax.random.bernoulli(self.make_rng("dropout"), keep, (examples, *rest))
+        # Of a Python float, uniform numbers would be drawn in float64 where JAX has it.
+        share = np.float32(keep)
+        mask = jax.random.bernoulli(self.make_rng("dropout"), share, (examples, *rest))
         if self.axis_name is not None:
             mask = lax.dynamic_slice_in_dim(mask, lax.axis_index(self.axis_name) * own, own)
         return lax.select(mask, x / keep, jnp.zeros_like(x))

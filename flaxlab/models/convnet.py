@@ -41,7 +41,8 @@ class ConvNet(nn.Module):
         head_batch_norm: whether a normalization follows each hidden dense layer.
         head_dropout: dropout rate after each hidden dense layer; () for none.
         dtype: of the computation, "float32" or "bfloat16". Parameters, running statistics and
-            logits are float32 in any case.
+            logits are float32 with either. "float64" is for references, where JAX has it: logits
+            are float64 then.
         axis_name: the mapped axis that cuts the batch under `pmap`, if there is one: batch
             statistics and dropout masks are those of the whole batch.
         conv: computes the convolutions; called as `lax.conv_general_dilated`.
@@ -77,7 +78,7 @@ class ConvNet(nn.Module):
                 "batch_stats") instead of using the running statistics.
 
         Returns:
-            Logits, float32 (N, num_classes).
+            Logits (N, num_classes), float32 unless `dtype` is float64.
 
         Raises:
             ValueError: the images are too small for a kernel or a pooling window.
@@ -121,7 +122,7 @@ class ConvNet(nn.Module):
                 name=f"head{index + 1}",
             )(x, train=train)
         logits = nn.Dense(self.num_classes, kernel_init=KERNEL_INIT, dtype=dtype, name="output")(x)
-        return logits.astype(jnp.float32)
+        return logits.astype(jnp.promote_types(dtype, jnp.float32))
 
 
 class AlexNet(ConvNet):
