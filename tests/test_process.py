@@ -1,16 +1,19 @@
-"""What a command changes in its process: it starts again with huge pages, and keeps programs."""
+"""What a process sets before it computes: a flag of XLA, huge pages, where programs are kept."""
 
+import logging
 import os
 import platform
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from flaxlab import process
 from flaxlab.compiled import remove_cut_programs
 from flaxlab.files import cache_folder
-from flaxlab.process import available_memory
+from flaxlab.process import available_memory, avoid_wrong_fusions
 from tests.conftest import POOL_FILE, SMALL_RUN
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -219,3 +222,59 @@ def test_the_memory_of_a_process_is_the_narrowest_limit_around_it(tmp_path):
     assert available_memory(first) == 2000
     (first / "sys/fs/cgroup/memory/memory.limit_in_bytes").write_text("9223372036854771712")
     assert available_memory(first) == machine
+
+
+FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+THEIRS = "--xla_cpu_enable_fast_min_max=false"
+SHOW = "import os, jax; jax.numpy.ones(2); print(os.environ['XLA_FLAGS'])"
+
+
+def run_python(code, flags):
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip(), done.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("", f"{FLAG}=-reduce"),
+        (THEIRS, f"{THEIRS} {FLAG}=-reduce"),
+        (f"{THEIRS} {FLAG}=-dot", f"{THEIRS} {FLAG}=-dot"),
+    ],
+)
+def test_importing_flaxlab_sets_the_flag_beside_the_users_own(given, expected):
+    assert run_python(f"import flaxlab; {SHOW}", given) == (expected, [])
+    # JAX may have been imported: it reads its flags when it makes the first array.
+    assert run_python(f"import jax, flaxlab; {SHOW}", given) == (expected, [])
+
+
+def test_importing_flaxlab_after_the_first_array_is_one_line():
+    _, shown = run_python("import jax; jax.numpy.ones(2); import flaxlab, flaxlab.main", "")
+    (line,) = shown
+    assert line.startswith("warning: JAX had started before flaxlab was imported")
+    assert line.endswith(f"import flaxlab first, or set XLA_FLAGS={FLAG}=-reduce")
+    # What it advises is heard.
+    again = run_python("import jax; jax.numpy.ones(2); import flaxlab", f"{FLAG}=-reduce")
+    assert again == ("", [])
+
+
+def test_the_flag_is_set_only_where_jaxlib_knows_it(tmp_path, monkeypatch, caplog):
+    library = tmp_path / "libjax_common.so"
+    jaxlib = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(process.importlib.util, "find_spec", {"jaxlib": jaxlib}.get)
+    monkeypatch.setenv("XLA_FLAGS", THEIRS)
+    library.write_bytes(b"\0xla_cpu_enable_fast_min_max\0")
+    avoid_wrong_fusions()
+    assert os.environ["XLA_FLAGS"] == THEIRS
+    with caplog.at_level(logging.ERROR, "flaxlab"):  # of course JAX runs in this process
+        library.write_bytes(b"\0xla_cpu_enable_fast_min_max\0" + FLAG[2:].encode() + b"\0")
+        avoid_wrong_fusions()
+    assert os.environ["XLA_FLAGS"] == f"{THEIRS} {FLAG}=-reduce"
+    assert caplog.text == ""

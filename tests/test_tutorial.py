@@ -37,6 +37,7 @@ def test_it_runs_and_its_assertions_hold(path, tmp_path):
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    assert "warning: " not in done.stderr  # flaxlab's own
     assert list(tmp_path.iterdir()) == []
 
 
