@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick faults results lint notebooks docs clean
+.PHONY: demo test quick faults numbers results lint notebooks docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m flaxlab.main --config=experiments/quickstart.py
@@ -23,6 +23,10 @@ quick: $(VENV)/installed-dev
 # Everything in tests/faults with more kills, configs and damaged files than `make test` has.
 faults: $(VENV)/installed-dev
 	$(BIN)/python -m pytest tests/faults --kills=60 --cases=100 --durations=0
+
+# Loss and gradients of the lab report's networks beside float64: a quarter of an hour on two cores.
+numbers: $(VENV)/installed
+	$(BIN)/python -m benchmarks.step_error
 
 # The tables of README and docs/results.md, and a comparison of each suite that has runs in results/.
 results: $(VENV)/installed
