@@ -141,7 +141,8 @@ def test_a_file_system_without_locks_is_no_obstacle(monkeypatch, number):
         np.testing.assert_array_equal(labels_through_cache("key", lambda: np.ones(2)), [1, 1])
     assert calls == [1]
     if before is not None:
-        assert len(os.listdir("/proc/self/fd")) == before
+        # Fewer, where the garbage of an earlier test was collected in between.
+        assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_what_decoding_raises_frees_the_lock(monkeypatch):
