@@ -246,8 +246,10 @@ def main() -> None:
     if not options.ours and not options.peers_python.exists():
         parser.error(f"{options.peers_python} is missing: see the first lines of --help")
     sys.path.insert(0, str(ROOT))
+    from flaxlab.process import describe_machine
+
     results = {
-        "machine": f"{os.cpu_count()} cores, {_processor()}, {platform.system()}",
+        "machine": f"{describe_machine()}, {platform.system()}",
         "networks": {name: measure(name, peers, options) for name in options.networks},
     }
     if not options.ours:
@@ -283,14 +285,6 @@ def _measured_by(script: str) -> dict[str, Any]:
         command, env=_environment(), stdout=subprocess.PIPE, text=True, check=True
     )
     return json.loads(done.stdout)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
 
 
 if __name__ == "__main__":
