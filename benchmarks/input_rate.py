@@ -32,9 +32,9 @@ def rate(folder: str, side: int, placement: str, workers: int, seconds: float) -
 
     import jax
 
+    from flaxlab.batches.devices import on_device
+    from flaxlab.batches.feed import Reading, make_feed, read_batch
     from flaxlab.config import default_config
-    from flaxlab.data.feed import Reading, make_feed, read_batch
-    from flaxlab.data.layout import on_device
     from flaxlab.data.load import load_dataset
 
     config = default_config()

@@ -31,7 +31,7 @@ def save(folder: Path, megabytes: int, largest: int, by: str) -> None:
         "params": {f"layer{n}": rng.standard_normal((rows, 1000), np.float32) for n in range(count)}
     }
     if by == "flaxlab":
-        from flaxlab.checkpoints.manager import StepManager, Trouble
+        from flaxlab.checkpoints.folder import StepManager, Trouble
 
         manager = StepManager(folder, 1, Trouble())
         manager.save(1, tree, {})

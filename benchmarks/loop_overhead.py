@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from flaxlab.process import use_huge_pages
+from flaxlab.machine import use_huge_pages
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS, BATCH = 12, 64
@@ -31,15 +31,15 @@ def measure(rounds: int = 5) -> dict[str, float]:
     from noise import draw_dataset
 
     from experiments import alexnet_pool
-    from flaxlab.checkpoints.store import Checkpoints
-    from flaxlab.data.feed import make_feed
-    from flaxlab.data.layout import on_device
-    from flaxlab.training.engine import compile_programs
+    from flaxlab.batches.devices import on_device
+    from flaxlab.batches.feed import make_feed
+    from flaxlab.checkpoints.save import Checkpoints
+    from flaxlab.run.hooks import Watch
+    from flaxlab.run.profile import Profile
     from flaxlab.training.epoch import EpochPart, train_epoch
     from flaxlab.training.experiment import assemble
     from flaxlab.training.metrics import no_metrics
-    from flaxlab.training.profile import Profile
-    from flaxlab.training.watch import Watch
+    from flaxlab.training.programs import compile_programs
 
     config = alexnet_pool.get_config()
     dataset = draw_dataset(config, STEPS * BATCH)

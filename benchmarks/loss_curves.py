@@ -24,12 +24,12 @@ from jax import lax
 from ml_collections import ConfigDict
 
 from flaxlab import kernels
-from flaxlab.command_line import resolve_config
+from flaxlab.batches.order import train_batches
+from flaxlab.command_line import CommandParser, run_command
+from flaxlab.config.read import resolve_config
 from flaxlab.data.dataset import Dataset
 from flaxlab.data.load import load_dataset
-from flaxlab.data.pipeline import train_batches
-from flaxlab.errors import CommandParser, run_command
-from flaxlab.process import use_huge_pages
+from flaxlab.machine import use_huge_pages
 from flaxlab.training.experiment import assemble
 
 

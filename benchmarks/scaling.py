@@ -50,11 +50,11 @@ def time_steps(job: dict) -> dict[str, float]:
     import jax
     from noise import draw_dataset
 
-    from flaxlab.data.feed import make_feed
-    from flaxlab.process import keep_compiled_programs
-    from flaxlab.training.engine import compile_programs
+    from flaxlab.batches.feed import make_feed
+    from flaxlab.machine import keep_compiled_programs
     from flaxlab.training.experiment import assemble
     from flaxlab.training.metrics import no_metrics
+    from flaxlab.training.programs import compile_programs
 
     keep_compiled_programs()
     if job["processes"] > 1:

@@ -2,7 +2,7 @@
 
     python benchmarks/seeds_in_one_program.py [--experiment=alexnet_pool] [--batch=64] [--seeds=2,4]
 
-Training steps of `flaxlab.training.steps`, one a seed: called one after the other, mapped by
+Training steps of `flaxlab.training.step`, one a seed: called one after the other, mapped by
 `jax.vmap`, and by `jax.lax.map`. The three ways take turns, so that other work on the machine meets
 all of them. Prints {seeds: {way: seconds for all seeds, "way / one by one": ratio}} as JSON.
 """
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from flaxlab.process import use_huge_pages
+from flaxlab.machine import use_huge_pages
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -40,16 +40,17 @@ import numpy as np
 import optax
 
 from flaxlab import models
+from flaxlab.batches.order import train_batches
+from flaxlab.command_line import CommandParser, positive_number, run_command
 from flaxlab.config import ConfigDict
 from flaxlab.data.dataset import Dataset
 from flaxlab.data.digits import load_digits
-from flaxlab.data.pipeline import train_batches
-from flaxlab.errors import CommandParser, RunFailed, positive_number, run_command
-from flaxlab.process import use_huge_pages
-from flaxlab.training.engine import compile_programs
+from flaxlab.errors import RunFailed
+from flaxlab.machine import use_huge_pages
 from flaxlab.training.experiment import Experiment, assemble, split_for_run
-from flaxlab.training.losses import penalised_kernels
 from flaxlab.training.metrics import Metrics, means, no_metrics
+from flaxlab.training.penalty import penalised_kernels
+from flaxlab.training.programs import compile_programs
 from flaxlab.training.state import Params, TrainState
 
 NETWORKS = (
@@ -185,7 +186,7 @@ def step_from_zero_averages(config: ConfigDict, after: TrainState, metrics: Metr
 def step_in_float64(config: ConfigDict, dataset: Dataset, start: TrainState) -> Step:
     """Computes the same loss and gradients in float64 by plain `lax`.
 
-    Loss, L2 penalty and scaling are written out: nothing of `flaxlab.training.steps` is in it. The
+    Loss, L2 penalty and scaling are written out: nothing of `flaxlab.training.step` is in it. The
     dropout masks are those of the run: `flaxlab.models.blocks.Dropout` draws the same ones.
     """
     train = split_for_run(config, dataset).train

@@ -15,8 +15,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from flaxlab.errors import CommandParser, RunFailed, run_command
-from flaxlab.process import available_cores
+from flaxlab.command_line import CommandParser, run_command
+from flaxlab.errors import RunFailed
+from flaxlab.machine import available_cores
 
 SUITE = [
     "--config=experiments/alexnet_pool.py",

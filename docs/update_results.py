@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from flaxlab.command_line import experiment_file, load_experiment
-from flaxlab.comparison.claims import NOT_TESTED
-from flaxlab.comparison.comparison import judge_claims
-from flaxlab.comparison.runs import Run, find_runs, group_by_arm
-from flaxlab.comparison.statistics import Estimate, mean_interval, prediction_interval
-from flaxlab.comparison.tables import claims_table
+from flaxlab.compare.claims import NOT_TESTED
+from flaxlab.compare.comparison import judge_claims
+from flaxlab.compare.runs import Run, find_runs, group_by_arm
+from flaxlab.compare.statistics import Estimate, mean_interval, prediction_interval
+from flaxlab.compare.tables import claims_table
+from flaxlab.config.read import experiment_file, load_experiment
 from flaxlab.data.catalog import CATALOG, is_original
 
 ROOT = Path(__file__).resolve().parents[1]

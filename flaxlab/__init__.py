@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flaxlab.process import avoid_wrong_fusions
+from flaxlab.machine import avoid_wrong_fusions
 
 __version__ = "0.1.0"
 

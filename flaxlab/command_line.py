@@ -1,209 +1,111 @@
-"""Reads an experiment file and its overrides, `--config=FILE --config.a.b=value`."""
+"""What a command says when it cannot go on: one line on stderr and an exit code, never a traceback.
+
+A traceback therefore always means a bug in flaxlab itself.
+"""
 
 from __future__ import annotations
 
-import difflib
-import importlib.util
-import re
-import traceback
-from collections.abc import Sequence
-from pathlib import Path
-from types import ModuleType
-from typing import TypeVar
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from types import FrameType
+from typing import Any, NoReturn
 
-from absl import flags
-from ml_collections import FrozenConfigDict, config_flags
+from flaxlab.errors import GO_ON, Interrupted, RunFailed, UsageError
 
-import experiments
-from flaxlab import config as configs
-from flaxlab.config import ConfigDict
-from flaxlab.config_rules import validate
-from flaxlab.errors import UsageError
-
-T = TypeVar("T")
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_SIGNAL = 128  # and the number of the signal, as shells have it
 
 
-def load_experiment(path: Path) -> ConfigDict:
-    """Runs the `get_config` of an experiment file.
+class CommandParser(argparse.ArgumentParser):
+    """An `ArgumentParser` that reports a wrong argument as a `UsageError`.
 
-    Raises:
-        UsageError: there is no such file, or it fails; the message names its line.
+    Its help leaves the line breaks of descriptions and examples alone.
     """
-    return call_in_file(path, "get_config", ConfigDict)
+
+    def __init__(self, **options: Any) -> None:
+        """Takes what `ArgumentParser` takes, by name."""
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises `UsageError` where argparse would print its usage text and exit."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
 
 
-def call_in_file(path: Path, function: str, kind: type[T]) -> T:
-    """Calls a function without arguments that a Python file defines.
+def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> NoReturn:
+    """Runs `command(arguments)` and exits.
 
-    Args:
-        path: the file.
-        function: its name.
-        kind: what it has to return.
-
-    Raises:
-        UsageError: there is no such file or function, or it fails; the message names its line.
+    The code is 0 for done, 1 for failed, 2 for wrong input, 130 for SIGINT, 143 for SIGTERM and
+    140 for SIGUSR2.
     """
-    path = path.expanduser().resolve()
-    if not path.is_file():
-        near = difflib.get_close_matches(
-            path.name, [file.name for file in path.parent.glob("*.py")]
-        )
-        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-        raise UsageError(f"there is no experiment file {path}{hint}")
-    spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{path} is no Python file; expected one with {function}()")
-    module = importlib.util.module_from_spec(spec)
+    prepare_process([signal.SIGTERM])
     try:
-        spec.loader.exec_module(module)
-        if not hasattr(module, function):
-            raise UsageError(f"{path} has no {function}(){_other_kind(module)}")
-        returned = getattr(module, function)()
-    except UsageError:
-        raise
-    except Exception as error:  # the file is the user's: whatever it raises is an input error
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [str(frame.lineno) for frame in frames if frame.filename == str(path)]
-        line = error.lineno if isinstance(error, SyntaxError) else ", ".join(lines[-1:])
-        raise UsageError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
-    if not isinstance(returned, kind):
-        raise UsageError(
-            f"{function}() of {path} returned {type(returned).__name__}, no {kind.__name__}"
-        )
-    return returned
+        command(arguments)
+    except UsageError as error:
+        _exit(f"error: {error}", EXIT_USAGE)
+    except RunFailed as error:
+        _exit(f"failed: {error}", EXIT_FAILED)
+    except OSError as error:
+        # A place that cannot be read or written; an error that names no file is a bug.
+        if error.filename is None:
+            raise
+        _exit(f"error: {error.filename}: {error.strerror}", EXIT_USAGE)
+    except Interrupted as error:
+        _exit(f"interrupted: {error}", EXIT_SIGNAL + error.signal)
+    except KeyboardInterrupt:
+        _exit(f"interrupted: {GO_ON}", EXIT_SIGNAL + signal.SIGINT)
+    sys.exit(0)
 
 
-def _other_kind(module: ModuleType) -> str:
-    if hasattr(module, "get_config"):
-        return ": it is an experiment; run it by python -m flaxlab.main"
-    if hasattr(module, "get_suite"):
-        return ": it is a suite; run it by python -m flaxlab.suite"
-    return ""
-
-
-def load_baseline(path: Path, config: ConfigDict) -> ConfigDict:
-    """Loads the experiment that `config.baseline` names; none named: that of `path` itself.
-
-    Looks beside the experiment file at `path`, then among flaxlab's own experiments.
+def positive_number(text: str) -> int:
+    """Reads the value of an option that is a whole number from 1: a type for `add_argument`.
 
     Raises:
-        UsageError: there is no such experiment.
+        argparse.ArgumentTypeError: it is not.
     """
-    return load_experiment(baseline_file(path, config))
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 1")
+    return int(text)
 
 
-def baseline_file(path: Path, config: ConfigDict) -> Path:
-    """Returns the file that `load_baseline` reads."""
-    if not config.baseline:
-        return path
-    return experiment_file(config.baseline, [path.expanduser().parent])
+def prepare_process(signals: Iterable[signal.Signals]) -> None:
+    """Has what flaxlab logs go to stderr as plain lines, and `signals` raise `Interrupted`.
 
-
-def experiment_file(name: str, folders: Sequence[Path]) -> Path:
-    """Returns where the experiment `name` stands: in `folders`, else among flaxlab's own.
-
-    Raises:
-        UsageError: `name` is no name of a file; a file that is not there is found out on loading.
+    Where a checkpoint is damaged, Orbax raises what the first read says, and that is reported; of
+    the reads that it has under way then, nothing is.
     """
-    if not name.isidentifier():
-        raise UsageError(
-            f"{name!r} is no name of an experiment; expected that of its file, without its folder"
-            " and without .py"
-        )
-    places = [folder / f"{name}.py" for folder in (*folders, Path(experiments.__path__[0]))]
-    return next((place for place in places if place.is_file()), places[0])
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("flaxlab")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # reads that nobody waits for
+    sys.unraisablehook = _report_unraisable
+    for number in signals:
+        signal.signal(number, _interrupt)
 
 
-def resolve_config(path: Path, overrides: Sequence[str]) -> ConfigDict:
-    """Returns the experiment's config with the overrides applied, validated and frozen.
-
-    Args:
-        path: the experiment file.
-        overrides: "--config.a.b=value" each, or "--config.a.b", "value".
-
-    Raises:
-        UsageError: a field does not exist, a value is of the wrong kind or not allowed.
-    """
-    config = load_experiment(path)
-    validate(config)
-    return apply_overrides(config, overrides)
+def _interrupt(received: int, frame: FrameType | None) -> NoReturn:
+    raise Interrupted(received, GO_ON)
 
 
-def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
-    """Returns a config with overrides applied, validated and frozen; changes `config` as well.
-
-    Args:
-        config: valid.
-        overrides: see `resolve_config`.
-
-    Raises:
-        UsageError: see `resolve_config`.
-    """
-    _require_fields(config, overrides)
-    overrides = _last_of_each(overrides)
-    name, model = config.name, config.model.name
-    values = flags.FlagValues()
-    arguments = ["flaxlab", *overrides]
-    config_flags.DEFINE_config_dict(
-        "config", config, flag_values=values, sys_argv=arguments, lock_config=True
-    )
-    try:
-        left_over = values(arguments)[1:]
-    except (flags.Error, TypeError, ValueError) as error:
-        raise UsageError(_wrong_kind(config, error)) from error
-    if left_over:
-        raise UsageError(f"what is {left_over[0]!r} for? Expected --config.FIELD=VALUE")
-    config = values.config
-    validate(config)
-    if config.model.name != model:
-        raise UsageError(
-            f"config.model.name cannot be changed: {name} is about {model}; start from an"
-            f" experiment on {config.model.name}"
-        )
-    return FrozenConfigDict(config)
+def _report_unraisable(problem: sys.UnraisableHookArgs) -> None:
+    if isinstance(problem.exc_value, Interrupted):
+        # The signal came inside of a destructor, from which nothing can be raised: it comes again.
+        again = threading.Timer(0.05, os.kill, (os.getpid(), problem.exc_value.signal))
+        again.daemon = True
+        again.start()
+    # Reads that still ran when the event loop of Orbax was closed.
+    elif str(problem.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(problem)
 
 
-def _last_of_each(overrides: Sequence[str]) -> list[str]:
-    """Leaves out what a later override of the same field replaces: absl would join tuples."""
-    grouped: list[list[str]] = []
-    for argument in overrides:
-        if argument.startswith("-") or not grouped:
-            grouped.append([argument])
-        else:  # the value of the one before
-            grouped[-1].append(argument)
-    last: dict[str, list[str]] = {}
-    for group in grouped:
-        name = group[0].lstrip("-").split("=", 1)[0]
-        last.pop(name, None)  # so that it stands at the end
-        last[name] = group
-    return [argument for group in last.values() for argument in group]
-
-
-def _require_fields(config: ConfigDict, overrides: Sequence[str]) -> None:
-    known = [f"config.{name}" for name, _ in configs.flatten(config)]
-    for argument in overrides:
-        if not argument.startswith("-"):
-            continue
-        name = argument.lstrip("-").split("=", 1)[0]
-        if name in known or (name.startswith("no") and name[2:] in known):
-            continue
-        inside = [path for path in known if path.startswith(f"{name}.")]
-        if inside:
-            raise UsageError(f"--{name} is a group of fields; set one of {', '.join(inside)}")
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean --{near[0]}?" if near else "flaxlab/config.py lists the fields"
-        raise UsageError(f"there is no --{name}; {hint}")
-
-
-def _wrong_kind(config: ConfigDict, error: Exception) -> str:
-    found = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
-    if found is None:
-        return str(error)
-    path, value = found.groups()
-    *groups, field = path.split(".")
-    for group in groups:
-        config = config[group]
-    kind = config.get_type(field).__name__
-    if "," in value or "(" in value:
-        kind = f"a single {kind}, not a tuple"
-    return f"--config.{path}={value} is of the wrong kind; expected {kind}, now {config[field]!r}"
+def _exit(message: str, code: int) -> NoReturn:
+    print(" ".join(message.split()), file=sys.stderr)
+    sys.exit(code)

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flaxlab.distributed.group import add_options, find_group
-from flaxlab.distributed.guard import run_guarded
-from flaxlab.errors import CommandParser, run_command
-from flaxlab.process import use_huge_pages
+from flaxlab.command_line import CommandParser, run_command
+from flaxlab.machine import use_huge_pages
+from flaxlab.run.group import add_options, find_group
+from flaxlab.run.guard import run_guarded
 
 _EXAMPLES = """examples:
   python -m flaxlab.main --config=experiments/quickstart.py
@@ -24,7 +24,7 @@ _EXAMPLES = """examples:
   python -m flaxlab.main --config=experiments/vgg_default.py \
       --coordinator=node1:29500 --num_processes=2 --process_id=0
 
---config.FIELD=VALUE overrides any field of flaxlab/config.py; a tuple is written
+--config.FIELD=VALUE overrides any field of flaxlab/config/default.py; a tuple is written
 --config.model.head_dropout="(0.4, 0.4)".
 """
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
 
     Raises:
         UsageError: an option, the experiment file, an override or the run directory is wrong.
-        SystemExit: with several processes, always: see `flaxlab.distributed.guard`.
+        SystemExit: with several processes, always: see `flaxlab.run.guard`.
     """
     parser = CommandParser(
         prog="python -m flaxlab.main",
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
 
     def run(joined: Callable[[], None] = lambda: None) -> None:
         # Importing JAX and the rest takes a second: not before the options are known to be right.
-        from flaxlab.run import run_experiment
+        from flaxlab.run.run import run_experiment
 
         run_experiment(
             options.config, overrides, options.workdir, options.show, arguments, group, joined

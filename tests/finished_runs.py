@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from flaxlab import config as configs
-from flaxlab.command_line import load_experiment
-from flaxlab.training.history import COLUMNS
+from flaxlab.config.read import load_experiment
+from flaxlab.run.history import COLUMNS
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 CLASSES = ("shirt", "shoe", "bag")

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
-from flaxlab.analysis import metrics, plots
-from flaxlab.analysis.report import write_report
+from flaxlab import scores as metrics
+from flaxlab.pages import plots
+from flaxlab.run.report import write_report
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
 from tests.conftest import RUN_FILES, small_config, small_dataset

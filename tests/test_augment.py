@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from flaxlab.data.augment import augment, example_keys
+from flaxlab.batches.augment import augment, example_keys
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
 from tests.conftest import small_config, small_dataset

@@ -13,14 +13,14 @@ import tensorstore
 
 import flaxlab
 from flaxlab import config as configs
+from flaxlab.batches.order import scale_pixels
+from flaxlab.checkpoints.find import choose, find_saved
+from flaxlab.checkpoints.folder import StepManager, Trouble
 from flaxlab.checkpoints.load import load_stored
-from flaxlab.checkpoints.manager import StepManager, Trouble
-from flaxlab.checkpoints.reader import list_leaves, read_collection, read_leaves
-from flaxlab.checkpoints.steps import choose, find_saved
-from flaxlab.checkpoints.store import Checkpoints
-from flaxlab.config_rules import complete
+from flaxlab.checkpoints.read import list_leaves, read_collection, read_leaves
+from flaxlab.checkpoints.save import Checkpoints
+from flaxlab.config.rules import complete
 from flaxlab.data.load import load_dataset
-from flaxlab.data.pipeline import scale_pixels
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
 from tests.conftest import small_config, small_dataset
@@ -153,7 +153,7 @@ with ocp.StandardCheckpointer() as checkpointer:
 READ = """
 import sys, jax, numpy as np
 from pathlib import Path
-from flaxlab.checkpoints.reader import read_collection
+from flaxlab.checkpoints.read import read_collection
 assert jax.device_count() == {devices}
 found = read_collection(Path(sys.argv[1]), "params")["w"]
 np.testing.assert_array_equal(found, np.arange(64.0).reshape(16, 4))

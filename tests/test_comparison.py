@@ -7,12 +7,12 @@ import pytest
 from scipy import stats
 
 from experiments.claims import CLAIMS
-from flaxlab.command_line import load_experiment
-from flaxlab.compare import main
-from flaxlab.comparison.claims import Judgement, Statement, decide, judge
-from flaxlab.comparison.comparison import compare
-from flaxlab.comparison.runs import find_runs
-from flaxlab.comparison.statistics import Estimate
+from flaxlab.compare.__main__ import main
+from flaxlab.compare.claims import Judgement, Statement, decide, judge
+from flaxlab.compare.comparison import compare
+from flaxlab.compare.runs import find_runs
+from flaxlab.compare.statistics import Estimate
+from flaxlab.config.read import load_experiment
 from flaxlab.errors import UsageError
 from tests.finished_runs import CLASSES, EXPERIMENTS, TEST_EXAMPLES, write_run
 

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from flaxlab.compare import main
-from flaxlab.errors import run_command
+from flaxlab.command_line import run_command
+from flaxlab.compare.__main__ import main
 from tests.finished_runs import write_run
 
 

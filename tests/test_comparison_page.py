@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from flaxlab.compare import main
+from flaxlab.compare.__main__ import main
 from tests.finished_runs import write_run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)

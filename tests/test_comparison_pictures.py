@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from flaxlab.analysis import plots
-from flaxlab.analysis.plots import GREY
-from flaxlab.compare import main
-from flaxlab.comparison import pictures
-from flaxlab.comparison.comparison import compare
-from flaxlab.comparison.runs import find_runs
+from flaxlab.compare import pictures
+from flaxlab.compare.__main__ import main
+from flaxlab.compare.comparison import compare
+from flaxlab.compare.runs import find_runs
+from flaxlab.pages import plots
+from flaxlab.pages.plots import GREY
 from tests.finished_runs import write_run
 
 

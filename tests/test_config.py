@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flaxlab import config as configs
-from flaxlab.command_line import load_experiment, resolve_config
 from flaxlab.config import default_config
-from flaxlab.config_rules import validate
+from flaxlab.config.read import load_experiment, resolve_config
+from flaxlab.config.rules import validate
 from flaxlab.errors import UsageError
 from tests.report_facts import ACCURACIES
 

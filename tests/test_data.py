@@ -8,11 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from flaxlab.data import load as loading
-from flaxlab.data.dataset import Split
-from flaxlab.data.images import fit_image, read_image, stored_shape
-from flaxlab.data.load import load_dataset
-from flaxlab.data.pipeline import (
+from flaxlab.batches.order import (
     batches_per_epoch,
     epoch_order,
     eval_batches,
@@ -20,6 +16,10 @@ from flaxlab.data.pipeline import (
     shard_batches,
     train_batches,
 )
+from flaxlab.data import load as loading
+from flaxlab.data.dataset import Split
+from flaxlab.data.images import fit_image, read_image, stored_shape
+from flaxlab.data.load import load_dataset
 from flaxlab.data.splits import stratified_choice, stratified_split
 from flaxlab.errors import UsageError
 from flaxlab.files import cache_folder

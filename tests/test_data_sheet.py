@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from flaxlab.analysis.data_sheet import class_means, describe, pixel_counts
+from flaxlab.command_line import run_command
 from flaxlab.data.__main__ import main
 from flaxlab.data.dataset import Split
-from flaxlab.errors import run_command
+from flaxlab.data.sheet import class_means, describe, pixel_counts
 from tests.conftest import small_dataset
 
 FILES = {
@@ -42,7 +42,7 @@ def test_statistics_are_numpys():
 def test_more_images_than_fit_at_once(monkeypatch):
     dataset = small_dataset(train=50, test=20)
     expected = describe(dataset), class_means(dataset.train, 3)
-    monkeypatch.setattr("flaxlab.analysis.data_sheet._CHUNK", 7)
+    monkeypatch.setattr("flaxlab.data.sheet._CHUNK", 7)
     assert describe(dataset) == expected[0]
     np.testing.assert_array_equal(class_means(dataset.train, 3), expected[1])
 
@@ -57,7 +57,7 @@ def test_test_images_that_were_trained_on_are_counted():
 
 
 def test_a_class_without_examples_is_drawn(tmp_path):
-    from flaxlab.analysis.data_sheet import write_data_sheet
+    from flaxlab.data.sheet import write_data_sheet
 
     dataset = small_dataset(train=20, test=10, shape=(6, 6, 3))
     without = dataset.train.take(np.flatnonzero(dataset.train.labels != 1))

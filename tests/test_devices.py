@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from flaxlab.data.layout import over_devices
+from flaxlab.batches.devices import over_devices
 from flaxlab.errors import UsageError
 from flaxlab.main import main
 from flaxlab.training.experiment import assemble

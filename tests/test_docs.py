@@ -8,11 +8,11 @@ import pytest
 
 from docs.update_links import ROOT, definition_line, documents, relative_links, updated
 from flaxlab import config as configs
-from flaxlab.command_line import load_baseline, load_experiment
-from flaxlab.config_rules import validate
-from flaxlab.errors import EXIT_FAILED, EXIT_SIGNAL, EXIT_USAGE
-from flaxlab.process import ASKING
-from flaxlab.suites.plan import plan_suite
+from flaxlab.command_line import EXIT_FAILED, EXIT_SIGNAL, EXIT_USAGE
+from flaxlab.config.read import load_baseline, load_experiment
+from flaxlab.config.rules import validate
+from flaxlab.run.signals import ASKING
+from flaxlab.suite.plan import plan_suite
 
 MODULES = sorted((ROOT / "flaxlab").rglob("*.py"))
 names = {"ids": lambda path: path.relative_to(ROOT).as_posix()}

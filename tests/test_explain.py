@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from flaxlab import models
+from flaxlab.command_line import run_command
 from flaxlab.data.catalog import CATALOG
-from flaxlab.errors import UsageError, run_command
-from flaxlab.explain import main
-from flaxlab.explanation.changes import list_changes, moments, on_host
-from flaxlab.explanation.program import take_first_steps
+from flaxlab.errors import UsageError
+from flaxlab.explain.__main__ import main
+from flaxlab.explain.changes import list_changes, moments, on_host
+from flaxlab.explain.program import take_first_steps
 from flaxlab.training.experiment import assemble
 from tests.conftest import POOL_FILE, SMALL_RUN, small_config, small_dataset
 
@@ -146,7 +147,7 @@ def test_data_that_cannot_be_had_are_drawn_and_it_says_so(capsys, monkeypatch):
 
 def test_data_that_are_there_and_wrong_are_not_replaced(capsys, monkeypatch, tmp_path):
     without_data(monkeypatch)
-    monkeypatch.setattr("flaxlab.explanation.command.prepared_folder", lambda *_: tmp_path)
+    monkeypatch.setattr("flaxlab.explain.command.prepared_folder", lambda *_: tmp_path)
     with pytest.raises(UsageError, match="not prepared"):
         main([f"--config={POOL_FILE}"])
 

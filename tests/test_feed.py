@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flaxlab.batches.devices import on_device
+from flaxlab.batches.feed import _ahead, make_feed, read_batch
+from flaxlab.batches.order import eval_batches, train_batches
 from flaxlab.data.dataset import Split
-from flaxlab.data.feed import _ahead, make_feed, read_batch
-from flaxlab.data.layout import on_device
-from flaxlab.data.pipeline import eval_batches, train_batches
-from flaxlab.training.engine import compile_programs, evaluate
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
 from flaxlab.training.metrics import no_metrics
+from flaxlab.training.programs import compile_programs, evaluate
 from tests.conftest import small_config, small_dataset
 
 EXAMPLES, BATCH, SEED = 21, 4, 3  # six batches, the last one of a single example
@@ -58,7 +58,7 @@ def test_every_way_gives_the_same_batches_bit_for_bit(placement, batches):
 def test_what_fits_is_resident(monkeypatch):
     split, layout = random_split(), on_device()
     assert make_feed(split, BATCH, 1, layout, "auto").resident
-    monkeypatch.setattr("flaxlab.data.feed._RESIDENT_BYTES_ON_CPU", split.images.nbytes - 1)
+    monkeypatch.setattr("flaxlab.batches.feed._RESIDENT_BYTES_ON_CPU", split.images.nbytes - 1)
     assert not make_feed(split, BATCH, 1, layout, "auto").resident
 
 

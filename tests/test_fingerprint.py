@@ -11,11 +11,11 @@ import pytest
 import flaxlab
 from flaxlab.errors import UsageError
 from flaxlab.models import blocks
-from flaxlab.suites.runner import is_finished
-from flaxlab.training import losses
+from flaxlab.run.record import git_revision, make_record
+from flaxlab.suite.runner import is_finished
+from flaxlab.training import penalty as losses
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
-from flaxlab.training.record import git_revision, make_record
 from tests.conftest import small_config, small_dataset
 
 
@@ -81,7 +81,7 @@ def test_a_run_does_not_go_on_with_another_network(trained, monkeypatch):
 def test_with_another_version_of_jax_a_difference_is_a_warning(trained, monkeypatch, caplog):
     monkeypatch.setattr(blocks.nn, "relu", gelu)
     monkeypatch.setattr(
-        "flaxlab.training.fingerprint.metadata.version", lambda package: "another version"
+        "flaxlab.run.fingerprint.metadata.version", lambda package: "another version"
     )
     fit(experiment(**{"train.epochs": 2}), trained)
     assert "JAX, Flax or Optax has changed version since" in caplog.text

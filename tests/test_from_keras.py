@@ -16,10 +16,11 @@ from flaxlab import config as configs
 from flaxlab import models
 from flaxlab.config import default_config
 from flaxlab.models.blocks import KERNEL_INIT
-from flaxlab.training import experiment, loop, state, steps
-from flaxlab.training.history import should_stop
-from flaxlab.training.losses import penalty
+from flaxlab.run.history import should_stop
+from flaxlab.training import experiment, loop, state
+from flaxlab.training import step as steps
 from flaxlab.training.optimizer import make_optimizer
+from flaxlab.training.penalty import penalty
 
 PAGE = (Path(__file__).parent.parent / "docs/from-keras.md").read_text()
 CONFIG = default_config()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flaxlab.training.history import best_row, should_stop
+from flaxlab.run.history import best_row, should_stop
 
 
 def rows(accuracies):

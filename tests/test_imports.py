@@ -29,9 +29,9 @@ def importers(library):
         ("orbax", "checkpoints/*.py"),
         ("tensorstore", "checkpoints/*.py"),
         ("tensorflow_datasets", "data/tfds_store.py"),
-        ("grain", "data/grain_batches.py"),
-        ("matplotlib", "analysis/plots.py"),
-        ("submitit", "suites/launchers/*.py"),
+        ("grain", "batches/grain.py"),
+        ("matplotlib", "pages/plots.py"),
+        ("submitit", "suite/launchers/*.py"),
     ],
 )
 def test_large_libraries_have_their_place(library, pattern):

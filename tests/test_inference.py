@@ -12,18 +12,21 @@ from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
 import flaxlab
-from flaxlab import evaluate, export, predict
+from flaxlab.batches.order import epoch_order, scale_pixels
 from flaxlab.checkpoints.load import load_stored
+from flaxlab.command_line import run_command
 from flaxlab.data.digits import load_digits
 from flaxlab.data.load import load_dataset
-from flaxlab.data.pipeline import epoch_order, scale_pixels
-from flaxlab.errors import UsageError, run_command
-from flaxlab.inference.evaluation import KINDS, evaluate_stored, recompute_statistics
-from flaxlab.inference.prediction import predict_files, saliency
+from flaxlab.errors import UsageError
+from flaxlab.evaluate import __main__ as evaluate
+from flaxlab.evaluate.evaluation import KINDS, evaluate_stored, recompute_statistics
+from flaxlab.export import __main__ as export
 from flaxlab.main import main as train
+from flaxlab.predict import __main__ as predict
+from flaxlab.predict.prediction import predict_files, saliency
+from flaxlab.run.warm_start import warm_start
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
-from flaxlab.training.warm_start import warm_start
 from tests.conftest import POOL_FILE, SMALL_RUN, small_config, small_dataset
 from tests.test_checkpoint_damage import flip_a_bit
 

@@ -17,11 +17,11 @@ from hypothesis.extra import numpy as arrays
 
 import flaxlab
 from flaxlab.checkpoints.manifest import NAME
-from flaxlab.checkpoints.reader import Leaf
-from flaxlab.errors import run_command
-from flaxlab.inspect import main
-from flaxlab.inspection import pictures
-from flaxlab.inspection.statistics import BINS, describe_array, find_flaws
+from flaxlab.checkpoints.read import Leaf
+from flaxlab.command_line import run_command
+from flaxlab.inspect import pictures
+from flaxlab.inspect.__main__ import main
+from flaxlab.inspect.statistics import BINS, describe_array, find_flaws
 from tests.test_checkpoint_damage import flip_a_bit
 
 
@@ -58,7 +58,7 @@ def test_statistics_are_numpys(array):
 def test_statistics_in_pieces_are_those_of_the_whole(monkeypatch):
     array = np.random.default_rng(0).normal(size=1000).astype(np.float32)
     whole = describe_array(array)
-    monkeypatch.setattr("flaxlab.inspection.statistics._PIECE", 7)
+    monkeypatch.setattr("flaxlab.inspect.statistics._PIECE", 7)
     pieces = describe_array(array)
     assert pieces.histogram == whole.histogram == tuple(np.histogram(array, BINS)[0].tolist())
     assert pieces.std == pytest.approx(whole.std)
@@ -82,7 +82,7 @@ def test_flaws_are_found(path, values, flaws):
 
 
 def test_a_run_is_listed_without_reading_arrays(stored_run, capsys, monkeypatch):
-    monkeypatch.setattr("flaxlab.inspection.command.read_leaves", None)
+    monkeypatch.setattr("flaxlab.inspect.command.read_leaves", None)
     contents = as_json(capsys, stored_run)
     assert contents["folder"].endswith("latest/30")
     assert contents["config"]["name"] == "alexnet_pool"
@@ -311,7 +311,7 @@ def test_many_small_arrays_are_read_together(tmp_path, capsys, monkeypatch):
     found = {row["path"]: row["mean"] for row in as_json(capsys, folder, "--stats")["leaves"]}
     assert found == {name: number for number, name in enumerate(tree)}
     assert len(reads) == 1
-    monkeypatch.setattr("flaxlab.checkpoints.reader._TOGETHER", 100)
+    monkeypatch.setattr("flaxlab.checkpoints.read._TOGETHER", 100)
     again = {row["path"]: row["mean"] for row in as_json(capsys, folder, "--stats")["leaves"]}
     assert again == found
     assert len(reads) == 1 + 34  # three of 32 bytes at a time

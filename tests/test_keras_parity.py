@@ -11,10 +11,10 @@ import optax
 import pytest
 
 from flaxlab import models
-from flaxlab.command_line import load_experiment
-from flaxlab.training.losses import penalty
+from flaxlab.config.read import load_experiment
+from flaxlab.training.penalty import penalty
 from flaxlab.training.state import TrainState
-from flaxlab.training.steps import make_train_step
+from flaxlab.training.step import make_train_step
 from tests.report_facts import DROPOUTS, PARAMETERS, keras_model
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"

@@ -13,7 +13,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flaxlab import kernels
-from flaxlab.data.pipeline import train_batches
+from flaxlab.batches.order import train_batches
 from flaxlab.kernels import patches, winograd
 from flaxlab.training.experiment import assemble
 from tests.conftest import small_config, small_dataset

@@ -9,14 +9,14 @@ import sys
 import pytest
 
 from flaxlab.errors import RunFailed, UsageError
-from flaxlab.lock import is_locked, locked
-from flaxlab.suite import main
-from flaxlab.suites.launchers import slurm
-from flaxlab.suites.launchers.jobs import Job, Submission
-from flaxlab.suites.launchers.processes import find_slots, visible_gpus
-from flaxlab.suites.options import Resources
-from flaxlab.suites.plan import plan_suite
-from flaxlab.suites.task import Task, make_tasks
+from flaxlab.run.lock import is_locked, locked
+from flaxlab.suite.__main__ import main
+from flaxlab.suite.launchers import slurm
+from flaxlab.suite.launchers.jobs import Job, Submission
+from flaxlab.suite.launchers.processes import find_slots, visible_gpus
+from flaxlab.suite.options import Resources
+from flaxlab.suite.plan import plan_suite
+from flaxlab.suite.task import Task, make_tasks
 from tests.test_launcher import PROCESSES, SWEEP
 from tests.test_suite import SMALL, write_suite
 
@@ -63,7 +63,7 @@ def run_submission(task):
 INTERRUPTED = """
 import os, signal, sys
 from submitit.core import job_environment, utils
-from flaxlab.suites.launchers.jobs import Submission
+from flaxlab.suite.launchers.jobs import Submission
 
 class Waiting:
     seeds = (0,)
@@ -303,7 +303,7 @@ def test_wrong_options_are_refused_in_one_line(tmp_path, monkeypatch, arguments,
 
 def test_without_submitit_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
-    for name in [name for name in sys.modules if name.startswith("flaxlab.suites.launchers")]:
+    for name in [name for name in sys.modules if name.startswith("flaxlab.suite.launchers")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(UsageError, match=r"needs submitit.*pip install 'flaxlab\[slurm\]'"):
         main([*SWEEP, f"--workdir={tmp_path / 'runs'}", PROCESSES])

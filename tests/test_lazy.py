@@ -10,14 +10,14 @@ from PIL import Image
 
 from experiments.imagenet import alexnet, vgg16
 from flaxlab import models
+from flaxlab.batches.grain import read_batches
+from flaxlab.batches.order import train_plan
 from flaxlab.data import generate
 from flaxlab.data.catalog import FASHION_MNIST
 from flaxlab.data.dataset import Split
-from flaxlab.data.grain_batches import read_batches
 from flaxlab.data.images import random_resized_crop
 from flaxlab.data.lazy import LazyImages, beyond_memory
 from flaxlab.data.load import load_dataset
-from flaxlab.data.pipeline import train_plan
 from flaxlab.errors import Interrupted, RunFailed, UsageError
 from flaxlab.main import main
 from flaxlab.training.experiment import assemble

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flaxlab.analysis.predictions import from_logits, read_predictions
-from flaxlab.comparison.runs import find_runs
+from flaxlab.compare.runs import find_runs
 from flaxlab.data.digits import load_digits
 from flaxlab.errors import UsageError
 from flaxlab.ledger.__main__ import main as ledger
 from flaxlab.ledger.keep import LARGEST, keep_runs
 from flaxlab.main import main
-from flaxlab.suites.runner import is_finished
+from flaxlab.run.predictions import from_logits, read_predictions
+from flaxlab.suite.runner import is_finished
 from flaxlab.training.experiment import assemble
 
 ROOT = Path(__file__).parent.parent

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flaxlab import prepare
-from flaxlab.analysis.tensorboard import TensorBoardLog
-from flaxlab.console import ConsoleProgress
-from flaxlab.errors import RunFailed, UsageError, run_command
+from flaxlab.command_line import run_command
+from flaxlab.errors import RunFailed, UsageError
 from flaxlab.main import main
+from flaxlab.prepare import __main__ as prepare
+from flaxlab.run.console import ConsoleProgress
+from flaxlab.run.tensorboard import TensorBoardLog
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
 from tests.conftest import RUN_FILES, small_config, small_dataset

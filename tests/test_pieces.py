@@ -10,7 +10,7 @@ import pytest
 import tensorstore
 
 from flaxlab.checkpoints.pieces import StoredPieces
-from flaxlab.checkpoints.reader import list_leaves, read_pieces
+from flaxlab.checkpoints.read import list_leaves, read_pieces
 from flaxlab.errors import UsageError
 
 _LAYOUTS = {
@@ -26,7 +26,7 @@ _LAYOUTS = {
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     """Every array counts as large."""
-    monkeypatch.setattr("flaxlab.checkpoints.reader._TOGETHER", 0)
+    monkeypatch.setattr("flaxlab.checkpoints.read._TOGETHER", 0)
     monkeypatch.setattr("flaxlab.checkpoints.pieces._PIECE", 1000)
     monkeypatch.setattr("flaxlab.checkpoints.pieces._READ", 300)
 
@@ -112,7 +112,7 @@ def test_damaged_chunks_are_named(tmp_path):
 PEAK = """
 import sys
 from pathlib import Path
-from flaxlab.inspect import main
+from flaxlab.inspect.__main__ import main
 main(sys.argv[1:])
 print(Path("/proc/self/status").read_text())
 """

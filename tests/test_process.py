@@ -10,16 +10,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from flaxlab import process
+from flaxlab import machine as machines
 from flaxlab.compiled import remove_cut_programs
 from flaxlab.files import cache_folder
-from flaxlab.process import available_memory, avoid_wrong_fusions
+from flaxlab.machine import available_memory, avoid_wrong_fusions
 from tests.conftest import POOL_FILE, SMALL_RUN
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = """
 import os, sys
-from flaxlab.process import use_huge_pages
+from flaxlab.machine import use_huge_pages
 print("started")
 use_huge_pages()
 print(os.environ.get("GLIBC_TUNABLES"), *sys.argv[1:])
@@ -60,7 +60,7 @@ def test_the_users_own_setting_stays(tmp_path):
 
 def test_the_slow_imports_wait():
     heavy = "matplotlib tensorflow_datasets tensorboardX sklearn"
-    code = f"import sys, flaxlab.run; print([m for m in '{heavy}'.split() if m in sys.modules])"
+    code = f"import sys, flaxlab.run.run; print([m for m in '{heavy}'.split() if m in sys.modules])"
     shown = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -89,8 +89,8 @@ def test_a_second_start_compiles_nothing(tmp_path):
 
 COMPILING = """
 import jax
-from flaxlab.errors import prepare_process
-from flaxlab.process import keep_compiled_programs
+from flaxlab.command_line import prepare_process
+from flaxlab.machine import keep_compiled_programs
 prepare_process([])
 keep_compiled_programs()
 print(jax.jit(lambda x: x * 2 + 1)(3.0), jax.jit(lambda x: x - 7)(3.0))
@@ -147,7 +147,7 @@ def test_compiled_programs_that_were_looked_at_are_not_read_again(tmp_path, monk
 
 def test_a_cache_that_cannot_be_written_is_left_out(tmp_path):
     (tmp_path / "flaxlab").write_text("no folder")
-    code = "from flaxlab.process import keep_compiled_programs as k; import jax; k(); "
+    code = "from flaxlab.machine import keep_compiled_programs as k; import jax; k(); "
     code += "print(jax.config.values['jax_compilation_cache_dir'])"
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
@@ -268,7 +268,7 @@ def test_importing_flaxlab_after_the_first_array_is_one_line():
 def test_the_flag_is_set_only_where_jaxlib_knows_it(tmp_path, monkeypatch, caplog):
     library = tmp_path / "libjax_common.so"
     jaxlib = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
-    monkeypatch.setattr(process.importlib.util, "find_spec", {"jaxlib": jaxlib}.get)
+    monkeypatch.setattr(machines.importlib.util, "find_spec", {"jaxlib": jaxlib}.get)
     monkeypatch.setenv("XLA_FLAGS", THEIRS)
     library.write_bytes(b"\0xla_cpu_enable_fast_min_max\0")
     avoid_wrong_fusions()

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import flaxlab
-from flaxlab.distributed.agreement import Agreement, explain_lost_process, from_main
-from flaxlab.distributed.group import add_options, find_group
 from flaxlab.errors import RunFailed, UsageError
+from flaxlab.processes import Agreement, explain_lost_process, from_main
+from flaxlab.run.group import add_options, find_group
 from tests.conftest import POOL_FILE, SMALL_RUN
 
 # As in test_devices: small steps of plain SGD. 331 examples in batches of 32: the last has 11. With

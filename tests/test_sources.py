@@ -4,9 +4,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from flaxlab.command_line import load_experiment
+from flaxlab.config.read import load_experiment
 from flaxlab.main import main
-from flaxlab.sources import sources, write_sources
+from flaxlab.run.sources import sources, write_sources
 from tests.conftest import SMALL_RUN
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"

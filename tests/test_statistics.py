@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from flaxlab.comparison.claims import CONTRADICTED, SUPPORTED, Statement, decide, judge
-from flaxlab.comparison.statistics import (
+from flaxlab.compare.claims import CONTRADICTED, SUPPORTED, Statement, decide, judge
+from flaxlab.compare.statistics import (
     holm,
     mean_interval,
     paired_difference,

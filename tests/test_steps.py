@@ -10,12 +10,12 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flaxlab import models
-from flaxlab.data.pipeline import scale_pixels, shard_batches, train_batches
+from flaxlab.batches.order import scale_pixels, shard_batches, train_batches
 from flaxlab.training.experiment import assemble
-from flaxlab.training.losses import penalised_kernels, penalty
 from flaxlab.training.metrics import first_nonfinite_step, means, no_metrics
+from flaxlab.training.penalty import penalised_kernels, penalty
 from flaxlab.training.state import create_state
-from flaxlab.training.steps import make_train_step
+from flaxlab.training.step import make_train_step
 from tests.conftest import small_config, small_dataset
 
 STEPS = 4

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from flaxlab.command_line import load_experiment
-from flaxlab.data.pipeline import train_batches
-from flaxlab.errors import RunFailed, UsageError, run_command
-from flaxlab.suite import main
-from flaxlab.suites import runner
-from flaxlab.suites.plan import plan_suite
-from flaxlab.suites.progress import SuiteProgress
+from flaxlab.batches.order import train_batches
+from flaxlab.command_line import run_command
+from flaxlab.config.read import load_experiment
+from flaxlab.errors import RunFailed, UsageError
+from flaxlab.suite import runner
+from flaxlab.suite.__main__ import main
+from flaxlab.suite.plan import plan_suite
+from flaxlab.suite.progress import SuiteProgress
 from flaxlab.training import experiment as experiments
 from tests.conftest import RUN_FILES, small_dataset
 from tests.test_comparison import FILES as COMPARISON_FILES
@@ -108,7 +109,7 @@ def test_a_suite_killed_half_way_resumes_and_finishes(tmp_path):
 def write_suite(folder, arms, fixed=""):
     path = folder / "mine.py"
     path.write_text(
-        "from flaxlab.suites.definition import Arm, Suite\n"
+        "from flaxlab.suite.definition import Arm, Suite\n"
         f"def get_suite():\n    return Suite('mine', 'alexnet_default', {arms}{fixed})\n"
     )
     return path

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from experiments.claims import CLAIMS
-from flaxlab.errors import UsageError, run_command
-from flaxlab.suite import main
-from flaxlab.suites.plan import folder_name, plan_suite, plan_sweep
+from flaxlab.command_line import run_command
+from flaxlab.errors import UsageError
+from flaxlab.suite.__main__ import main
+from flaxlab.suite.plan import folder_name, plan_suite, plan_sweep
 
 ROOT = Path(__file__).parent.parent
 ALEXNETS = ROOT / "experiments/suites/alexnet_fashion.py"
@@ -59,7 +60,7 @@ def test_wrong_input_is_one_line(arguments, message, capsys):
 def write_suite(folder, arms, fixed=""):
     path = folder / "mine.py"
     path.write_text(
-        "from flaxlab.suites.definition import Arm, Suite\n"
+        "from flaxlab.suite.definition import Arm, Suite\n"
         f"def get_suite():\n    return Suite('mine', 'alexnet_default', {arms}{fixed})\n"
     )
     return path

@@ -7,12 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from flaxlab.checkpoints.store import Checkpoints
+from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.errors import RunFailed, UsageError
+from flaxlab.run.history import best_row, should_stop, to_csv
+from flaxlab.run.record import check_resumable, make_record
 from flaxlab.training.experiment import assemble
-from flaxlab.training.history import best_row, should_stop, to_csv
 from flaxlab.training.loop import fit
-from flaxlab.training.record import check_resumable, make_record
 from tests.conftest import small_config, small_dataset
 
 
@@ -82,7 +82,7 @@ def test_a_run_stopped_inside_an_epoch_repeats_that_epoch(tmp_path, undisturbed,
             if (epoch, step) == (2, 2):
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr("flaxlab.training.watch._TICK_SECONDS", 0.0)
+    monkeypatch.setattr("flaxlab.run.hooks._TICK_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, [StopInside()])
     resumed = run(tmp_path)

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxlab.checkpoints.steps import find_saved
+from flaxlab.checkpoints.find import find_saved
 from flaxlab.errors import Interrupted
-from flaxlab.training.engine import Underway, compile_programs
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
+from flaxlab.training.programs import Underway, compile_programs
 from tests.conftest import small_config, small_dataset
 
 ASKED_AFTER = 10

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from worker import Prepared, run_worker
 
-from flaxlab.process import use_huge_pages
+from flaxlab.machine import use_huge_pages
 
 
 def prepare(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Prepared:
@@ -16,12 +16,12 @@ def prepare(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Prep
     import jax.numpy as jnp
 
     from flaxlab import config as configs
+    from flaxlab.batches.devices import on_device
+    from flaxlab.batches.feed import make_feed
     from flaxlab.data.dataset import Dataset, Split
-    from flaxlab.data.feed import make_feed
-    from flaxlab.data.layout import on_device
-    from flaxlab.training.engine import compile_programs
     from flaxlab.training.experiment import assemble
     from flaxlab.training.metrics import no_metrics
+    from flaxlab.training.programs import compile_programs
 
     config = configs.default_config(job["model"]["name"])
     config.update(configs.from_dict({key: job[key] for key in ("model", "optimizer")}))

@@ -33,11 +33,11 @@ import optax
 
 from experiments import digits_small
 from flaxlab import models
+from flaxlab.batches.order import eval_batches, scale_pixels, train_batches
 from flaxlab.data.digits import load_digits
-from flaxlab.data.pipeline import eval_batches, scale_pixels, train_batches
 from flaxlab.training.metrics import means, no_metrics
 from flaxlab.training.state import create_state
-from flaxlab.training.steps import make_eval_step, make_train_step
+from flaxlab.training.step import make_eval_step, make_train_step
 
 # %% [markdown]
 # ## The network is a description
@@ -170,7 +170,7 @@ assert untrained < 0.5 < history[-1][1]
 # 3. `train_batches` gives a mask, since 1,437 is no multiple of 32. Average the accuracies of the
 #    test batches, and compare with sums and counts. Why do they differ, and which one is right?
 # 4. Add an L2 penalty of 0.01: give `make_train_step` the function
-#    `lambda params: penalty(params, l1=0.0, l2=0.01)` from `flaxlab.training.losses`. Where does it
-#    show in the metrics?
+#    `lambda params: penalty(params, l1=0.0, l2=0.01)` from `flaxlab.training.penalty`. Where
+#    does it show in the metrics?
 #
 # Solutions: [`solutions/01_the_loop.py`](solutions/01_the_loop.py)

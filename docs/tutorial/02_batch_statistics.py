@@ -21,8 +21,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments import digits_small
+from flaxlab.batches.order import eval_batches, scale_pixels, train_batches
 from flaxlab.data.digits import load_digits
-from flaxlab.data.pipeline import eval_batches, scale_pixels, train_batches
 from flaxlab.training.experiment import assemble
 from flaxlab.training.metrics import means, no_metrics
 
@@ -274,7 +274,7 @@ assert by_batch["blocks and head"][-1] > 0.9
 # ## Exercises
 #
 # 1. Repair the forgetful network without training it: `recompute_statistics` in
-#    `flaxlab.inference.evaluation` computes mean and variance over the training images. What does
+#    `flaxlab.evaluate.evaluation` computes mean and variance over the training images. What does
 #    it score then?
 # 2. Train one epoch with momentum 0.99 and with 0.9. Compare training and test accuracy, and the
 #    running variances after it with those that `recompute_statistics` finds.

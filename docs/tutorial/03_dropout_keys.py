@@ -15,8 +15,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments import digits_small
+from flaxlab.batches.order import scale_pixels, train_batches
 from flaxlab.data.digits import load_digits
-from flaxlab.data.pipeline import scale_pixels, train_batches
 from flaxlab.models.blocks import Dropout
 from flaxlab.training.experiment import assemble
 

@@ -27,10 +27,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments import digits_small
 from flaxlab import models
+from flaxlab.batches.order import scale_pixels, shard_batches, train_batches
 from flaxlab.data.digits import load_digits
-from flaxlab.data.pipeline import scale_pixels, shard_batches, train_batches
 from flaxlab.training.experiment import assemble
-from flaxlab.training.steps import make_train_step
+from flaxlab.training.step import make_train_step
 
 print(jax.devices())
 assert len(jax.devices()) == 2

@@ -15,8 +15,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments import alexnet_default, alexnet_no_batchnorm, digits_small
-from flaxlab.comparison.claims import Statement, decide, judge
-from flaxlab.comparison.statistics import (
+from flaxlab.batches.order import eval_batches, train_batches
+from flaxlab.compare.claims import Statement, decide, judge
+from flaxlab.compare.statistics import (
     holm,
     mean_interval,
     paired_difference,
@@ -25,7 +26,6 @@ from flaxlab.comparison.statistics import (
     t_test,
 )
 from flaxlab.data.digits import load_digits
-from flaxlab.data.pipeline import eval_batches, train_batches
 from flaxlab.training.experiment import assemble
 from flaxlab.training.metrics import means, no_metrics
 

@@ -5,7 +5,7 @@
 Batch normalization, dropout, L2 regularization and pooling, one at a time: claims 1 to 5.
 """
 
-from flaxlab.suites.definition import Arm, Suite
+from flaxlab.suite.definition import Arm, Suite
 
 
 def get_suite() -> Suite:

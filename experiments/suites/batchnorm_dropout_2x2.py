@@ -6,7 +6,7 @@ The lab report has two of the four: growing dropouts with batch normalization (t
 without (it does not learn: claim 8). Alone, neither could say which of the two is to blame.
 """
 
-from flaxlab.suites.definition import Arm, Suite
+from flaxlab.suite.definition import Arm, Suite
 
 
 def get_suite() -> Suite:

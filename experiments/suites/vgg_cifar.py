@@ -5,7 +5,7 @@
 Where dropout goes and what batch normalization is worth: claims 7 and 8.
 """
 
-from flaxlab.suites.definition import Arm, Suite
+from flaxlab.suite.definition import Arm, Suite
 
 
 def get_suite() -> Suite:

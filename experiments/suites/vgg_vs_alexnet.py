@@ -5,7 +5,7 @@
 Claim 6: VGG beats them all, with jumps between epochs.
 """
 
-from flaxlab.suites.definition import Arm, Suite
+from flaxlab.suite.definition import Arm, Suite
 
 
 def get_suite() -> Suite:

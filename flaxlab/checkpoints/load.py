@@ -14,14 +14,14 @@ import jax.numpy as jnp
 
 from flaxlab import config as configs
 from flaxlab import models
-from flaxlab.checkpoints.reader import read_collection
-from flaxlab.checkpoints.steps import Saved, choose, epoch_of, find_saved, require_intact
+from flaxlab.batches.order import scale_pixels
+from flaxlab.checkpoints.find import Saved, choose, epoch_of, find_saved, require_intact
+from flaxlab.checkpoints.read import read_collection
 from flaxlab.config import ConfigDict
-from flaxlab.config_rules import complete
+from flaxlab.config.rules import complete
 from flaxlab.data.catalog import CATALOG
-from flaxlab.data.pipeline import scale_pixels
 from flaxlab.errors import UsageError
-from flaxlab.training.fingerprint import describe_other_code, network_fingerprints
+from flaxlab.run.fingerprint import describe_other_code, network_fingerprints
 
 Variables = dict[str, Any]
 

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from flaxlab.command_line import CommandParser, run_command
 from flaxlab.config import default_config
 from flaxlab.data.catalog import CATALOG
 from flaxlab.data.load import load_dataset
-from flaxlab.errors import CommandParser, UsageError, run_command
+from flaxlab.errors import UsageError
 
 _EXAMPLES = """examples:
   python -m flaxlab.data fashion_mnist
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--to={folder} cannot be made ({error})") from error
-    from flaxlab.analysis.data_sheet import write_data_sheet
+    from flaxlab.data.sheet import write_data_sheet
 
     print(f"data sheet: {write_data_sheet(dataset, folder)}")
 

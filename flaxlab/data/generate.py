@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from flaxlab.errors import CommandParser, UsageError, positive_number, run_command
+from flaxlab.command_line import CommandParser, positive_number, run_command
+from flaxlab.errors import UsageError
 
 _EXAMPLES = """examples:
   python -m flaxlab.data.generate data/stripes --classes=10 --images=100

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from flaxlab.data.images import decode, fit_image
-from flaxlab.process import available_cores, available_memory
+from flaxlab.machine import available_cores, available_memory
 
 # Of the machine's memory: a data set that takes more when it is decoded is read lazily. The rest
 # is for the model, for the cache of the files and for a second copy while arrays are made.

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flaxlab.errors import CommandParser, run_command
+from flaxlab.command_line import CommandParser, run_command
 
 _EXAMPLES = """examples:
   python -m flaxlab.ledger runs/alexnet_fashion --to=results/alexnet_fashion

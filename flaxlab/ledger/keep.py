@@ -12,16 +12,11 @@ import numpy as np
 
 from flaxlab import config as configs
 from flaxlab import files
-from flaxlab.analysis.predictions import (
-    PREDICTIONS_FILE,
-    Predictions,
-    compact_form,
-    read_predictions,
-)
-from flaxlab.command_line import experiment_file, load_experiment
-from flaxlab.comparison.runs import Run, find_runs
+from flaxlab.compare.runs import Run, find_runs
+from flaxlab.config.read import experiment_file, load_experiment
 from flaxlab.errors import UsageError
-from flaxlab.suites.definition import SUITE_FILE
+from flaxlab.run.predictions import PREDICTIONS_FILE, Predictions, compact_form, read_predictions
+from flaxlab.suite.definition import SUITE_FILE
 
 LARGEST = 40 * 1024  # bytes of one run
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import jax
 
-from flaxlab.data.feed import Feed
+from flaxlab.batches.feed import Feed
 from flaxlab.errors import RunFailed
-from flaxlab.training.engine import Programs, Underway
+from flaxlab.run.profile import Profile
 from flaxlab.training.metrics import (
     Metrics,
     first_nonfinite_step,
@@ -20,7 +20,7 @@ from flaxlab.training.metrics import (
     no_metrics,
     to_numbers,
 )
-from flaxlab.training.profile import Profile
+from flaxlab.training.programs import Programs, Underway
 from flaxlab.training.state import TrainState
 
 ADVICE = "the checkpoints of earlier epochs are kept. Try a lower --config.optimizer.learning_rate"

@@ -15,19 +15,19 @@ from ml_collections import ConfigDict
 
 from flaxlab import config as configs
 from flaxlab import kernels, models
-from flaxlab.data.augment import augment
+from flaxlab.batches.augment import augment
+from flaxlab.batches.devices import Layout, over_devices
+from flaxlab.batches.feed import Feed, Reading, make_feed
+from flaxlab.batches.order import batches_per_epoch, scale_pixels
 from flaxlab.data.dataset import Dataset, RunSplits
-from flaxlab.data.feed import Feed, Reading, make_feed
-from flaxlab.data.layout import Layout, over_devices
-from flaxlab.data.pipeline import batches_per_epoch, scale_pixels
 from flaxlab.data.splits import stratified_split
 from flaxlab.errors import UsageError
 from flaxlab.kernels import Kernels
-from flaxlab.training.fingerprint import network_fingerprints, step_fingerprints
-from flaxlab.training.losses import penalised_kernels, penalty
+from flaxlab.run.fingerprint import network_fingerprints, step_fingerprints
 from flaxlab.training.optimizer import make_optimizer, make_schedule
+from flaxlab.training.penalty import penalised_kernels, penalty
 from flaxlab.training.state import TrainState, draw_state
-from flaxlab.training.steps import EvalStep, TrainStep, make_eval_step, make_train_step
+from flaxlab.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
 
 # Running statistics keep momentum**steps of their initial values, a variance of 1 where activations
 # may have a few thousandths. Measured on four networks with momenta from 0.9 to 0.99: by running
@@ -108,7 +108,7 @@ class Experiment:
 
     @functools.cached_property
     def fingerprints(self) -> dict[str, str]:
-        """Digests of what the steps compute, by part; see `flaxlab.training.fingerprint`."""
+        """Digests of what the steps compute, by part; see `flaxlab.run.fingerprint`."""
         plain = models.build(self.config.model, len(self.dataset.class_names))
         beside = _beside_the_network(self.config)
         return {

@@ -16,23 +16,23 @@ from ml_collections import ConfigDict
 
 from flaxlab import config as configs
 from flaxlab import files
-from flaxlab.checkpoints.store import Checkpoints
+from flaxlab.batches.feed import Feed, make_feed
+from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.data.dataset import Split
-from flaxlab.data.feed import Feed, make_feed
-from flaxlab.distributed.agreement import explain_lost_process, is_main
 from flaxlab.errors import RunFailed
-from flaxlab.training import history as histories
-from flaxlab.training.engine import Programs, compile_programs, evaluate
+from flaxlab.processes import explain_lost_process, is_main
+from flaxlab.run import history as histories
+from flaxlab.run.history import History
+from flaxlab.run.hooks import Stop, Watch
+from flaxlab.run.memory import explain_out_of_memory
+from flaxlab.run.observer import Observer
+from flaxlab.run.profile import Profile
+from flaxlab.run.resume import find_start
 from flaxlab.training.epoch import ADVICE, EpochPart, finite_means, train_epoch
 from flaxlab.training.experiment import Experiment
-from flaxlab.training.history import History
-from flaxlab.training.memory import explain_out_of_memory
 from flaxlab.training.metrics import means
-from flaxlab.training.observer import Observer
-from flaxlab.training.profile import Profile
-from flaxlab.training.start import find_start
+from flaxlab.training.programs import Programs, compile_programs, evaluate
 from flaxlab.training.state import TrainState
-from flaxlab.training.watch import Stop, Watch
 
 _log = logging.getLogger(__name__)
 

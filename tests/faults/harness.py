@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from flaxlab.checkpoints.find import find_saved
 from flaxlab.checkpoints.manifest import find_damage
-from flaxlab.checkpoints.reader import list_leaves, read_leaves
-from flaxlab.checkpoints.steps import find_saved
+from flaxlab.checkpoints.read import list_leaves, read_leaves
 from tests.conftest import POOL_FILE, SMALL_RUN
 
 EPOCHS = 6

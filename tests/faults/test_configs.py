@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flaxlab import config as configs
-from flaxlab.config_rules import _RULES
-from flaxlab.errors import run_command
+from flaxlab.command_line import run_command
+from flaxlab.config.rules import _RULES
 from flaxlab.main import main
 from tests.conftest import POOL_FILE, SMALL_RUN
 

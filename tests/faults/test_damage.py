@@ -9,7 +9,7 @@ import pytest
 
 from flaxlab import config as configs
 from flaxlab.checkpoints.manifest import find_damage
-from flaxlab.checkpoints.store import Checkpoints
+from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.errors import RunFailed
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit

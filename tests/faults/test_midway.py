@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import flaxlab
-from flaxlab.checkpoints.steps import find_saved
+from flaxlab.checkpoints.find import find_saved
 from flaxlab.errors import Interrupted, UsageError
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
@@ -74,7 +74,7 @@ def test_a_checkpoint_inside_of_an_epoch_is_shown_and_loaded_as_what_it_is(tmp_p
 def test_saves_inside_of_an_epoch_come_by_steps_and_by_minutes(tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(
-        "flaxlab.checkpoints.store.Checkpoints.save_midway",
+        "flaxlab.checkpoints.save.Checkpoints.save_midway",
         lambda self, state, record: saved.append(int(state.step)),
     )
     dataset = small_dataset(train=80)
@@ -103,7 +103,7 @@ def test_history_shows_an_epoch_only_once_it_is_saved(tmp_path, monkeypatch):
     def never_done(self, state, record):
         shown.append((tmp_path / "history.csv").read_text().count("\n") - 1)
 
-    monkeypatch.setattr("flaxlab.checkpoints.store.Checkpoints.save_latest", never_done)
+    monkeypatch.setattr("flaxlab.checkpoints.save.Checkpoints.save_latest", never_done)
     fit(assemble(small_config(), small_dataset()), tmp_path)
     assert shown == [0, 0, 0]
     assert (tmp_path / "history.csv").read_text().count("\n") == 1

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxlab.data.layout import on_device
+from flaxlab.batches.devices import on_device
 from flaxlab.errors import RunFailed
-from flaxlab.training.engine import compile_programs
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
 from flaxlab.training.metrics import first_nonfinite_step, from_numbers, no_metrics, to_numbers
-from flaxlab.training.steps import make_train_step
+from flaxlab.training.programs import compile_programs
+from flaxlab.training.step import make_train_step
 from tests.conftest import small_config, small_dataset
 
 

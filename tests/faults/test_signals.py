@@ -83,7 +83,7 @@ def test_a_signal_before_the_training_is_one_line(tmp_path):
 
 IN_A_DESTRUCTOR = """
 import os, signal, sys, time
-from flaxlab.errors import run_command
+from flaxlab.command_line import run_command
 
 class Last:
     def __del__(self):

@@ -10,12 +10,12 @@ import optax
 
 from experiments import digits_small
 from flaxlab import models
+from flaxlab.batches.order import eval_batches, scale_pixels, train_batches
 from flaxlab.data.digits import load_digits
-from flaxlab.data.pipeline import eval_batches, scale_pixels, train_batches
-from flaxlab.training.losses import penalty
 from flaxlab.training.metrics import means, no_metrics
+from flaxlab.training.penalty import penalty
 from flaxlab.training.state import create_state
-from flaxlab.training.steps import make_eval_step, make_train_step
+from flaxlab.training.step import make_eval_step, make_train_step
 
 digits = load_digits((8, 8, 1))
 model = models.build(digits_small.get_config().model, num_classes=10)

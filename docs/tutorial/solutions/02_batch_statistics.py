@@ -6,9 +6,9 @@ import jax
 import numpy as np
 
 from experiments import digits_small
+from flaxlab.batches.order import eval_batches, train_batches
 from flaxlab.data.digits import load_digits
-from flaxlab.data.pipeline import eval_batches, train_batches
-from flaxlab.inference.evaluation import recompute_statistics
+from flaxlab.evaluate.evaluation import recompute_statistics
 from flaxlab.training.experiment import assemble
 from flaxlab.training.metrics import means, no_metrics
 

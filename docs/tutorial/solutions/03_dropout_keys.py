@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import digits_small
+from flaxlab.batches.order import train_batches
 from flaxlab.data.digits import load_digits
-from flaxlab.data.pipeline import train_batches
 from flaxlab.training.experiment import assemble
 
 # %% [markdown]

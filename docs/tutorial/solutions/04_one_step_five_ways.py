@@ -16,11 +16,11 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments import digits_small
+from flaxlab.batches.order import scale_pixels, shard_batches, train_batches
 from flaxlab.data.digits import load_digits
-from flaxlab.data.pipeline import scale_pixels, shard_batches, train_batches
 from flaxlab.training.experiment import assemble
 from flaxlab.training.state import create_state
-from flaxlab.training.steps import make_train_step
+from flaxlab.training.step import make_train_step
 
 experiment = assemble(digits_small.get_config(), load_digits((8, 8, 1)))
 batches = list(train_batches(experiment.splits.train, 32, seed=0, epoch=1))

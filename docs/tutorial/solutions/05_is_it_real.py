@@ -4,7 +4,7 @@
 # %%
 import numpy as np
 
-from flaxlab.comparison.statistics import mean_interval
+from flaxlab.compare.statistics import mean_interval
 
 rng = np.random.default_rng(0)
 

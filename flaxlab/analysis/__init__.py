@@ -1,1 +1,0 @@
-"""What a finished run shows: metrics, pictures and the report."""

@@ -1,0 +1,1 @@
+"""In what order, shape and place the examples of a data set reach the devices."""

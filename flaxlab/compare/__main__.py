@@ -1,0 +1,53 @@
+"""Command line: compares finished runs, paired by seed, and writes comparison.html, .md and .csv.
+
+Takes the folder of a suite, or any folders with runs of one protocol.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flaxlab.command_line import CommandParser, run_command
+
+_EXAMPLES = """examples:
+  python -m flaxlab.compare runs/alexnet_fashion
+  python -m flaxlab.compare runs/alexnet_default runs/alexnet_pool --to=runs/pool_or_not
+  python -m flaxlab.compare runs --baseline=alexnet_default
+  python -m flaxlab.compare runs/pool_1 runs/pool_2 --vary=optimizer.learning_rate
+
+Arms are told apart by name and config, the runs of an arm by seed. All runs must share data,
+optimizer and training, but for what a suite swept and what --vary names.
+"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Reads runs, compares, writes."""
+    parser = CommandParser(
+        prog="python -m flaxlab.compare",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        allow_abbrev=False,
+    )
+    parser.add_argument("folders", nargs="+", type=Path, help="folders with runs, at any depth")
+    parser.add_argument("--to", type=Path, help="folder to write to; default: the first folder")
+    parser.add_argument("--baseline", help="the arm to compare with")
+    parser.add_argument("--vary", default="", help="fields that may differ, with commas between")
+    options = parser.parse_args(arguments)
+    from rich.console import Console
+
+    from flaxlab.compare.command import compare_folders
+
+    folders = [folder.expanduser() for folder in options.folders]
+    compare_folders(
+        Console(width=None if sys.stdout.isatty() else 160),
+        folders,
+        (options.to or folders[0]).expanduser(),
+        options.baseline,
+        [field.strip() for field in options.vary.split(",") if field.strip()],
+    )
+
+
+if __name__ == "__main__":
+    run_command(main, sys.argv[1:])

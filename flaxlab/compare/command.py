@@ -1,0 +1,113 @@
+"""What the command `flaxlab.compare` does, once its options are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flaxlab.compare import page
+from flaxlab.compare.comparison import compare
+from flaxlab.compare.results import Comparison
+from flaxlab.compare.runs import Run, find_runs, require_one_protocol
+from flaxlab.compare.tables import accuracy_table, describe_departures, verdict_text
+from flaxlab.errors import UsageError
+from flaxlab.suite.definition import SUITE_FILE, require_fields
+
+
+def compare_folders(
+    console: Console,
+    folders: Sequence[Path],
+    to: Path,
+    baseline: str | None = None,
+    vary: Sequence[str] = (),
+) -> Comparison:
+    """Compares the finished runs in some folders and writes comparison.* to `to`.
+
+    A folder that a suite made says which arm is the baseline and what was swept.
+
+    Args:
+        console: where to print the verdicts.
+        folders: with runs at any depth.
+        to: folder to write to.
+        baseline: name of the arm to compare with; None: see `compare`.
+        vary: fields of the protocol in which the runs may differ.
+
+    Raises:
+        UsageError: the runs cannot be compared.
+    """
+    require_fields(vary, "--vary")
+    runs, unfinished = find_runs(folders)
+    suites = [suite for suite in map(_read_suite, folders) if suite is not None]
+    vary = [*vary, *(field for suite in suites for field in suite["vary"])]
+    require_one_protocol(runs, vary)
+    suite = suites[0] if len(suites) == len(folders) == 1 else None
+    names = {run.config.name for run in runs}
+    if baseline is None and suite is not None and suite["baseline"] in names:
+        baseline = suite["baseline"]
+    comparison = compare(
+        runs,
+        baseline,
+        title=suite["name"] if suite else " and ".join(f.resolve().name for f in folders),
+        notes=[*unfinished, *(_missing(suite, runs) if suite else [])],
+        command=suite["command"] if suite else None,
+        order=[arm for each in suites for arm in each["arms"]],
+        experiment=suite["experiment"] if suite else None,
+        vary=vary,
+    )
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--to={to} cannot be made ({error})") from error
+    written = page.write(comparison, to)
+    _print(console, comparison)
+    console.print(f"comparison: {written}", highlight=False, markup=False, soft_wrap=True)
+    return comparison
+
+
+def _read_suite(folder: Path) -> dict[str, Any] | None:
+    file = folder / SUITE_FILE
+    try:
+        suite = json.loads(file.read_text())
+        wanted = {"name", "baseline", "arms", "seeds", "vary", "experiment", "command"}
+        if missing := wanted - dict(suite).keys():
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{file} cannot be read ({error}); remove it") from error
+    return suite
+
+
+def _missing(suite: dict[str, Any], runs: Sequence[Run]) -> list[str]:
+    """Says which runs of a suite are not there at all, or not finished."""
+    notes = []
+    for arm in suite["arms"]:
+        there = {run.seed for run in runs if run.config.name == arm}
+        missing = [str(seed) for seed in suite["seeds"] if seed not in there]
+        if missing:
+            which = "The baseline of the suite" if arm == suite["baseline"] else "An arm"
+            notes.append(f"{which}, {arm}, is not finished with seed {', '.join(missing)}.")
+    return notes
+
+
+def _print(console: Console, comparison: Comparison) -> None:
+    for note in comparison.notes:
+        console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
+    if comparison.departures:
+        line = f"not the protocol of the experiment files: {describe_departures(comparison)}"
+        console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    table = accuracy_table(comparison)
+    shown = [0, 2, 4, 8]
+    printed = Table(*(table.header[index] for index in shown), box=None, pad_edge=False)
+    for row in table.rows:
+        printed.add_row(*(escape(row[index].line) for index in shown))
+    console.print(printed)
+    for judged in comparison.tested_claims:
+        line = f"claim {judged.number}, {verdict_text(judged)}: {judged.claim.text}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,270 @@
+"""Finds finished runs, reads what a comparison needs of them, and refuses what does not belong."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flaxlab import config as configs
+from flaxlab.config import ConfigDict
+from flaxlab.config.rules import complete
+from flaxlab.errors import UsageError
+from flaxlab.run.predictions import read_predictions
+from flaxlab.scores import confusion_matrix
+from flaxlab.suite.definition import PROTOCOL, fixed_differences
+
+# What a comparison takes from summary.json.
+_NEEDED = (
+    "dataset",
+    "dataset_fingerprint",
+    "train_examples",
+    "test_examples",
+    "parameters_total",
+    "device",
+    "versions",
+    "classes",
+)
+
+# Fields of `Scores` that lie in [0, 1].
+SHARES = ("accuracy", "final_accuracy", "best_accuracy", "train_accuracy")
+
+_CONVERGED = 0.95  # share of the final accuracy that counts as having converged
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The numbers of one run that are compared; accuracies are shares, times seconds.
+
+    Attributes:
+        accuracy: what the protocol reports: validation accuracy of the last epoch, or, with a
+            holdout, test accuracy of the best epoch.
+        final_accuracy: validation accuracy of the last epoch.
+        best_accuracy: highest validation accuracy of an epoch.
+        train_accuracy: mean over the last epoch, in training mode.
+        gap: training minus validation accuracy in the last epoch.
+        epochs_to_95: the first epoch with at least 95% of the final validation accuracy.
+        fall_from_best: best minus final validation accuracy.
+        largest_fall: largest fall of the validation accuracy from an epoch to the next; 0 if it
+            never fell.
+        seconds: time of all epochs.
+    """
+
+    accuracy: float
+    final_accuracy: float
+    best_accuracy: float
+    train_accuracy: float
+    gap: float
+    epochs_to_95: float
+    fall_from_best: float
+    largest_fall: float
+    seconds: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Returns {field: value}."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run.
+
+    Attributes:
+        folder: its run directory.
+        config: resolved.
+        summary: the contents of summary.json.
+        history: the columns of history.csv, float64 (epochs,) each.
+        scores: what is compared.
+    """
+
+    folder: Path
+    config: ConfigDict
+    summary: dict[str, Any]
+    history: dict[str, np.ndarray]
+    scores: Scores
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return int(self.config.seed)
+
+    @property
+    def command(self) -> str:
+        """With which it was made; runs of an older version do not say."""
+        return str(self.summary.get("command", f"# {self.folder}"))
+
+    def confusion(self) -> np.ndarray:
+        """Counts its predictions, int64 (classes, classes): rows true, columns predicted.
+
+        Raises:
+            UsageError: predictions.npz is missing or damaged.
+        """
+        found = read_predictions(self.folder)
+        return confusion_matrix(found.labels, found.predicted, len(self.summary["classes"]))
+
+
+def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
+    """Reads every finished run in `folders` and below.
+
+    Returns:
+        The runs, and a sentence on each one that is left out because it is not finished.
+
+    Raises:
+        UsageError: a folder is missing or holds no finished run, or a run cannot be read.
+    """
+    runs: dict[Path, Run] = {}
+    unfinished: dict[Path, str] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"there is no folder {folder}")
+        found, left_out = 0, []
+        for config_file in sorted(folder.rglob("config.json")):
+            place = config_file.parent
+            if (place / "summary.json").is_file():
+                found += 1
+                if place.resolve() not in runs:
+                    runs[place.resolve()] = _read(place)
+            elif (place / "history.csv").is_file():
+                left_out.append(place)
+                unfinished[place.resolve()] = _unfinished(place)
+        if not found and left_out:
+            raise UsageError(
+                f"none of the {len(left_out)} runs in {folder} is finished; start the command that"
+                " made them again, and they go on from where they stand"
+            )
+        if not found:
+            raise UsageError(
+                f"there is no run in {folder}; expected run directories as flaxlab.main and"
+                " flaxlab.suite make them, at any depth"
+            )
+    return list(runs.values()), list(unfinished.values())
+
+
+def _read(folder: Path) -> Run:
+    try:
+        config = complete(configs.from_dict(json.loads((folder / "config.json").read_text())))
+        summary = json.loads((folder / "summary.json").read_text())
+        for key in _NEEDED:
+            summary[key]
+        with (folder / "history.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        history = {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
+        return Run(folder, config, summary, history, _scores(summary, history))
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, UsageError) as error:
+        raise UsageError(
+            f"the run in {folder} cannot be read ({type(error).__name__}: {error}); remove the"
+            " folder, or make the run again"
+        ) from error
+
+
+def _unfinished(folder: Path) -> str:
+    epochs = max(len((folder / "history.csv").read_text().splitlines()) - 1, 0)
+    failure = " It failed: see failure.txt." if (folder / "failure.txt").is_file() else ""
+    unit = "epoch" if epochs == 1 else "epochs"
+    return f"{folder} is not finished ({epochs} {unit}) and left out.{failure}"
+
+
+def _scores(summary: dict[str, Any], history: dict[str, np.ndarray]) -> Scores:
+    validation = history["val_accuracy"]
+    final, best = float(validation[-1]), float(validation.max())
+    train = float(history["train_accuracy"][-1])
+    return Scores(
+        accuracy=float(summary.get("test_accuracy", final)),
+        final_accuracy=final,
+        best_accuracy=best,
+        train_accuracy=train,
+        gap=train - final,
+        epochs_to_95=float(history["epoch"][np.argmax(validation >= _CONVERGED * final)]),
+        fall_from_best=best - final,
+        largest_fall=float(max(np.max(-np.diff(validation), initial=0.0), 0.0)),
+        seconds=float(history["seconds"].sum()),
+    )
+
+
+def group_by_arm(runs: Sequence[Run]) -> dict[str, dict[int, Run]]:
+    """Returns {arm: {seed: run}}: the runs of an arm differ in nothing but the seed.
+
+    An arm is called after its experiment; where several arms share that name, with the values in
+    which they differ.
+
+    Raises:
+        UsageError: two runs have the same config and seed and other results, or two arms the same
+            config.
+    """
+    groups: list[list[Run]] = []
+    for run in runs:
+        for group in groups:
+            same_name = group[0].config.name == run.config.name
+            if same_name and not _differences_but_seed(group[0].config, run.config):
+                group.append(run)
+                break
+        else:
+            groups.append([run])
+    for index, group in enumerate(groups):
+        for other in groups[:index]:
+            if not _differences_but_seed(group[0].config, other[0].config):
+                raise UsageError(
+                    f"the arms {other[0].config.name} and {group[0].config.name} have the same"
+                    " config: there is nothing to compare; leave one out"
+                )
+    return {_label(group[0], groups): _by_seed(group) for group in groups}
+
+
+def _by_seed(group: Sequence[Run]) -> dict[int, Run]:
+    seeds: dict[int, Run] = {}
+    for run in sorted(group, key=lambda run: run.seed):
+        same = seeds.setdefault(run.seed, run)
+        # Two suites may share an arm: of two runs with the same numbers, one is enough.
+        if same.scores.as_dict() | {"seconds": 0} != run.scores.as_dict() | {"seconds": 0}:
+            raise UsageError(
+                f"{same.folder} and {run.folder} are the same experiment with the same seed, but"
+                " differ in their results; leave one out"
+            )
+    return seeds
+
+
+def _label(run: Run, groups: Sequence[Sequence[Run]]) -> str:
+    name = run.config.name
+    namesakes = [group[0].config for group in groups if group[0].config.name == name]
+    differing = {path for other in namesakes for path in _differences_but_seed(run.config, other)}
+    values = dict(configs.flatten(run.config))
+    return " ".join([name, *(f"{path}={values[path]}" for path in sorted(differing))])
+
+
+def _differences_but_seed(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    changed = configs.meaningful_differences(old, new)
+    return {path: pair for path, pair in changed.items() if path != "seed"}
+
+
+def require_one_protocol(runs: Sequence[Run], vary: Iterable[str]) -> None:
+    """Checks that all runs saw the same data and were trained in the same way.
+
+    Args:
+        runs: at least one.
+        vary: fields of the protocol, or groups of them, that may differ.
+
+    Raises:
+        UsageError: says which two runs differ, and in what.
+    """
+    if any("data.validation".startswith(field) for field in vary):
+        raise UsageError("--vary=data.validation: accuracies of two kinds cannot be compared")
+    first = runs[0]
+    for run in runs[1:]:
+        changed = fixed_differences(first.config, run.config, PROTOCOL, vary)
+        if changed:
+            raise UsageError(
+                f"{first.folder} and {run.folder} follow different protocols"
+                f" ({configs.describe(changed)}); compare them apart, or allow it:"
+                f" --vary={','.join(changed)}"
+            )
+        a, b = (each.summary["dataset_fingerprint"] for each in (first, run))
+        if a != b and not any(field.split(".")[0] == "data" for field in vary):
+            raise UsageError(
+                f"{first.folder} and {run.folder} were made on different data"
+                f" ({first.summary['dataset']}, {run.summary['dataset']}); compare them apart"
+            )

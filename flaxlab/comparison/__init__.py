@@ -1,1 +1,0 @@
-"""What several runs say together: seeds paired, differences with intervals, claims tested."""

@@ -1,0 +1,12 @@
+"""What an experiment is: its knobs, their rules, and how a file and its overrides are read."""
+
+from flaxlab.config.default import ConfigDict as ConfigDict
+from flaxlab.config.default import default_config as default_config
+from flaxlab.config.fields import describe as describe
+from flaxlab.config.fields import differences as differences
+from flaxlab.config.fields import flatten as flatten
+from flaxlab.config.fields import from_dict as from_dict
+from flaxlab.config.fields import meaningful_differences as meaningful_differences
+from flaxlab.config.fields import replaced as replaced
+from flaxlab.config.fields import to_dict as to_dict
+from flaxlab.config.fields import to_json as to_json

@@ -1,0 +1,127 @@
+"""Every knob of an experiment once: its default and what it means.
+
+The protocol stands here and nowhere else. The lab report states the number of epochs and that
+"validation" means the official test split; it does not state the optimizer, the learning rate,
+the batch size or the scaling of the inputs. Adam as Keras computes it, with Keras's defaults
+(learning rate 1e-3, epsilon 1e-7), fits what the report shows; batch size 64 and pixels in [0, 1]
+are our choice.
+
+An experiment file calls `default_config` or the `get_config` of its baseline and changes the
+fields that it is about.
+"""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict as ConfigDict
+from ml_collections.config_dict import placeholder
+
+from flaxlab import models
+
+
+def default_config(model: str = "alexnet") -> ConfigDict:
+    """Returns a config with every knob at its default, for the model "alexnet" or "vgg"."""
+    config = ConfigDict()
+    config.name = ""  # of the experiment: names its run directory and its report
+    config.baseline = ""  # name of the experiment file beside this one to compare with
+    config.seed = 0  # of initial values, order of examples, dropout and the holdout split
+
+    # What the lab report measured, where it did: validation accuracy of the last and best epoch.
+    config.reported = ConfigDict()
+    config.reported.data = ""  # name of the data set that it was measured on
+    config.reported.final_accuracy = placeholder(float)
+    config.reported.best_accuracy = placeholder(float)
+
+    config.data = ConfigDict()
+    # fashion_mnist, cifar10, digits, folder, or tfds:NAME or tfds:NAME/CONFIG: any image
+    # classification set that is prepared in the TFDS folder.
+    config.data.name = "fashion_mnist"
+    # (H, W, C): digits, folder and tfds:NAME are brought to it.
+    config.data.image_shape = (28, 28, 1)
+    config.data.data_dir = placeholder(str)  # TFDS folder; None: $TFDS_DATA_DIR or TFDS's own
+    config.data.folder = placeholder(str)  # class folders of images, for data.name=folder
+    config.data.train_examples = placeholder(int)  # a fixed stratified subset; None: all
+    config.data.test_examples = placeholder(int)  # a fixed stratified subset; None: all
+    # Where the examples wait: "resident" on the device; "streamed" to it ahead of time, out of the
+    # memory; "grain": in their files, read and decoded ahead of time. The batches are the same.
+    # "auto": grain beyond a quarter of the process's memory, and for random_resized_crop; else
+    # resident up to a quarter of an accelerator's memory, or 1 GiB on a CPU; else, and always with
+    # several processes, streamed.
+    config.data.placement = "auto"
+    config.data.workers = 0  # grain: processes that read; 0: as many threads as there are cores
+    # Random changes of the images in training, each new in every epoch. The report has none.
+    config.data.augment = ConfigDict()
+    # grain: train on a random part of each picture, of at least this share of its area and an
+    # aspect between 3/4 and 4/3, brought to image_shape; 0.0: on the whole picture.
+    config.data.augment.random_resized_crop = 0.0
+    config.data.augment.flip = False  # half of the images, left to right
+    config.data.augment.pad_and_crop = 0  # pixels of zeros around; a part of image_shape is cut out
+    config.data.augment.cutout = 0  # side in pixels of a square of zeros
+    config.data.scaling = "unit"  # pixels to [0, 1]; "symmetric": [-1, 1]; "raw": 0 to 255
+    # "test": each epoch is scored on the test split (the report's protocol, optimistic for the
+    # best epoch). "holdout": a seeded stratified part of train chooses the best epoch, and the
+    # test split is scored once at the end.
+    config.data.validation = "test"
+    config.data.holdout_fraction = 0.1
+
+    # The model's own fields; their comments stand with the classes in flaxlab/models/convnet.py.
+    config.model = ConfigDict({"name": model, **models.knobs(model)})
+
+    # Penalties on every kernel but the output layer's, as Keras's regularizers.L1 and L2 have
+    # them: l1 * sum(|w|) + l2 * sum(w**2), added to the cross entropy.
+    config.loss = ConfigDict()
+    config.loss.l1 = 0.0
+    config.loss.l2 = 0.0
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "adam"  # adam, adamw, sgd
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.b1 = 0.9  # adam, adamw
+    config.optimizer.b2 = 0.999  # adam, adamw
+    config.optimizer.epsilon = 1e-7  # adam, adamw; Keras's default (optax's is 1e-8)
+    # adam, adamw: where epsilon is added. "keras": to sqrt(v), before the bias is corrected, as
+    # Keras does; "paper": to the corrected one, as Optax and PyTorch do.
+    config.optimizer.adam_form = "keras"
+    config.optimizer.momentum = 0.9  # sgd
+    config.optimizer.nesterov = False  # sgd
+    config.optimizer.weight_decay = 1e-4  # adamw
+    config.optimizer.schedule = "constant"  # constant, cosine (to 0 at the end), step
+    config.optimizer.warmup_epochs = 0.0  # linear from 0
+    config.optimizer.step_epochs = 3.0  # step: every so many epochs after the warm-up ...
+    config.optimizer.step_factor = 0.1  # ... the learning rate is multiplied by this
+
+    config.train = ConfigDict()
+    config.train.epochs = 10  # of the report
+    config.train.batch_size = 64  # at most the number of training examples
+    # How several devices share a batch: "sharded" (one program over all, the arrays are cut) or
+    # "pmap" (one program a device, the older way, of one process). The numbers are the same.
+    config.train.parallel = "sharded"
+    config.train.devices = placeholder(int)  # number of devices; None: all of all processes
+    # Optimizer steps in one call of the program: the host is asked less often. No gain on a
+    # CPU, where convolutions that lax computes become slow in its loop.
+    config.train.steps_per_execution = 1
+    # Start from the parameters and running statistics of another run, where path and shape fit.
+    config.train.init_from = placeholder(str)
+    # A trace of ten calls by jax.profiler, to profile/ in the run directory.
+    config.train.profile = False
+    # On a CPU, in float32: convolutions and max pooling by flaxlab.kernels, which are faster than
+    # XLA's own and equal to them but for rounding. False: plain lax, as on a GPU.
+    config.train.fast_kernels = True
+    # A step whose loss or gradients hold NaN or infinity: "stop" ends the run and names the step,
+    # "skip" goes on without it.
+    config.train.on_nonfinite = "stop"
+    # On a GPU: only operations that give the same bits each time, which are slower. On a CPU they
+    # do in any case.
+    config.train.deterministic = False
+    config.train.early_stopping_patience = 0  # epochs without a better one; 0: never stop early
+    config.train.early_stopping_min_delta = 0.0  # what counts as better, in accuracy
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.keep = 2  # latest checkpoints kept, beside the best one
+    # Inside of an epoch as well, so that less is lost when a process is killed; 0: not.
+    config.checkpoint.every_minutes = 10.0
+    config.checkpoint.every_steps = 0
+
+    config.log = ConfigDict()
+    config.log.progress = "auto"  # auto (a bar on a terminal, else lines), bar, lines, none
+    config.log.tensorboard = True
+    return config.lock()

@@ -1,0 +1,79 @@
+"""Reads, compares and writes configs field by field; a field is named by its dotted path."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict, FrozenConfigDict
+
+
+def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (dotted path, value) of every field, in alphabetical order."""
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def replaced(config: ConfigDict, **fields: Any) -> FrozenConfigDict:
+    """Returns the config with some fields of its first level set to other values, frozen."""
+    changed = ConfigDict(config)
+    changed.update(fields)
+    return FrozenConfigDict(changed)
+
+
+def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """Returns {dotted path: (value in old, value in new)} where they differ; None if absent."""
+    before, after = dict(flatten(old)), dict(flatten(new))
+    paths = list(dict.fromkeys([*before, *after]))
+    pairs = {path: (before.get(path), after.get(path)) for path in paths}
+    return {path: pair for path, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def meaningful_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """Returns `differences` without those that change no number of a run."""
+    no_matter = (
+        "name",
+        "baseline",
+        "reported.",
+        "checkpoint.",
+        "log.",
+        "data.data_dir",
+        "data.placement",
+        "data.workers",
+        "train.profile",
+        "train.parallel",
+        "train.devices",
+        "train.on_nonfinite",  # where it would, the other run has ended
+    )
+    changed = differences(old, new)
+    return {path: pair for path, pair in changed.items() if not path.startswith(no_matter)}
+
+
+def describe(differences: dict[str, tuple[Any, Any]]) -> str:
+    """Writes differences in one line, "path: old -> new" each."""
+    return "; ".join(f"{path}: {old} -> {new}" for path, (old, new) in differences.items())
+
+
+def to_dict(config: ConfigDict) -> dict[str, Any]:
+    """Returns the config as nested plain dicts that JSON can hold (tuples become lists there)."""
+    return {key: to_dict(v) if isinstance(v, ConfigDict) else v for key, v in config.items()}
+
+
+def from_dict(values: dict[str, Any]) -> ConfigDict:
+    """Reads back what `to_dict` made, through JSON or not: lists become tuples."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
+
+    return ConfigDict(plain(values))
+
+
+def to_json(config: ConfigDict) -> str:
+    """Returns the config as indented JSON text."""
+    return json.dumps(to_dict(config), indent=2)

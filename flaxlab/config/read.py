@@ -1,0 +1,211 @@
+"""Reads an experiment file and its overrides, `--config=FILE --config.a.b=value`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from absl import flags
+from ml_collections import FrozenConfigDict, config_flags
+
+import experiments
+from flaxlab import config as configs
+from flaxlab.config import ConfigDict
+from flaxlab.config.rules import validate
+from flaxlab.errors import UsageError
+
+T = TypeVar("T")
+
+
+def load_experiment(path: Path) -> ConfigDict:
+    """Runs the `get_config` of an experiment file.
+
+    Raises:
+        UsageError: there is no such file, or it fails; the message names its line.
+    """
+    return call_in_file(path, "get_config", ConfigDict)
+
+
+def call_in_file(path: Path, function: str, kind: type[T]) -> T:
+    """Calls a function without arguments that a Python file defines.
+
+    Args:
+        path: the file.
+        function: its name.
+        kind: what it has to return.
+
+    Raises:
+        UsageError: there is no such file or function, or it fails; the message names its line.
+    """
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        near = difflib.get_close_matches(
+            path.name, [file.name for file in path.parent.glob("*.py")]
+        )
+        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        raise UsageError(f"there is no experiment file {path}{hint}")
+    spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} is no Python file; expected one with {function}()")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        if not hasattr(module, function):
+            raise UsageError(f"{path} has no {function}(){_other_kind(module)}")
+        returned = getattr(module, function)()
+    except UsageError:
+        raise
+    except Exception as error:  # the file is the user's: whatever it raises is an input error
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [str(frame.lineno) for frame in frames if frame.filename == str(path)]
+        line = error.lineno if isinstance(error, SyntaxError) else ", ".join(lines[-1:])
+        raise UsageError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
+    if not isinstance(returned, kind):
+        raise UsageError(
+            f"{function}() of {path} returned {type(returned).__name__}, no {kind.__name__}"
+        )
+    return returned
+
+
+def _other_kind(module: ModuleType) -> str:
+    if hasattr(module, "get_config"):
+        return ": it is an experiment; run it by python -m flaxlab.main"
+    if hasattr(module, "get_suite"):
+        return ": it is a suite; run it by python -m flaxlab.suite"
+    return ""
+
+
+def load_baseline(path: Path, config: ConfigDict) -> ConfigDict:
+    """Loads the experiment that `config.baseline` names; none named: that of `path` itself.
+
+    Looks beside the experiment file at `path`, then among flaxlab's own experiments.
+
+    Raises:
+        UsageError: there is no such experiment.
+    """
+    return load_experiment(baseline_file(path, config))
+
+
+def baseline_file(path: Path, config: ConfigDict) -> Path:
+    """Returns the file that `load_baseline` reads."""
+    if not config.baseline:
+        return path
+    return experiment_file(config.baseline, [path.expanduser().parent])
+
+
+def experiment_file(name: str, folders: Sequence[Path]) -> Path:
+    """Returns where the experiment `name` stands: in `folders`, else among flaxlab's own.
+
+    Raises:
+        UsageError: `name` is no name of a file; a file that is not there is found out on loading.
+    """
+    if not name.isidentifier():
+        raise UsageError(
+            f"{name!r} is no name of an experiment; expected that of its file, without its folder"
+            " and without .py"
+        )
+    places = [folder / f"{name}.py" for folder in (*folders, Path(experiments.__path__[0]))]
+    return next((place for place in places if place.is_file()), places[0])
+
+
+def resolve_config(path: Path, overrides: Sequence[str]) -> ConfigDict:
+    """Returns the experiment's config with the overrides applied, validated and frozen.
+
+    Args:
+        path: the experiment file.
+        overrides: "--config.a.b=value" each, or "--config.a.b", "value".
+
+    Raises:
+        UsageError: a field does not exist, a value is of the wrong kind or not allowed.
+    """
+    config = load_experiment(path)
+    validate(config)
+    return apply_overrides(config, overrides)
+
+
+def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """Returns a config with overrides applied, validated and frozen; changes `config` as well.
+
+    Args:
+        config: valid.
+        overrides: see `resolve_config`.
+
+    Raises:
+        UsageError: see `resolve_config`.
+    """
+    _require_fields(config, overrides)
+    overrides = _last_of_each(overrides)
+    name, model = config.name, config.model.name
+    values = flags.FlagValues()
+    arguments = ["flaxlab", *overrides]
+    config_flags.DEFINE_config_dict(
+        "config", config, flag_values=values, sys_argv=arguments, lock_config=True
+    )
+    try:
+        left_over = values(arguments)[1:]
+    except (flags.Error, TypeError, ValueError) as error:
+        raise UsageError(_wrong_kind(config, error)) from error
+    if left_over:
+        raise UsageError(f"what is {left_over[0]!r} for? Expected --config.FIELD=VALUE")
+    config = values.config
+    validate(config)
+    if config.model.name != model:
+        raise UsageError(
+            f"config.model.name cannot be changed: {name} is about {model}; start from an"
+            f" experiment on {config.model.name}"
+        )
+    return FrozenConfigDict(config)
+
+
+def _last_of_each(overrides: Sequence[str]) -> list[str]:
+    """Leaves out what a later override of the same field replaces: absl would join tuples."""
+    grouped: list[list[str]] = []
+    for argument in overrides:
+        if argument.startswith("-") or not grouped:
+            grouped.append([argument])
+        else:  # the value of the one before
+            grouped[-1].append(argument)
+    last: dict[str, list[str]] = {}
+    for group in grouped:
+        name = group[0].lstrip("-").split("=", 1)[0]
+        last.pop(name, None)  # so that it stands at the end
+        last[name] = group
+    return [argument for group in last.values() for argument in group]
+
+
+def _require_fields(config: ConfigDict, overrides: Sequence[str]) -> None:
+    known = [f"config.{name}" for name, _ in configs.flatten(config)]
+    for argument in overrides:
+        if not argument.startswith("-"):
+            continue
+        name = argument.lstrip("-").split("=", 1)[0]
+        if name in known or (name.startswith("no") and name[2:] in known):
+            continue
+        inside = [path for path in known if path.startswith(f"{name}.")]
+        if inside:
+            raise UsageError(f"--{name} is a group of fields; set one of {', '.join(inside)}")
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = (
+            f"did you mean --{near[0]}?" if near else "config/default.py lists the fields"
+        )
+        raise UsageError(f"there is no --{name}; {hint}")
+
+
+def _wrong_kind(config: ConfigDict, error: Exception) -> str:
+    found = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
+    if found is None:
+        return str(error)
+    path, value = found.groups()
+    *groups, field = path.split(".")
+    for group in groups:
+        config = config[group]
+    kind = config.get_type(field).__name__
+    if "," in value or "(" in value:
+        kind = f"a single {kind}, not a tuple"
+    return f"--config.{path}={value} is of the wrong kind; expected {kind}, now {config[field]!r}"

@@ -1,0 +1,59 @@
+"""Command line: scores the model that a run has stored, on its own or on other data.
+
+The same weights can be scored under three kinds of statistics of batch normalization: the running
+ones that were stored, each batch's own, and ones that are computed anew on the training split.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flaxlab.command_line import CommandParser, run_command
+from flaxlab.errors import UsageError
+from flaxlab.machine import use_huge_pages
+
+_EXAMPLES = """examples:
+  python -m flaxlab.evaluate runs/alexnet_pool
+  python -m flaxlab.evaluate runs/alexnet_pool --step=best --format=json
+  python -m flaxlab.evaluate runs/alexnet_pool --batch_stats=running,batch,recomputed
+  python -m flaxlab.evaluate runs/alexnet_pool --data.name=folder --data.folder=pictures
+
+--data.FIELD=VALUE overrides a field of config.data of the run.
+"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Loads, scores, prints.
+
+    Raises:
+        UsageError: an option is wrong, or the run or the data cannot be read.
+    """
+    parser = CommandParser(
+        prog="python -m flaxlab.evaluate",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", type=Path, help="a run directory, its checkpoints, or one step")
+    parser.add_argument("--step", help="latest, best or a number; default: the one reported")
+    parser.add_argument("--batch_stats", default="running", help="running, batch, recomputed")
+    parser.add_argument("--batch_size", type=int, help="default: that of the training")
+    parser.add_argument("--format", choices=("table", "json"), default="table")
+    options, rest = parser.parse_known_args(arguments)
+    for argument in rest:
+        if not argument.startswith("--data."):
+            raise UsageError(f"what is {argument} for? Expected --data.FIELD=VALUE (see --help)")
+    if options.batch_size is not None and options.batch_size < 1:
+        raise UsageError(f"--batch_size={options.batch_size} is no size; expected 1 or more")
+    from flaxlab.evaluate.command import evaluate
+
+    overrides = [argument.replace("--data.", "--config.data.", 1) for argument in rest]
+    kinds = [kind.strip() for kind in options.batch_stats.split(",")]
+    evaluate(options.run, options.step, overrides, kinds, options.batch_size, options.format)
+
+
+if __name__ == "__main__":
+    use_huge_pages()
+    run_command(main, sys.argv[1:])

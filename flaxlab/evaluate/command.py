@@ -1,0 +1,122 @@
+"""What the command `flaxlab.evaluate` does, once its options are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from rich.console import Console
+from rich.table import Table
+
+from flaxlab.checkpoints.load import load_stored
+from flaxlab.config.read import apply_overrides
+from flaxlab.data.load import load_dataset
+from flaxlab.errors import UsageError
+from flaxlab.evaluate.evaluation import KINDS, evaluate_stored
+from flaxlab.machine import keep_compiled_programs
+from flaxlab.scores import class_scores, confusion_matrix
+from flaxlab.training.experiment import split_for_run
+
+
+def evaluate(
+    run: Path,
+    step: str | None,
+    overrides: Sequence[str],
+    kinds: Sequence[str],
+    batch_size: int | None,
+    form: str,
+) -> None:
+    """Scores a stored model and prints the scores.
+
+    Args:
+        run: see `load_stored`.
+        step: see `load_stored`.
+        overrides: "--config.data.FIELD=VALUE" each.
+        kinds: kinds of statistics, see `evaluate_stored`.
+        batch_size: None: that of the training.
+        form: "table" or "json".
+
+    Raises:
+        UsageError: something given is wrong.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UsageError(f"--batch_stats={kind} is unknown; expected {', '.join(KINDS)}")
+    keep_compiled_programs()
+    stored = load_stored(run, step)
+    config = ConfigDict(stored.config)
+    if any(override.startswith("--config.data.name") for override in overrides):
+        # The subsets of the training say nothing of other data.
+        config.data.train_examples = config.data.test_examples = None
+    config = apply_overrides(config, overrides)
+    dataset = load_dataset(config.data)
+    if len(dataset.class_names) != len(stored.class_names):
+        raise UsageError(
+            f"{dataset.title} has {len(dataset.class_names)} classes, the model has"
+            f" {len(stored.class_names)}; take data with the same"
+        )
+    if dataset.image_shape != tuple(stored.config.data.image_shape):
+        raise UsageError(
+            f"the images of {dataset.title} are {dataset.image_shape}, the model takes"
+            f" {tuple(stored.config.data.image_shape)}; bring them to that by --data.image_shape"
+        )
+    if config.data.scaling != stored.config.data.scaling:
+        raise UsageError(f"the model was trained with data.scaling={stored.config.data.scaling}")
+    splits = split_for_run(config, dataset)
+    test = splits.test or splits.validation
+    results: list[dict[str, Any]] = []
+    for kind in kinds:
+        found = evaluate_stored(
+            stored, test, splits.train, kind, batch_size or config.train.batch_size
+        )
+        scores = class_scores(
+            confusion_matrix(test.labels, found.predicted, len(dataset.class_names))
+        )
+        classes = {
+            name: {"precision": precision, "recall": recall, "f1": f1, "support": int(support)}
+            for name, precision, recall, f1, support in zip(
+                dataset.class_names, *(column.tolist() for column in scores), strict=True
+            )
+        }
+        results.append(
+            {
+                "batch_stats": kind,
+                "accuracy": found.accuracy,
+                "loss": found.loss,
+                "examples": len(test),
+                "classes": classes,
+            }
+        )
+    if form == "json":
+        about = {"checkpoint": str(stored.saved.folder), "epoch": stored.epoch}
+        print(json.dumps({**about, "dataset": dataset.title, "results": results}, indent=2))
+        return
+    console = _console()
+    console.print(
+        f"{config.name}, epoch {stored.epoch} ({stored.saved.folder}), on {len(test):,} test"
+        f" examples of {dataset.title}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    if dataset.class_names != stored.class_names:
+        note = "note: these are other class names than those of the training; compared by number"
+        console.print(note, style="yellow")
+    table = Table("statistics", "accuracy", "cross entropy, nats", box=None, pad_edge=False)
+    for result in results:
+        table.add_row(result["batch_stats"], f"{result['accuracy']:.4f}", f"{result['loss']:.4f}")
+    console.print(table)
+    first = results[0]
+    table = Table("class", "precision", "recall", "F1", "examples", box=None, pad_edge=False)
+    for name, scores in first["classes"].items():
+        numbers = [f"{scores[key]:.4f}" for key in ("precision", "recall", "f1")]
+        table.add_row(name, *numbers, str(scores["support"]))
+    console.print(table)
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=200)

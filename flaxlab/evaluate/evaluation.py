@@ -1,0 +1,182 @@
+"""Scores a stored model, with three kinds of statistics for its batch normalization."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxlab import kernels
+from flaxlab.batches.devices import on_device
+from flaxlab.batches.feed import Chunk, Feed
+from flaxlab.batches.order import epoch_order, scale_pixels
+from flaxlab.checkpoints.load import StoredModel, Variables
+from flaxlab.data.dataset import Split
+from flaxlab.errors import UsageError
+from flaxlab.models import ConvNet
+from flaxlab.training.metrics import Metrics, batch_metrics, means
+from flaxlab.training.programs import compile_programs, evaluate
+from flaxlab.training.state import TrainState
+from flaxlab.training.step import Batch, EvalStep, make_eval_step
+
+KINDS = ("running", "batch", "recomputed")
+
+# The order of the examples decides what a batch's own statistics are: a fixed random one, since
+# the examples of a split may lie class by class.
+_ORDER_SEED, _ORDER_EPOCH = 0, 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one kind of statistics.
+
+    Attributes:
+        kind: one of `KINDS`.
+        accuracy: share of correct predictions.
+        loss: mean cross entropy in nats.
+        predicted: int64 (N,), in the order of the split.
+    """
+
+    kind: str
+    accuracy: float
+    loss: float
+    predicted: np.ndarray
+
+
+def evaluate_stored(
+    stored: StoredModel, test: Split, train: Split, kind: str, batch_size: int
+) -> Evaluation:
+    """Scores every example of a split once, by the function that scores a run's epochs.
+
+    Args:
+        stored: the model.
+        test: what is scored.
+        train: what "recomputed" statistics are computed on.
+        kind: "running": the stored running statistics; "batch": each batch's own; "recomputed":
+            mean and variance over the whole of `train`, with the stored parameters.
+        batch_size: number of images at a time.
+
+    Raises:
+        UsageError: the model has no batch normalization, and `kind` is not "running".
+    """
+    if kind != "running" and "batch_stats" not in stored.variables:
+        raise UsageError(f"the model has no batch normalization: --batch_stats={kind} is nothing")
+    config, batch_size = stored.config, min(batch_size, len(test))
+    computed_by = kernels.for_backend(jax.default_backend(), config.train.fast_kernels)
+    model = stored.model.clone(conv=computed_by.conv, max_pool=computed_by.max_pool)
+    variables = jax.device_put(stored.variables)
+    scaling = config.data.scaling
+    if kind == "recomputed":
+        statistics = recompute_statistics(model, variables, train, scaling, batch_size)
+        variables = {**variables, "batch_stats": statistics}
+    preprocess = functools.partial(scale_pixels, scaling=scaling)
+    layout = on_device()
+    if kind == "batch":
+        step = _make_batch_step(_normalizing_by_batch(model), preprocess)
+        feed: Feed = _Shuffled(test, batch_size, 1, layout, {})
+        order = epoch_order(len(test), _ORDER_SEED, _ORDER_EPOCH)
+    else:
+        step = make_eval_step(model, preprocess)
+        feed, order = Feed(test, batch_size, 1, layout, {}), np.arange(len(test))
+    programs = compile_programs(_never_trained, step, layout)
+    # What a step that only scores reads of a state.
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=(),
+        key=jax.random.key(0),
+    )
+    totals, logits = evaluate(programs, programs.place(state), feed)
+    scored = means(totals)
+    predicted = np.empty(len(test), np.int64)
+    predicted[order] = logits.argmax(axis=1)
+    return Evaluation(kind, scored["accuracy"], scored["loss"], predicted)
+
+
+class _Shuffled(Feed):
+    """Scores in a fixed random order; what fills the last batch up are other examples.
+
+    The last example many times, as `Feed` has it, would change the statistics of the batch.
+    """
+
+    def eval_chunks(self) -> Generator[Chunk]:
+        return self.train_chunks(_ORDER_SEED, _ORDER_EPOCH)
+
+
+def _never_trained(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    """Stands where `compile_programs` takes a training step; it is compiled when it is called."""
+    raise NotImplementedError("a stored model is scored, not trained")
+
+
+def _make_batch_step(by_batch: ConvNet, preprocess: Callable[[jax.Array], jax.Array]) -> EvalStep:
+    """Like `make_eval_step`, with the statistics of the batch itself."""
+
+    def batch_step(state: TrainState, batch: Batch) -> tuple[Metrics, jax.Array]:
+        logits, _ = by_batch.apply(
+            {"params": state.params, "batch_stats": state.batch_stats},
+            preprocess(batch["image"]),
+            train=True,
+            mutable=["batch_stats"],
+        )
+        return batch_metrics(logits, batch["label"], batch["mask"]), logits
+
+    return batch_step
+
+
+def recompute_statistics(
+    model: ConvNet, variables: Variables, split: Split, scaling: str, batch_size: int
+) -> Variables:
+    """Estimates the running statistics anew: exact mean and variance over batches of a split.
+
+    Each layer is normalized by its batch's own statistics on the way, as in training. The variance
+    is that over all examples: E[v + m^2] - E[m]^2 of the batches' means m and variances v.
+
+    Args:
+        model: with batch normalization.
+        variables: its parameters, and statistics that are replaced.
+        split: what to compute on; every example counts once.
+        scaling: see `scale_pixels`.
+        batch_size: number of images at a time.
+
+    Returns:
+        The new "batch_stats".
+    """
+    by_batch = _normalizing_by_batch(model)
+
+    @jax.jit
+    def moments(variables: Variables, images: jax.Array) -> Variables:
+        scaled = scale_pixels(images, scaling)
+        _, updated = by_batch.apply(variables, scaled, train=True, mutable=["batch_stats"])
+        return jax.tree.map(
+            lambda layer: {"mean": layer["mean"], "square": layer["var"] + layer["mean"] ** 2},
+            updated["batch_stats"],
+            is_leaf=lambda node: "mean" in node,
+        )
+
+    order = np.random.default_rng(_ORDER_SEED).permutation(len(split))
+    sums: Variables | None = None
+    for start in range(0, len(split), batch_size):
+        indices = order[start : start + batch_size]
+        # The last batch is smaller: weighted by its size, every example counts once.
+        weight = len(indices) / len(split)
+        found = moments(variables, split.images[indices])
+        weighted = jax.tree.map(functools.partial(jnp.multiply, weight), found)
+        sums = weighted if sums is None else jax.tree.map(jnp.add, sums, weighted)
+    return jax.tree.map(
+        lambda layer: {
+            "mean": layer["mean"],
+            "var": jnp.maximum(layer["square"] - layer["mean"] ** 2, 0.0),
+        },
+        sums,
+        is_leaf=lambda node: "mean" in node,
+    )
+
+
+def _normalizing_by_batch(model: ConvNet) -> ConvNet:
+    """The model in training mode without dropout; its new statistics are the batch's alone."""
+    return model.clone(block_dropout=(), head_dropout=(), batch_norm_momentum=0.0)

@@ -1,0 +1,1 @@
+"""Shows what one training step is made of."""

@@ -1,0 +1,291 @@
+"""What the command `flaxlab.explain` does, once its options are read."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.tree import Tree
+
+from flaxlab import models
+from flaxlab.batches.order import epoch_order
+from flaxlab.config import ConfigDict
+from flaxlab.config.read import resolve_config
+from flaxlab.data.catalog import CATALOG
+from flaxlab.data.dataset import Dataset, Split
+from flaxlab.data.load import load_dataset, prepared_folder, tfds_folder
+from flaxlab.errors import UsageError
+from flaxlab.explain.changes import Change, moments
+from flaxlab.explain.program import FirstSteps, take_first_steps
+from flaxlab.inspect.listing import size
+from flaxlab.machine import keep_compiled_programs
+from flaxlab.models.blocks import Dropout
+from flaxlab.training.experiment import Experiment, assemble
+
+ModulePath = tuple[str, ...]
+
+
+def explain(config_file: Path, overrides: Sequence[str]) -> None:
+    """Prints what the first step of an experiment is made of, does and costs.
+
+    Args:
+        config_file: the experiment file.
+        overrides: "--config.FIELD=VALUE" each.
+
+    Raises:
+        UsageError: something given is wrong.
+    """
+    keep_compiled_programs()
+    # On several devices, the same step works on parts of the batch.
+    alone = ("--config.train.parallel=sharded", "--config.train.devices=1")
+    config = resolve_config(config_file, [*overrides, *alone])
+    dataset, missing = _dataset(config)
+    experiment = assemble(config, dataset)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    _say(console, f"{config.name} on {dataset.title}: {dataset.origin}")
+    if missing:
+        _say(console, f"The images below are drawn, since the data cannot be had: {missing}")
+    _print_modules(console, experiment)
+    _print_keys(console, experiment)
+    found = take_first_steps(experiment)
+    _print_step(console, experiment, found)
+    _print_changes(console, experiment, found)
+    _print_program(console, experiment, found)
+
+
+def _dataset(config: ConfigDict) -> tuple[Dataset, str]:
+    """Loads the data set, or draws one in its shape; then, the reason stands beside it."""
+    try:
+        return load_dataset(config.data), ""
+    except UsageError as error:
+        name, folder = config.data.name, tfds_folder(config.data.data_dir)
+        if name not in CATALOG or prepared_folder(name, folder) is not None:
+            raise
+        return _drawn(config), str(error)
+
+
+def _drawn(config: ConfigDict) -> Dataset:
+    """Two and a half batches of noise: what is explained are shapes and rules, not accuracies."""
+    entry = CATALOG[config.data.name]
+    rng = np.random.default_rng(config.seed)
+    classes, count = len(entry.class_names), max(5 * config.train.batch_size // 2, 100)
+    labels = np.arange(count, dtype=np.int32) % classes
+    shape = (count, *config.data.image_shape)
+    split = Split(rng.integers(0, 256, shape, dtype=np.uint8), labels)
+    return Dataset(
+        name=entry.name,
+        title=f"noise in the shape of {entry.title}",
+        version="",
+        origin=f"{count} images drawn at random.",
+        fingerprint="",
+        class_names=entry.class_names,
+        train=split,
+        test=split,
+    )
+
+
+def _print_modules(console: Console, experiment: Experiment) -> None:
+    _head(console, "The modules: descriptions without values")
+    calls, variables = models.trace_modules(experiment.model, experiment.dataset.image_shape)
+    held = {
+        collection: flatten_dict(variables.get(collection, {}))
+        for collection in ("params", "batch_stats")
+    }
+    image = _shape(experiment.dataset.image_shape)
+    network, shape = calls[()]
+    branches: dict[ModulePath, Tree] = {
+        (): Tree(f"{_kind(network)}  image {image} -> {_shape(shape)} logits")
+    }
+
+    def branch(path: ModulePath) -> Tree:
+        # Its parents first: calls return from the inside out.
+        if path not in branches:
+            branches[path] = branch(path[:-1]).add(label(path), highlight=False)
+        return branches[path]
+
+    def label(path: ModulePath) -> str:
+        module, shape = calls[path]
+        parts = [path[-1], f"[dim]{_kind(module)}[/dim]", f"-> {_shape(shape)}"]
+        for collection, mark in (("params", ""), ("batch_stats", " (running)")):
+            inside = {key[-1]: leaf for key, leaf in held[collection].items() if key[:-1] == path}
+            parts += [f"{name} {_shape(leaf.shape)}{mark}" for name, leaf in inside.items()]
+        return "  ".join(parts)
+
+    for path in calls:
+        branch(path)
+    console.print(branches[()], highlight=False)
+    running = experiment.parameters - experiment.trainable
+    _say(
+        console,
+        f"{experiment.trainable:,} trainable values and {running:,} running statistics; sizes are"
+        " of one image",
+    )
+
+
+def _print_keys(console: Console, experiment: Experiment) -> None:
+    _head(console, "The random numbers: each from the seed and a number")
+    config, model = experiment.config, experiment.model
+    key = jax.random.key(config.seed)
+    init_key, step_key = jax.random.split(key)
+    rows = [
+        (f"key({config.seed})", key, "split in two"),
+        ("split(...)[0]", init_key, "initial values, with the path of each parameter folded in"),
+        ("split(...)[1]", step_key, "state.key, which never changes"),
+        *(
+            (
+                f"fold_in(state.key, {step})",
+                jax.random.fold_in(step_key, step),
+                f"dropout of step {step}",
+            )
+            for step in range(2)
+        ),
+    ]
+    table = _table("key", "its two words", "what for")
+    for name, value, use in rows:
+        words = " ".join(f"{word:08x}" for word in jax.random.key_data(value).tolist())
+        table.add_row(name, words, use)
+    console.print(table, highlight=False)
+    calls, _ = models.trace_modules(model, experiment.dataset.image_shape)
+    for path, (module, shape) in calls.items():
+        if isinstance(module, Dropout):
+            _say(
+                console,
+                f"{'/'.join(path)}: drops {module.rate:.0%} of {_shape(shape)} values an image, by"
+                " the step's key with the path of the layer folded in",
+            )
+    if not any(isinstance(module, Dropout) for module, _ in calls.values()):
+        _say(console, "no dropout: the keys of the steps are used for nothing")
+    order = epoch_order(len(experiment.splits.train), config.seed, 1)[:6].tolist()
+    _say(
+        console,
+        f"order of the examples: a function of (seed, epoch); epoch 1 begins with {order}",
+    )
+    if config.data.validation == "holdout":
+        _say(console, f"holdout: drawn by the seed, {len(experiment.splits.validation)} examples")
+
+
+def _print_step(console: Console, experiment: Experiment, found: FirstSteps) -> None:
+    _head(console, "The step: state, metrics = step(state, batch)")
+    shape = _shape(experiment.dataset.image_shape)
+    size_of_batch = experiment.config.train.batch_size
+    _say(
+        console,
+        f"batch: image uint8 {size_of_batch} x {shape}, label int32 {size_of_batch},"
+        f" mask bool {size_of_batch}; {found.steps} step{'s' if found.steps > 1 else ''} a call",
+    )
+    penalty = f", penalty {found.penalty:.4f}" if found.penalty else ""
+    _say(
+        console,
+        f"the first call: loss {found.loss:.4f}, accuracy {found.accuracy:.4f}{penalty}",
+    )
+
+
+def _print_changes(console: Console, experiment: Experiment, found: FirstSteps) -> None:
+    _head(console, "The state before and after the first call")
+    counts = []
+    for field, group in itertools.groupby(found.changes, key=lambda change: change.field):
+        changed = [change.changed > 0 for change in group]
+        counts.append(f"{field} {sum(changed)} of {len(changed)}")
+    _say(console, f"arrays that changed: {', '.join(counts)}")
+    of_moments = moments(found.changes, jax.eval_shape(experiment.create_state).params)
+    grouped = {change for group in of_moments.values() for change in group}
+    table = _table("array", "shape", "dtype")
+    for title in ("changed", "before", "after", "moved by"):
+        table.add_column(title, justify="right")
+    for change in found.changes:
+        if change not in grouped:
+            table.add_row(*_cells(change))
+    for name, moment in of_moments.items():
+        values = sum(change.size for change in moment)
+        differing = f"{sum(change.changed for change in moment):,} of {values:,}"
+        table.add_row(f"opt_state/{name}", f"{len(moment)} arrays", "", differing)
+    console.print(table, highlight=False)
+    _say(
+        console,
+        "before, after: the value of a scalar, else the root mean square of the values; moved by:"
+        " that of the differences",
+    )
+
+
+def _cells(change: Change) -> list[str]:
+    name = f"{change.field}/{change.path}" if change.path else change.field
+    shape = _shape(change.shape) or "scalar"
+    cells = [escape(name), shape, change.dtype, f"{change.changed:,} of {change.size:,}"]
+    if change.field == "key":
+        return [*cells, "", "", ""]
+    return [*cells, *(f"{value:.4g}" for value in (change.before, change.after, change.moved))]
+
+
+def _print_program(console: Console, experiment: Experiment, found: FirstSteps) -> None:
+    _head(console, "The compiled program")
+    calls = ", ".join(
+        f"{count} of {examples} examples" if count < examples else f"{examples} examples"
+        for examples, count in found.examples
+    )
+    seconds = ", ".join(f"{value:.3g} s" for value in found.seconds)
+    _say(
+        console,
+        f"compiled {found.compiled} time{'s' if found.compiled > 1 else ''} for"
+        f" {len(found.seconds)} calls ({calls}), which took {seconds}",
+    )
+    cost = found.cost
+    forward = sum(row.flops for row in experiment.layers) * experiment.config.train.batch_size
+    once = "" if found.steps == 1 else ", the steps of a call once"
+    table = _table("one call", "", "")
+    table.columns[1].justify = "right"
+    for name, value, remark in (
+        ("operations", _flops(cost.flops), f"counted in the compiled program{once}"),
+        (
+            "by the layers",
+            _flops(3.0 * forward),
+            "of one step, by direct convolutions: forward pass, twice as much for gradients",
+        ),
+        ("memory traffic", _bytes(cost.bytes_accessed), f"of each operation by itself{once}"),
+        ("arguments", size(cost.arguments), "state, metrics, examples"),
+        ("results", size(cost.outputs), f"{size(cost.aliased)} of them in place of the arguments"),
+        ("intermediate", size(cost.temporary), "activations, gradients"),
+        ("peak memory", size(cost.peak), "arguments, intermediate, and results in no other place"),
+    ):
+        table.add_row(name, value, remark)
+    console.print(table, highlight=False)
+
+
+def _flops(value: float | None) -> str:
+    return "not known" if value is None else f"{value / 1e6:,.1f} MFLOP"
+
+
+def _bytes(value: float | None) -> str:
+    return "not known" if value is None else size(value)
+
+
+def _kind(module: nn.Module) -> str:
+    return type(module).__name__
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in titles:
+        table.add_column(title)
+    return table
+
+
+def _head(console: Console, text: str) -> None:
+    console.print()
+    console.print(text, style="bold", highlight=False, markup=False)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

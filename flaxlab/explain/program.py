@@ -1,0 +1,142 @@
+"""Runs the first steps of an experiment, and asks the compiler what they cost."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jax
+
+from flaxlab.batches.feed import Chunk
+from flaxlab.explain.changes import Change, list_changes, on_host
+from flaxlab.training.experiment import Experiment
+from flaxlab.training.metrics import Metrics, means, no_metrics
+from flaxlab.training.programs import compile_programs
+from flaxlab.training.state import TrainState
+from flaxlab.training.step import Batch, TrainStep
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the compiler says of the training program, one call of it.
+
+    Attributes:
+        flops: floating-point operations that XLA counts in the compiled program, the body of a
+            loop over several steps once; None where it does not tell.
+        bytes_accessed: that its operations read and write, counted one by one; None likewise.
+        arguments: bytes of what it is given.
+        outputs: bytes of what it returns.
+        aliased: bytes of the outputs that lie in the memory of donated arguments.
+        temporary: bytes of intermediate values.
+    """
+
+    flops: float | None
+    bytes_accessed: float | None
+    arguments: int
+    outputs: int
+    aliased: int
+    temporary: int
+
+    @property
+    def peak(self) -> int:
+        """Bytes in use at the most: what is given, returned and intermediate, once each.
+
+        XLA's own figure leaves out intermediate values on a CPU (jaxlib 0.10.2).
+        """
+        return self.arguments + self.outputs - self.aliased + self.temporary
+
+
+@dataclass(frozen=True)
+class FirstSteps:
+    """What the first calls of the training program did.
+
+    Attributes:
+        steps: number of steps in one call.
+        loss: mean cross entropy of the first call's examples, in nats.
+        accuracy: share of them that were right.
+        penalty: that was added to the loss.
+        changes: in the state, by the first call.
+        examples: of the three calls, and how many of them count: the last batch of an epoch is
+            filled up.
+        seconds: time of each of the three calls.
+        compiled: how often the program was compiled for them.
+        cost: cost of one call.
+    """
+
+    steps: int
+    loss: float
+    accuracy: float
+    penalty: float
+    changes: list[Change]
+    examples: list[tuple[int, int]]
+    seconds: list[float]
+    compiled: int
+    cost: Cost
+
+
+def take_first_steps(experiment: Experiment) -> FirstSteps:
+    """Runs the first, the second and the last chunk of the first epoch, as a run would.
+
+    The state after the second chunk meets the last one: what counts here are its shapes.
+    """
+    traced, train_step = _counting(experiment.train_step)
+    programs = compile_programs(train_step, experiment.eval_step, experiment.layout)
+    feed = experiment.feed_training()
+    state = programs.place(experiment.create_state())
+    before = on_host(state)
+    first_changes: list[Change] = []
+    examples, seconds, totals_of = [], [], []
+    chunks = _first_second_last(feed.train_chunks(experiment.config.seed, 1))
+    for chunk in chunks:
+        totals = programs.place(no_metrics())
+        started = time.perf_counter()
+        state, totals = jax.block_until_ready(programs.train(state, totals, feed.arrays, chunk))
+        seconds.append(time.perf_counter() - started)
+        examples.append((chunk["mask"].size, int(chunk["mask"].sum())))
+        totals_of.append(means(totals))
+        first_changes = first_changes or list_changes(before, on_host(state))
+    compiled = len(traced)
+    # Beside the programs that have run: `jit` does not give out what it has compiled.
+    lowered = cast(Any, programs.train).lower(state, no_metrics(), feed.arrays, chunks[0])
+    return FirstSteps(
+        steps=len(chunks[0]["mask"]),
+        **totals_of[0],
+        changes=first_changes,
+        examples=examples,
+        seconds=seconds,
+        compiled=compiled,
+        cost=_cost(lowered.compile()),
+    )
+
+
+def _counting(step: TrainStep) -> tuple[list[int], TrainStep]:
+    """Returns a list and the step, which adds an entry whenever Python runs it: to be compiled."""
+    traced: list[int] = []
+
+    def counted(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        traced.append(1)
+        return step(state, batch)
+
+    return traced, counted
+
+
+def _first_second_last(chunks: Iterator[Chunk]) -> list[Chunk]:
+    """Returns the first two chunks of a pass and its last one; fewer where there are no more."""
+    return [*itertools.islice(chunks, 2), *deque(chunks, maxlen=1)]
+
+
+def _cost(compiled: Any) -> Cost:
+    counted: dict[str, float] = compiled.cost_analysis() or {}
+    memory = compiled.memory_analysis()
+    return Cost(
+        flops=counted.get("flops"),
+        bytes_accessed=counted.get("bytes accessed"),
+        arguments=memory.argument_size_in_bytes,
+        outputs=memory.output_size_in_bytes,
+        aliased=memory.alias_size_in_bytes,
+        temporary=memory.temp_size_in_bytes,
+    )

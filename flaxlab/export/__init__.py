@@ -1,0 +1,1 @@
+"""Writes a stored model for use without flaxlab."""

@@ -1,0 +1,51 @@
+"""Command line: writes the model that a run has stored for use without flaxlab.
+
+StableHLO by jax.export, for any number of images at a time and for CPU, GPU and TPU; the weights as
+safetensors. The README that is written beside them shows how to call it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flaxlab.command_line import CommandParser, run_command
+from flaxlab.errors import UsageError
+
+_EXAMPLES = """examples:
+  python -m flaxlab.export runs/alexnet_pool --to=exported
+  python -m flaxlab.export runs/alexnet_pool --to=exported --step=best
+"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Loads and writes.
+
+    Raises:
+        UsageError: an option is wrong, the run cannot be read, or the folder not written.
+    """
+    parser = CommandParser(
+        prog="python -m flaxlab.export",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", type=Path, help="a run directory, its checkpoints, or one step")
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to write to")
+    parser.add_argument("--step", help="latest, best or a number; default: the one reported")
+    options = parser.parse_args(arguments)
+    from flaxlab.checkpoints.load import load_stored
+    from flaxlab.export.export import export_model
+
+    stored = load_stored(options.run, options.step)
+    to = options.to.expanduser()
+    try:
+        export_model(stored, to)
+    except OSError as error:
+        raise UsageError(f"--to={to} cannot be written ({error})") from error
+    print(f"exported {stored.config.name}, epoch {stored.epoch}: {to / 'README.md'}")
+
+
+if __name__ == "__main__":
+    run_command(main, sys.argv[1:])

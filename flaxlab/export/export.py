@@ -1,0 +1,104 @@
+"""Writes a stored model as StableHLO and safetensors: to run where flaxlab is not installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax import export
+from safetensors.numpy import save
+
+from flaxlab import files
+from flaxlab.batches.order import scale_pixels
+from flaxlab.checkpoints.load import StoredModel
+from flaxlab.errors import UsageError
+
+# What the exported program may run on; each adds its own lowering to the file.
+_PLATFORMS = ("cpu", "cuda", "tpu")
+
+_README = """# {name}
+
+`model.bin` is a function of JAX, serialized by `jax.export` (StableHLO), for {platforms}.
+`weights.safetensors` are its weights, `export.json` says what goes in and what comes out.
+
+    pip install jax flatbuffers safetensors
+
+```python
+import json
+import pathlib
+
+import numpy as np
+from jax import export
+from safetensors.numpy import load_file
+
+folder = pathlib.Path(".")  # where these files are
+function = export.deserialize(bytearray((folder / "model.bin").read_bytes()))
+weights = load_file(folder / "weights.safetensors")
+class_names = json.loads((folder / "export.json").read_text())["class_names"]
+
+images = np.zeros((5, {shape}), np.uint8)  # any number of images, pixels 0 to 255
+logits = function.call(weights, images)
+print([class_names[label] for label in np.argmax(logits, axis=1)])
+```
+"""
+
+
+def export_model(stored: StoredModel, folder: Path) -> None:
+    """Writes model.bin, model.mlir, weights.safetensors, export.json and README.md.
+
+    The exported function maps ({path: float32 array}, uint8 images (N, H, W, C)) to float32 logits
+    (N, classes), for any N: the scaling of the pixels is part of it. Batch normalization uses the
+    running statistics.
+
+    Raises:
+        UsageError: `folder` holds something else.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "export.json").is_file():
+        raise UsageError(f"--to={folder} holds other files; take a new folder")
+    weights = {
+        "/".join(path): np.ascontiguousarray(array)
+        for path, array in flatten_dict(stored.variables).items()
+    }
+    shape = tuple(stored.config.data.image_shape)
+    exported = export.export(jax.jit(_function(stored)), platforms=_PLATFORMS)(
+        {path: jax.ShapeDtypeStruct(array.shape, array.dtype) for path, array in weights.items()},
+        jax.ShapeDtypeStruct(
+            export.symbolic_shape(f"batch, {', '.join(map(str, shape))}"), jnp.uint8
+        ),
+    )
+    about = {
+        "name": stored.config.name,
+        "checkpoint_epoch": stored.epoch,
+        "input": {"shape": ["batch", *shape], "dtype": "uint8"},
+        "output": {"shape": ["batch", len(stored.class_names)], "dtype": "float32"},
+        "class_names": list(stored.class_names),
+        "platforms": list(_PLATFORMS),
+        "jax": jax.__version__,
+    }
+    readme = _README.format(
+        name=stored.config.name,
+        platforms=", ".join(_PLATFORMS),
+        shape=", ".join(map(str, shape)),
+    )
+    serialized = bytes(exported.serialize())
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_bytes(folder / "weights.safetensors", save(weights))
+    files.write_bytes(folder / "model.bin", serialized)
+    files.write_text(folder / "model.mlir", exported.mlir_module())
+    files.write_text(folder / "export.json", json.dumps(about, indent=2) + "\n")
+    files.write_text(folder / "README.md", readme)
+
+
+def _function(stored: StoredModel) -> Any:
+    def logits_of(weights: dict[str, jax.Array], images: jax.Array) -> jax.Array:
+        variables = unflatten_dict({tuple(path.split("/")): x for path, x in weights.items()})
+        scaled = scale_pixels(images, stored.config.data.scaling)
+        logits: Any = stored.model.apply(variables, scaled, train=False)
+        return logits
+
+    return logits_of

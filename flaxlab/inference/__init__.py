@@ -1,1 +1,0 @@
-"""What stored models are used for: scoring data sets, classifying pictures, leaving flaxlab."""

@@ -1,0 +1,1 @@
+"""Looks into a checkpoint of any project that uses Orbax."""

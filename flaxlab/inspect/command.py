@@ -1,0 +1,277 @@
+"""What the command `flaxlab.inspect` does, once its options are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from flaxlab import config as configs
+from flaxlab import files
+from flaxlab.checkpoints.find import Saved, choose, find_saved, require_intact
+from flaxlab.checkpoints.manifest import NAME as MANIFEST
+from flaxlab.checkpoints.manifest import find_damage
+from flaxlab.checkpoints.read import Leaf, list_leaves, read_leaves, read_pieces
+from flaxlab.errors import UsageError
+from flaxlab.inspect import listing
+from flaxlab.inspect.difference import config_changes, structure_changes, value_changes
+from flaxlab.inspect.statistics import ArrayStatistics, describe_array, describe_pieces, find_flaws
+
+Keep = Callable[[Leaf], bool]
+
+
+def matching(pattern: str | None) -> Keep:
+    """Returns whether a leaf's path matches somewhere; all do without a pattern.
+
+    Raises:
+        UsageError: the pattern is no regular expression.
+    """
+    try:
+        compiled = re.compile(pattern or "")
+    except re.error as error:
+        raise UsageError(f"--filter={pattern} is no regular expression ({error})") from error
+    return lambda leaf: compiled.search(leaf.path) is not None
+
+
+def show(path: Path, step: str, keep: Keep, form: str, with_statistics: bool) -> None:
+    """Prints the checkpoints at `path` and the contents of one of them.
+
+    Args:
+        path: see `find_saved`.
+        step: see `choose`.
+        keep: says which leaves to list.
+        form: "table", "json" or "csv".
+        with_statistics: read the arrays, one or a part of one at a time, and describe their values.
+
+    Raises:
+        UsageError: there is no checkpoint, it is damaged, or no array matches.
+    """
+    saved = find_saved(path)
+    chosen = choose(saved, step)
+    if with_statistics:
+        require_intact(chosen)
+    leaves, rows = _contents(chosen, keep, with_statistics)
+    if not leaves:
+        raise UsageError(f"--filter matches no array in {chosen.folder}; leave it out to see all")
+    record = chosen.record() or {}
+    contents = {
+        "folder": str(chosen.folder),
+        "checkpoints": listing.describe_saved(saved, chosen),
+        "config": record.get("config"),
+        "dataset": record.get("dataset"),
+        "versions": record.get("versions"),
+        "leaves": rows,
+        "totals": listing.totals(leaves),
+    }
+    if form == "json":
+        print(listing.to_json(contents))
+    elif form == "csv":
+        print(listing.to_csv(rows), end="")
+    else:
+        console = _console()
+        console.print(f"{chosen.folder}", highlight=False, markup=False, soft_wrap=True)
+        if "config" in record and "dataset" in record:
+            config, title = record["config"], record["dataset"]["title"]
+            line = f"{config['name']} on {title}, seed {config['seed']}"
+            console.print(line, highlight=False, markup=False)
+        listing.print_tables(console, contents)
+
+
+def _contents(
+    chosen: Saved, keep: Keep, with_statistics: bool
+) -> tuple[list[Leaf], list[listing.Row]]:
+    kept, rows = [], []
+    for item, tree in chosen.trees.items():
+        leaves = [leaf for leaf in list_leaves(tree) if keep(leaf)]
+        kept += leaves
+        found = {}
+        if with_statistics:
+            for leaf, pieces in read_pieces(tree, leaves):
+                found[leaf.index] = describe_pieces(pieces)
+                del pieces  # before the next array is read
+        for leaf in leaves:
+            statistics = found.get(leaf.index)
+            flaws = find_flaws(leaf, statistics) if statistics else []
+            row = listing.describe_leaf(leaf, statistics, flaws)
+            rows.append({"item": item, **row} if len(chosen.trees) > 1 else row)
+    return kept, rows
+
+
+def verify(path: Path) -> None:
+    """Checks the manifest of every checkpoint at `path`.
+
+    Raises:
+        UsageError: some files are damaged, or a checkpoint of flaxlab has lost its manifest.
+    """
+    console = _console()
+    damaged, unknown = [], []
+    for saved in find_saved(path):
+        found = find_damage(saved.folder)
+        if not saved.trees:
+            found = found or ["its metadata are missing"]
+        if found is None and _of_flaxlab(saved):
+            unknown.append(str(saved.folder))
+            verdict = f"{MANIFEST} is missing: whether its files are intact is not known"
+        elif found is None:
+            verdict = "no manifest: not written by flaxlab"
+        else:
+            verdict = "; ".join(found) or "intact"
+        if found:
+            damaged.append(str(saved.folder))
+        console.print(f"{saved.folder}: {verdict}", highlight=False, markup=False, soft_wrap=True)
+    problems = []
+    if damaged:
+        problems.append(f"{len(damaged)} damaged: {', '.join(damaged)}; take another step")
+    if unknown:
+        problems.append(f"{len(unknown)} not verified without {MANIFEST}: {', '.join(unknown)}")
+    if problems:
+        raise UsageError("; ".join(problems))
+
+
+def _of_flaxlab(saved: Saved) -> bool:
+    return (saved.folder / "record" / "metadata").is_file()
+
+
+def compare(a: Path, b: Path, step: str, keep: Keep, form: str) -> None:
+    """Prints what differs between two checkpoints.
+
+    Args:
+        a: see `find_saved`.
+        b: another.
+        step: see `choose`, for both.
+        keep: says which leaves to compare.
+        form: "table", "json" or "csv".
+    """
+    left, right = (choose(find_saved(path), step) for path in (a, b))
+    require_intact(left)
+    require_intact(right)
+    tree_a, tree_b = _only_tree(left), _only_tree(right)
+    config = config_changes(left, right)
+    structure = structure_changes(
+        [leaf for leaf in list_leaves(tree_a) if keep(leaf)],
+        [leaf for leaf in list_leaves(tree_b) if keep(leaf)],
+    )
+    values = value_changes(tree_a, tree_b, keep)
+    if form == "json":
+        contents = {
+            "a": str(left.folder),
+            "b": str(right.folder),
+            "config": None
+            if config is None
+            else {path: list(pair) for path, pair in config.items()},
+            "structure": structure,
+            "values": values,
+        }
+        print(listing.to_json(contents))
+    elif form == "csv":
+        print(listing.to_csv(values), end="")
+    else:
+        _print_difference(left, right, config, structure, values)
+
+
+def _only_tree(saved: Saved) -> Path:
+    if len(saved.trees) == 1:
+        return next(iter(saved.trees.values()))
+    if "state" in saved.trees:
+        return saved.trees["state"]
+    raise UsageError(
+        f"{saved.folder} holds several trees ({', '.join(saved.trees)}); name the folder of one"
+    )
+
+
+def _print_difference(
+    left: Saved,
+    right: Saved,
+    config: dict[str, tuple[Any, Any]] | None,
+    structure: Sequence[dict[str, Any]],
+    values: Sequence[dict[str, Any]],
+) -> None:
+    console = _console()
+    for name, saved in (("a", left), ("b", right)):
+        console.print(f"{name}: {saved.folder}", highlight=False, markup=False, soft_wrap=True)
+    if config is None:
+        console.print("config: not known of both", highlight=False)
+    elif not config:
+        console.print("config: the same", highlight=False)
+    else:
+        text = f"config: {configs.describe(config)}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    if structure:
+        table = Table("path", "a", "b", box=None, pad_edge=False, title="structure")
+        for row in structure:
+            table.add_row(row["path"], row["a"] or "absent", row["b"] or "absent")
+        console.print(table)
+    else:
+        console.print("structure: the same", highlight=False)
+    changed = [row for row in values if row["change"]]
+    same = len(values) - len(changed)
+    console.print(f"values: {len(changed)} arrays differ, {same} are the same", highlight=False)
+    if changed:
+        table = Table("path", box=None, pad_edge=False)
+        table.add_column("relative change", justify="right")
+        table.add_column("largest difference", justify="right")
+        for row in changed:
+            table.add_row(row["path"], f"{row['change']:.3g}", f"{row['largest']:.3g}")
+        console.print(table)
+
+
+def plot(path: Path, step: str, keep: Keep, to: Path) -> None:
+    """Writes weights.png, filters.png and normalization.png, those that there is something for.
+
+    Args:
+        path: see `find_saved`.
+        step: see `choose`.
+        keep: says which leaves to draw.
+        to: folder to write to.
+
+    Raises:
+        UsageError: there is no checkpoint, it is damaged, it holds nothing to draw, or `to` cannot
+            be made.
+    """
+    from flaxlab.inspect import pictures
+    from flaxlab.pages import plots
+
+    chosen = choose(find_saved(path), step)
+    require_intact(chosen)
+    tree = _only_tree(chosen)
+    leaves = [leaf for leaf in list_leaves(tree) if keep(leaf) and leaf.collection != "opt_state"]
+    weights: dict[str, ArrayStatistics] = {}
+    norms: dict[str, dict[str, np.ndarray]] = {}
+    first = None
+    for leaf, array in read_leaves(tree, leaves):
+        if array.ndim > 1:
+            weights[leaf.path] = describe_array(array)
+        if array.ndim == 4 and first is None:
+            first = (array, leaf.path)
+        group, _, name = leaf.path.rpartition("/")
+        if array.ndim == 1 and name in ("scale", "mean", "var"):
+            layer = group.split("/", 1)[-1].removesuffix("/norm")
+            norms.setdefault(layer, {})[name] = np.asarray(array, np.float64)
+    figures = {}
+    if weights:
+        figures["weights"] = pictures.weight_histograms(weights)
+    if first is not None:
+        figures["filters"] = pictures.filters(*first)
+    if norms:
+        figures["normalization"] = pictures.normalization(norms)
+    if not figures:
+        raise UsageError(
+            f"there is nothing to draw in {tree}: no weights of two dimensions or more"
+        )
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--plot={to} cannot be made ({error})") from error
+    for name, figure in figures.items():
+        files.write_bytes(to / f"{name}.png", plots.png(figure))
+        print(f"wrote {to / name}.png")
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=200)

@@ -1,0 +1,167 @@
+"""The contents of a checkpoint as rows, and rows as a table, JSON or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flaxlab.checkpoints.find import Saved
+from flaxlab.checkpoints.read import Leaf
+from flaxlab.inspect.statistics import ArrayStatistics
+
+Row = dict[str, Any]
+
+_NUMBERS = ("mean", "std", "low", "high", "l2", "zeros")
+
+
+def describe_saved(saved: Sequence[Saved], chosen: Saved) -> list[Row]:
+    """Makes a row of each checkpoint: kind, step, bytes, metrics, and whether it is shown."""
+    return [
+        {
+            "kind": each.kind,
+            "step": each.step,
+            "bytes": each.bytes,
+            "shown": each == chosen,
+            "metrics": each.metrics(),
+        }
+        for each in saved
+    ]
+
+
+def describe_leaf(leaf: Leaf, found: ArrayStatistics | None, flaws: Sequence[str]) -> Row:
+    """Makes a row of a leaf, with its statistics where there are some."""
+    row: Row = {
+        "path": leaf.path,
+        "shape": None if leaf.shape is None else list(leaf.shape),
+        "dtype": leaf.dtype,
+        "size": leaf.size,
+        "bytes": leaf.nbytes,
+    }
+    if found is not None:
+        row |= {key: getattr(found, key) for key in _NUMBERS}
+        row |= {
+            "nans": found.nans,
+            "infinities": found.infinities,
+            "histogram": list(found.histogram),
+            "sparkline": found.sparkline(),
+            "flaws": list(flaws),
+        }
+    return row
+
+
+def totals(leaves: Sequence[Leaf]) -> list[Row]:
+    """Sums up values and bytes of each collection, and of all."""
+    rows: dict[str, Row] = {}
+    for leaf in leaves:
+        for name in (leaf.collection, "all"):
+            row = rows.setdefault(name, {"collection": name, "arrays": 0, "size": 0, "bytes": 0})
+            row["arrays"] += leaf.shape is not None
+            row["size"] += leaf.size
+            row["bytes"] += leaf.nbytes
+    return sorted(rows.values(), key=lambda row: row["collection"] == "all")
+
+
+def to_json(contents: dict[str, Any]) -> str:
+    """Returns everything as JSON; numbers that JSON does not have become null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(plain(contents), indent=2, allow_nan=False)
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """Returns rows as CSV; shapes as "3x3x64", lists with blanks between."""
+    text = io.StringIO()
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(text, columns or ["path"], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        flat = {
+            key: " ".join(map(str, value)) if isinstance(value, list) else value
+            for key, value in row.items()
+        }
+        writer.writerow(flat | ({"shape": shape_text(row)} if "shape" in row else {}))
+    return text.getvalue()
+
+
+def print_tables(console: Console, contents: dict[str, Any]) -> None:
+    """Prints the checkpoints, the leaves and the totals."""
+    _print_saved(console, contents["checkpoints"])
+    leaves = contents["leaves"]
+    with_statistics = any("mean" in row for row in leaves)
+    table = _table("path", "shape", "dtype", "values", "bytes", numbers_from=3)
+    if with_statistics:
+        for name in ("mean", "std", "min", "max", "L2", "zeros"):
+            table.add_column(name, justify="right")
+        table.add_column("histogram")
+        table.add_column("flaws", style="red")
+    for row in leaves:
+        path = f"{row['item']}: {row['path']}" if "item" in row else row["path"]
+        cells = [
+            escape(path),
+            shape_text(row),
+            row["dtype"],
+            f"{row['size']:,}",
+            size(row["bytes"]),
+        ]
+        if "mean" in row:
+            cells += [f"{row[key]:.3g}" for key in _NUMBERS[:-1]]
+            cells += [f"{row['zeros']:.1%}", row["sparkline"], ", ".join(row["flaws"])]
+        table.add_row(*cells)
+    console.print(table)
+    table = _table("collection", "arrays", "values", "bytes", numbers_from=1)
+    for row in contents["totals"]:
+        table.add_row(row["collection"], str(row["arrays"]), f"{row['size']:,}", size(row["bytes"]))
+    console.print(table)
+
+
+def _print_saved(console: Console, rows: Sequence[Row]) -> None:
+    metrics = list(dict.fromkeys(key for row in rows for key in row["metrics"]))
+    table = _table("checkpoint", "step", "on disk", *metrics, numbers_from=1)
+    for row in rows:
+        values = [row["metrics"].get(key) for key in metrics]
+        table.add_row(
+            f"{row['kind']}{' *' if row['shown'] and len(rows) > 1 else ''}",
+            "" if row["step"] is None else str(row["step"]),
+            size(row["bytes"]),
+            *("" if value is None else f"{value:.4g}" for value in values),
+        )
+    console.print(table)
+    if len(rows) > 1:
+        console.print("* shown below", style="dim")
+
+
+def _table(*titles: str, numbers_from: int) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for index, title in enumerate(titles):
+        table.add_column(title, justify="right" if index >= numbers_from else "left")
+    return table
+
+
+def shape_text(row: Row) -> str:
+    """Writes a shape as "3x3x64"; "scalar" for (), "" for what is no array."""
+    if row["shape"] is None:
+        return ""
+    return "x".join(map(str, row["shape"])) or "scalar"
+
+
+def size(count: float) -> str:
+    """Writes a number of bytes with a fitting unit."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.2f} GB"

@@ -1,0 +1,86 @@
+"""The pictures of a checkpoint: weights, filters, batch normalization."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from flaxlab.inspect.statistics import ArrayStatistics
+from flaxlab.pages.plots import GREY, quiet
+
+_BLUE = "#0072B2"
+_COLUMNS = 4
+_MAX_FILTERS = 96
+
+
+def weight_histograms(found: Mapping[str, ArrayStatistics]) -> Figure:
+    """Draws the histogram of each array of weights, {path: statistics}, at least one."""
+    columns = min(len(found), _COLUMNS)
+    rows = -(-len(found) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.2 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, (path, statistics) in zip(grid.flat, found.items(), strict=False):
+        axes.set_axis_on()
+        if np.isfinite(statistics.high - statistics.low):
+            edges = np.linspace(statistics.low, statistics.high, len(statistics.histogram) + 1)
+            axes.stairs(statistics.histogram, edges, fill=True, color=_BLUE)
+        axes.set_title(path, fontsize=8, parse_math=False)
+        axes.tick_params(labelsize=7)
+        axes.set_yticks([])
+        quiet(axes)
+    return figure
+
+
+def filters(kernel: np.ndarray, path: str) -> Figure:
+    """Draws the filters of a convolution, floats (H, W, C, F).
+
+    In colour for C = 3, else the channel mean. Zero is grey; the scale is that of the largest
+    weight.
+    """
+    kernel = kernel.astype(np.float64)
+    if kernel.shape[2] != 3:
+        kernel = kernel.mean(axis=2, keepdims=True)
+    kernel = kernel / (np.abs(kernel).max() or 1.0) / 2 + 0.5
+    count = min(kernel.shape[3], _MAX_FILTERS)
+    columns = min(count, 12)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(0.8 * columns + 0.4, 0.8 * rows + 0.6), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for index, axes in enumerate(grid.flat[:count]):
+        one = kernel[..., index]
+        axes.imshow(one if one.shape[2] == 3 else one[..., 0], cmap="gray", vmin=0, vmax=1)
+    figure.suptitle(f"{path}: {count} of {kernel.shape[3]} filters", fontsize=10, parse_math=False)
+    return figure
+
+
+def normalization(layers: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """Draws scale, running mean and running variance of each normalization.
+
+    Args:
+        layers: {path: {"scale": ..., "mean": ..., "var": ...}}, each floats (features,).
+    """
+    titles = {"scale": "scale", "mean": "running mean", "var": "running variance"}
+    names = [key for key in titles if any(key in each for each in layers.values())]
+    width = 1.5 + 0.5 * len(layers)
+    figure = Figure(figsize=(max(width, 4) * len(names), 3.8), layout="constrained")
+    for axes, key in zip(figure.subplots(1, len(names), squeeze=False).flat, names, strict=True):
+        values: Sequence[np.ndarray] = [each[key] for each in layers.values() if key in each]
+        labels = [path for path, each in layers.items() if key in each]
+        axes.boxplot(values, tick_labels=labels, medianprops={"color": _BLUE}, widths=0.6)
+        axes.set_title(titles[key])
+        axes.tick_params("x", rotation=60, labelsize=8)
+        axes.axhline({"scale": 1.0, "mean": 0.0, "var": 1.0}[key], color=GREY, linewidth=0.8)
+        axes.ticklabel_format(axis="y", useOffset=False)
+        lowest = min(1.0, *(float(np.min(each)) for each in values))
+        highest = max(1.0, *(float(np.max(each)) for each in values))
+        # Within a power of ten, a logarithmic axis has no round numbers to write.
+        if key == "var" and lowest > 0 and highest >= 10 * lowest:
+            axes.set_yscale("log")
+        quiet(axes)
+    return figure

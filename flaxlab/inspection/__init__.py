@@ -1,1 +1,0 @@
-"""What is in a checkpoint, what its values are like, and what differs between two."""

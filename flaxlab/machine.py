@@ -1,0 +1,190 @@
+"""What a process sets before it computes.
+
+`import flaxlab` calls `avoid_wrong_fusions`; commands call the rest, which an import must not do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import mmap
+import os
+import platform
+import sys
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+_HUGE_PAGES = "glibc.malloc.hugetlb"
+_YNN_FUSIONS = "xla_cpu_experimental_ynn_fusion_type"
+_GLIBC_WITH_HUGE_PAGES = (2, 35)
+
+
+def avoid_wrong_fusions() -> None:
+    """Has XLA compute reductions apart from the products before them on a CPU.
+
+    jaxlib 0.10.2 and 0.12.0.1 have YNNPACK compute both at once, and some such programs come out
+    wrong (https://github.com/jax-ml/jax/issues/39103): tests/test_canary.py has two. Products
+    stay YNNPACK's. Nothing happens where the user has set this flag, or where jaxlib does not
+    know it, since XLA ends a process that sets an unknown flag. XLA reads the flag when JAX makes
+    its first array: if that has happened, a line on the log says so.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if _YNN_FUSIONS in flags or not _xla_knows(_YNN_FUSIONS):
+        return
+    flag = f"--{_YNN_FUSIONS}=-reduce"
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    if bridge is not None and bridge.backends_are_initialized():
+        _log.warning(
+            "warning: JAX had started before flaxlab was imported, and may compute some programs"
+            " wrongly on a CPU; import flaxlab first, or set XLA_FLAGS=%s",
+            flag,
+        )
+    os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
+
+
+def _xla_knows(flag: str) -> bool:
+    """Says whether the name of a flag stands in XLA's library; looking takes some 10 ms."""
+    found = importlib.util.find_spec("jaxlib")
+    folders = (found and found.submodule_search_locations) or []
+    for library in (file for folder in folders for file in Path(folder).glob("*jax_common.*")):
+        with (
+            library.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as code,
+        ):
+            if code.find(flag.encode()) >= 0:
+                return True
+    return False
+
+
+def use_huge_pages() -> None:
+    """Starts this command again, once, with huge pages for large arrays where glibc offers them.
+
+    XLA on a CPU takes the memory for a step's intermediate values anew in each step: in pages of
+    4 KiB, that makes a step of the lab report's networks 15 to 20% slower than in pages of 2 MiB.
+    glibc reads this setting only when a process starts. Nothing happens on other systems, where
+    the kernel never gives huge pages, or where the user has set it
+    (GLIBC_TUNABLES=glibc.malloc.hugetlb=0 turns it off).
+    """
+    library, version = platform.libc_ver()
+    given = os.environ.get("GLIBC_TUNABLES", "")
+    if (
+        not sys.executable
+        or library != "glibc"
+        or _numbers(version) < _GLIBC_WITH_HUGE_PAGES
+        or _HUGE_PAGES in given
+    ):
+        return
+    offered = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    try:
+        if "[never]" in offered.read_text():
+            return
+    except OSError:
+        return
+    os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, [given, f"{_HUGE_PAGES}=1"]))
+    sys.stdout.flush()
+    try:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    except OSError:  # slower, and no reason to stop
+        os.environ["GLIBC_TUNABLES"] = given
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())
+
+
+def keep_compiled_programs() -> None:
+    """Keeps what XLA compiles in the user's cache folder, so that a second start compiles nothing.
+
+    The folder belongs to one kind of processor and one version of XLA: machine code of another
+    may not run. Where the user has set JAX_COMPILATION_CACHE_DIR, that is used as it is set;
+    JAX_ENABLE_COMPILATION_CACHE=false turns everything off.
+    """
+    import jax
+    import jaxlib
+
+    from flaxlab.compiled import remove_cut_programs
+    from flaxlab.files import cache_folder
+
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
+        return
+    machine = f"{platform.machine()} {_processor_flags()} {jaxlib.__version__}"
+    name = hashlib.sha256(machine.encode()).hexdigest()[:16]
+    folder = cache_folder() / "compiled" / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _log.warning("compiled programs are not kept: %s", error)
+        return
+    remove_cut_programs(folder)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def available_cores() -> frozenset[int]:
+    """Returns the cores that this process may use."""
+    if sys.platform == "linux":
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
+def describe_machine() -> str:
+    """Returns the processor and the number of cores of this process: "2 cores of AMD EPYC 7B13"."""
+    name = _cpu_information("model name") or platform.processor() or platform.machine()
+    cores = len(available_cores())
+    return f"{cores} core{'s' * (cores > 1)} of {name}"
+
+
+def available_memory(root: Path = Path("/")) -> int:
+    """Returns the bytes that this process may take: the machine's, or what its control group may.
+
+    Slurm and containers limit a job's memory by a control group, of version 1 or 2; the groups
+    around it can be narrower (https://docs.kernel.org/admin-guide/cgroup-v2.html).
+
+    Args:
+        root: where /proc and /sys stand.
+    """
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return machine
+    limits = [machine]
+    for _, controllers, path in (line.split(":", 2) for line in groups):
+        if controllers == "":
+            top, name = root / "sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            top, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents[: len(group.parents) - len(top.parents)]):
+            try:
+                limit = (folder / name).read_text().strip()
+            except OSError:  # in a container, the path of the group outside of it
+                continue
+            limits += [int(limit)] if limit.isdecimal() else []
+    return min(limits)
+
+
+def compute_deterministically() -> None:
+    """Has XLA use only operations on a GPU that give the same bits each time.
+
+    It reads this setting when the first array is made: call it before.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+
+
+def _processor_flags() -> str:
+    return _cpu_information("flags", "Features") or platform.processor()
+
+
+def _cpu_information(*keys: str) -> str:
+    """Returns what Linux says of the first processor under one of some keys; "" elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(keys)), "")

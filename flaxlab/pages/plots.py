@@ -1,0 +1,246 @@
+"""The pictures of a run; those of a comparison stand in `flaxlab.compare.pictures`.
+
+Colours are from the palette of Okabe and Ito (2008), which people with colour-blindness can tell
+apart; training and validation differ in line style as well.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from flaxlab.data.lazy import Images
+from flaxlab.run.history import History
+from flaxlab.scores import Mistake
+
+GREY = "#595959"
+_BLUE, _VERMILLION = "#0072B2", "#D55E00"
+_MAX_CELLS_WITH_TEXT = 20  # classes; more do not leave room for counts
+_MOST_NAMES = 100  # of classes beside a matrix
+_MOST_ROWS = 50  # of samples: a sheet of a thousand would take gigabytes
+
+
+def png(figure: Figure) -> bytes:
+    """Renders a figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def curves(history: History, title: str, reported: float | None) -> Figure:
+    """Draws accuracy and loss over the epochs, training against validation.
+
+    Args:
+        history: at least one row.
+        title: title of the figure.
+        reported: validation accuracy to compare with, drawn as a line; None for none.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure.suptitle(title, fontweight="bold", parse_math=False)
+    left, right = figure.subplots(1, 2)
+    _curve(left, history, "accuracy")
+    _curve(right, history, "loss")
+    if reported is not None:
+        label = f"lab report, last epoch ({reported:.4f})"
+        left.axhline(reported, color=GREY, linestyle=":", linewidth=1.5, label=label)
+    left.set_ylabel("accuracy")
+    right.set_ylabel("cross entropy (nats)")
+    left.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def _curve(axes: Axes, history: History, quantity: str) -> None:
+    epochs = [row["epoch"] for row in history]
+    for key, label, color, style in (
+        ("train", "training", _VERMILLION, "--"),
+        ("val", "validation", _BLUE, "-"),
+    ):
+        values = [row[f"{key}_{quantity}"] for row in history]
+        axes.plot(epochs, values, style, marker="o", markersize=4, color=color, label=label)
+    over_epochs(axes, int(epochs[-1]))
+    quiet(axes)
+
+
+def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
+    """Draws a confusion matrix: counts as text, each row's shares as colour.
+
+    Args:
+        matrix: integer counts (classes, classes), rows true, columns predicted.
+        class_names: for each row.
+        title: title of the figure.
+    """
+    classes = len(class_names)
+    side = min(max(0.62 * classes + 2.4, 5.0), 16.0)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.subplots()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    if classes > _MOST_NAMES:
+        class_names = [name if index % 100 == 0 else "" for index, name in enumerate(class_names)]
+    axes.set_xticks(range(classes), class_names, parse_math=False)
+    if max(map(len, class_names)) > 3:
+        axes.tick_params("x", rotation=45)
+        for label in axes.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(classes), class_names, parse_math=False)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(title, fontweight="bold", parse_math=False)
+    if classes <= _MAX_CELLS_WITH_TEXT:
+        for (row, column), count in np.ndenumerate(matrix):
+            color = "white" if shares[row, column] > 0.5 else ("black" if count else "#BBBBBB")
+            axes.text(column, row, f"{count}", ha="center", va="center", color=color, fontsize=9)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return figure
+
+
+def samples(
+    images: Images, labels: np.ndarray, class_names: Sequence[str], per_class: int = 10
+) -> Figure:
+    """Draws up to `per_class` random images of each class, a class a row; of the first classes.
+
+    Args:
+        images: uint8 (N, H, W, C).
+        labels: int (N,).
+        class_names: for each label.
+        per_class: images in a row.
+    """
+    rng = np.random.default_rng(0)
+    class_names = class_names[:_MOST_ROWS]
+    height, width, channels = images.shape[1:]
+    margin = max(width // 10, 1)
+    rows, columns = height + margin, width + margin
+    # One picture of all: a subplot for each image would take seconds.
+    sheet = np.full((len(class_names) * rows, per_class * columns, channels), 255, np.uint8)
+    for label in range(len(class_names)):
+        chosen = rng.permutation(np.flatnonzero(labels == label))[:per_class]
+        for place, image in enumerate(images[chosen]):
+            top, left = label * rows, place * columns
+            sheet[top : top + height, left : left + width] = image
+    figure = Figure(figsize=(per_class * 0.8 + 1.8, len(class_names) * 0.8), layout="constrained")
+    axes = figure.subplots()
+    _show(axes, sheet)
+    axes.set_xticks([])
+    centers = np.arange(len(class_names)) * rows + height / 2
+    axes.set_yticks(centers, class_names, fontsize=11, parse_math=False)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return figure
+
+
+def mistakes(
+    images: Images, found: Sequence[Mistake], class_names: Sequence[str], columns: int = 6
+) -> Figure:
+    """Draws wrong predictions, each with what it is, what it was taken for, and how surely.
+
+    Args:
+        images: uint8 (N, H, W, C), of the whole split.
+        found: what to draw.
+        class_names: for each label.
+        columns: pictures in a row.
+    """
+    rows = max(-(-len(found) // columns), 1)
+    figure = Figure(figsize=(columns * 1.9, rows * 2.3), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, mistake in zip(grid.flat, found, strict=False):
+        _show(axes, images[mistake.example])
+        axes.set_title(
+            f"taken for {class_names[mistake.predicted]} ({mistake.probability:.1%})\n"
+            f"is {class_names[mistake.label]}",
+            fontsize=8,
+            parse_math=False,
+        )
+    if not found:
+        figure.text(0.5, 0.5, "no mistakes", ha="center", va="center")
+    return figure
+
+
+def _show(axes: Axes, image: np.ndarray) -> None:
+    if image.shape[-1] == 1:
+        axes.imshow(image[..., 0], cmap="gray", vmin=0, vmax=255)
+    else:
+        axes.imshow(image)
+
+
+def quiet(axes: Axes) -> None:
+    """Gives axes a faint grid and no frame at the top and right."""
+    axes.grid(color="#E6E6E6")
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def over_epochs(axes: Axes, epochs: int) -> None:
+    """Makes x an axis of `epochs` epochs, with whole numbers even where there is one alone."""
+    axes.set_xlabel("epoch")
+    axes.set_xlim(0.5, epochs + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def class_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:
+    """Draws the number of training and test examples of each class, {class: {split: number}}."""
+    figure = Figure(figsize=(8, 0.32 * len(counts) + 1.4), layout="constrained")
+    axes = figure.subplots()
+    rows = np.arange(len(counts))
+    for offset, split, color in ((-0.2, "train", _BLUE), (0.2, "test", _VERMILLION)):
+        numbers = [each[split] for each in counts.values()]
+        axes.barh(rows + offset, numbers, 0.38, color=color, label=split)
+    axes.set_yticks(rows, list(counts), parse_math=False)
+    axes.invert_yaxis()
+    axes.set_xlabel("examples")
+    axes.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
+    quiet(axes)
+    return figure
+
+
+def histogram(counts: np.ndarray, title: str) -> Figure:
+    """Draws how often each pixel value occurs in each channel, from integers (channels, 256)."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axes = figure.subplots()
+    one = len(counts) == 1
+    for channel, color in zip(counts, (GREY,) if one else ("red", "green", "blue"), strict=False):
+        axes.step(np.arange(256), channel / channel.sum(), where="mid", color=color, linewidth=1)
+    axes.set_yscale("log")
+    axes.set_xlim(0, 255)
+    axes.set_xlabel("pixel value")
+    axes.set_ylabel("share of the pixels")
+    axes.set_title(title, parse_math=False)
+    quiet(axes)
+    return figure
+
+
+def class_means(means: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Draws the mean image of each class, from floats (classes, H, W, C), 0 to 255."""
+    columns = min(len(means), 10)
+    rows = -(-len(means) // columns)
+    figure = Figure(figsize=(columns * 1.1, rows * 1.4), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, image, name in zip(grid.flat, means, class_names, strict=False):
+        _show(axes, np.rint(image).astype(np.uint8))
+        axes.set_title(name, fontsize=8, parse_math=False)
+    return figure
+
+
+def saliency(image: np.ndarray, strength: np.ndarray, title: str) -> Figure:
+    """Draws an image uint8 (H, W, C) beside how strongly a logit depends on its pixels (H, W)."""
+    figure = Figure(figsize=(6, 3.3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _show(left, image)
+    left.set_title(title, fontsize=10, parse_math=False)
+    right.imshow(strength, cmap="magma", vmin=0)
+    right.set_title("what it depends on", fontsize=10)
+    for axes in (left, right):
+        axes.set_axis_off()
+    return figure

@@ -1,0 +1,1 @@
+"""Classifies pictures with a stored model."""

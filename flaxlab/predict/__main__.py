@@ -1,0 +1,61 @@
+"""Command line: classifies pictures with the model that a run has stored.
+
+A picture of any size and mode is turned upright, made grey or RGB with transparency laid on white,
+cropped at its centre to the aspect of the model's input, and resized.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flaxlab.command_line import CommandParser, run_command
+from flaxlab.errors import UsageError
+
+_EXAMPLES = """examples:
+  python -m flaxlab.predict runs/alexnet_pool shoe.png
+  python -m flaxlab.predict runs/alexnet_pool pictures --top=5 --format=json
+  python -m flaxlab.predict runs/alexnet_pool shoe.jpg --invert --explain=saliency
+
+Fashion-MNIST shows light clothes on black: --invert is for dark ones on white.
+"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Loads, classifies, prints.
+
+    Raises:
+        UsageError: an option is wrong, or the run or an image cannot be read.
+    """
+    parser = CommandParser(
+        prog="python -m flaxlab.predict",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", type=Path, help="a run directory, its checkpoints, or one step")
+    parser.add_argument("pictures", nargs="+", type=Path, help="PNG or JPEG files, or folders")
+    parser.add_argument("--step", help="latest, best or a number; default: the one reported")
+    parser.add_argument("--top", type=int, default=3, help="classes to show; default 3")
+    parser.add_argument("--invert", action="store_true", help="turn light into dark first")
+    parser.add_argument("--format", choices=("table", "json"), default="table")
+    parser.add_argument("--explain", type=Path, metavar="DIR", help="write saliency pictures here")
+    options = parser.parse_args(arguments)
+    if options.top < 1:
+        raise UsageError(f"--top={options.top} is no number of classes; expected 1 or more")
+    from flaxlab.predict.command import predict
+
+    predict(
+        options.run,
+        options.step,
+        options.pictures,
+        options.top,
+        options.invert,
+        options.format,
+        options.explain and options.explain.expanduser(),
+    )
+
+
+if __name__ == "__main__":
+    run_command(main, sys.argv[1:])

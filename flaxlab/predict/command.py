@@ -1,0 +1,96 @@
+"""What the command `flaxlab.predict` does, once its options are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from flaxlab import files
+from flaxlab.checkpoints.load import load_stored
+from flaxlab.data.images import SUFFIXES
+from flaxlab.errors import UsageError
+from flaxlab.predict.prediction import Prediction, predict_files, saliency
+
+
+def predict(
+    run: Path,
+    step: str | None,
+    paths: Sequence[Path],
+    top: int,
+    invert: bool,
+    form: str,
+    explain: Path | None,
+) -> None:
+    """Classifies pictures and prints the most probable classes.
+
+    Args:
+        run: see `load_stored`.
+        step: see `load_stored`.
+        paths: pictures, or folders with pictures.
+        top: number of classes to print.
+        invert: turn light into dark first.
+        form: "table" or "json".
+        explain: folder to write saliency pictures to; None: none.
+
+    Raises:
+        UsageError: a file is no picture, or something else that is given is wrong.
+    """
+    pictures = _list_pictures(paths)
+    stored = load_stored(run, step)
+    predictions = predict_files(stored, pictures, invert)
+    top = min(top, len(stored.class_names))
+    if form == "json":
+        found = [_as_dict(each, stored.class_names, top) for each in predictions]
+        print(json.dumps(found, indent=2))
+    else:
+        table = Table("picture", box=None, pad_edge=False)
+        for number in range(top):
+            table.add_column("class" if number == 0 else f"{number + 1}.")
+        for each in predictions:
+            chosen = each.order[:top]
+            texts = [f"{stored.class_names[k]} {each.probabilities[k]:.1%}" for k in chosen]
+            table.add_row(str(each.path), *texts)
+        _console().print(table)
+    if explain is not None:
+        from flaxlab.pages import plots
+
+        explain.mkdir(parents=True, exist_ok=True)
+        for number, each in enumerate(predictions):
+            label = each.order[0]
+            figure = plots.saliency(
+                each.image,
+                saliency(stored, each.image, label),
+                f"{stored.class_names[label]} {each.probabilities[label]:.1%}",
+            )
+            # Numbered: pictures of different folders may share a name.
+            target = explain / f"{number:04d}_{each.path.stem}.png"
+            files.write_bytes(target, plots.png(figure))
+
+
+def _as_dict(each: Prediction, names: Sequence[str], top: int) -> dict[str, object]:
+    classes = [{"class": names[k], "probability": each.probabilities[k]} for k in each.order[:top]]
+    return {"path": str(each.path), "classes": classes}
+
+
+def _list_pictures(paths: Sequence[Path]) -> list[Path]:
+    found = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise UsageError(f"{path} holds no PNG or JPEG pictures")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise UsageError(f"there is no picture {path}")
+    return found
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=200)

@@ -1,0 +1,106 @@
+"""Classifies pictures of any size with a stored model, and shows what it looked at."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxlab.batches.order import scale_pixels
+from flaxlab.checkpoints.load import StoredModel, Variables
+from flaxlab.data.images import read_image
+from flaxlab.models import ConvNet
+from flaxlab.scores import probabilities
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model takes a picture for.
+
+    Attributes:
+        path: path of the picture.
+        image: what the model saw, uint8 (H, W, C).
+        probabilities: probabilities of the classes, in their order.
+        order: the classes, the most probable first.
+    """
+
+    path: Path
+    image: np.ndarray
+    probabilities: list[float]
+    order: list[int]
+
+
+def predict_files(
+    stored: StoredModel, paths: Sequence[Path], invert: bool = False
+) -> list[Prediction]:
+    """Classifies pictures.
+
+    Args:
+        stored: the model.
+        paths: PNG or JPEG files; `flaxlab.data.images.fit_image` says how they are brought to
+            the model's input.
+        invert: turn light into dark, for a photograph on white where the model knows black.
+
+    Raises:
+        UsageError: a file is no picture.
+    """
+    shape = tuple(stored.config.data.image_shape)
+    images = np.stack([read_image(path, shape) for path in paths])
+    if invert:
+        images = 255 - images
+    variables = jax.device_put(stored.variables)
+
+    @jax.jit
+    def logits_of(variables: Variables, images: jax.Array) -> jax.Array:
+        scaled = scale_pixels(images, stored.config.data.scaling)
+        logits: Any = stored.model.apply(variables, scaled, train=False)
+        return logits
+
+    found = []
+    for start in range(0, len(images), _BATCH):
+        batch = images[start : start + _BATCH]
+        # Always a whole batch: another size would be compiled again.
+        filled = np.concatenate([batch, np.zeros((_BATCH - len(batch), *shape), np.uint8)])
+        found.append(np.asarray(logits_of(variables, filled))[: len(batch)])
+    scores = probabilities(np.concatenate(found))
+    return [
+        Prediction(path, image, row.tolist(), np.argsort(-row, kind="stable").tolist())
+        for path, image, row in zip(paths, images, scores, strict=True)
+    ]
+
+
+def saliency(stored: StoredModel, image: np.ndarray, label: int) -> np.ndarray:
+    """Returns how strongly the logit of a class depends on each pixel, float32 (H, W).
+
+    The largest absolute derivative over the channels, as in Simonyan, Vedaldi and Zisserman
+    (2013), "Deep inside convolutional networks".
+
+    Args:
+        stored: the model.
+        image: uint8 (H, W, C).
+        label: the class.
+    """
+    scaled = scale_pixels(jnp.asarray(image)[None], stored.config.data.scaling)
+    gradient = _gradient_of_logit(stored.model, stored.variables, scaled, label)
+    return np.asarray(jnp.max(jnp.abs(gradient[0]), axis=-1))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _gradient_of_logit(
+    model: ConvNet, variables: Variables, scaled: jax.Array, label: int
+) -> jax.Array:
+    """Compiled once for a model: the picture, the class and the variables are arguments."""
+
+    def logit(scaled: jax.Array) -> jax.Array:
+        logits: Any = model.apply(variables, scaled, train=False)
+        return logits[0, label]
+
+    return jax.grad(logit)(scaled)

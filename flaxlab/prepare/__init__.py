@@ -1,0 +1,1 @@
+"""Makes a TFDS data set from original files."""

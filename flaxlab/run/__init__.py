@@ -1,0 +1,1 @@
+"""A run directory and its process: everything around the training loop."""

@@ -1,0 +1,155 @@
+"""What a run says on the terminal: a table of layers, a live bar, one line an epoch."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import TimeRemainingColumn as EpochRemainingColumn
+from rich.table import Table
+
+from flaxlab import config as configs
+from flaxlab.config import ConfigDict
+from flaxlab.run.history import History
+from flaxlab.training.experiment import Experiment
+
+
+def print_experiment(console: Console, experiment: Experiment, baseline: ConfigDict) -> None:
+    """Prints what is about to run: data, protocol, difference to the baseline, layers."""
+    config, splits = experiment.config, experiment.splits
+    console.print(config.name, style="bold", highlight=False, markup=False)
+    protocol = "test split, as in the lab report"
+    if splits.test is not None:
+        protocol = f"holdout of {len(splits.validation):,}; test split scored once at the end"
+    lines = {
+        "data": f"{experiment.dataset.title}: {experiment.dataset.origin}",
+        "examples": f"{len(splits.train):,} training,"
+        f" {len(splits.test or splits.validation):,} test",
+        "validation": protocol,
+        "training": f"epochs {config.train.epochs} of {experiment.steps_per_epoch} steps,"
+        f" batch {config.train.batch_size}, {config.optimizer.name}"
+        f" {config.optimizer.learning_rate:g}, seed {config.seed}, {config.model.dtype}",
+        "devices": _devices(experiment),
+    }
+    for path, (old, new) in configs.meaningful_differences(baseline, config).items():
+        lines[f"  {path}"] = f"{old} -> {new}"
+    for key, value in lines.items():
+        console.print(f"  {key:<11} {value}", highlight=False, markup=False, soft_wrap=True)
+    console.print(_layers(experiment))
+    console.print("MFLOP: forward pass of one image, multiply and add counted as two", style="dim")
+    penalised = experiment.penalised()
+    if penalised:
+        text = f"penalised (L1 {config.loss.l1:g}, L2 {config.loss.l2:g}): {', '.join(penalised)}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _devices(experiment: Experiment) -> str:
+    count, processes = experiment.layout.devices, jax.process_count()
+    text = f"{count} x {jax.devices()[0].device_kind}"
+    if processes > 1:
+        text += f" in {processes} processes"
+    return text if count == 1 else f"{text}, {experiment.config.train.parallel}"
+
+
+def _layers(experiment: Experiment) -> Table:
+    table = Table("layer", "kind", "output", box=None, pad_edge=False, header_style="dim")
+    for name in ("parameters", "MFLOP"):
+        table.add_column(name, justify="right")
+    for row in experiment.layers:
+        size = row.trainable + row.running
+        table.add_row(
+            row.path,
+            row.kind,
+            " x ".join(map(str, row.shape)),
+            f"{size:,}" if size else "",
+            f"{row.flops / 1e6:,.1f}" if row.flops else "",
+        )
+    total = sum(row.flops for row in experiment.layers)
+    table.add_section()
+    table.add_row("total", "", "", f"{experiment.parameters:,}", f"{total / 1e6:,.1f}")
+    table.add_row("trainable", "", "", f"{experiment.trainable:,}", "")
+    return table
+
+
+class ConsoleProgress:
+    """Shows how a run goes on: a live bar in the epoch and a line after it."""
+
+    def __init__(self, console: Console, style: str) -> None:
+        """Prints to `console`; `style` as `config.log.progress`."""
+        self._console = console
+        self._lines = style != "none"
+        self._bar: Progress | None = None
+        if style == "bar" or (style == "auto" and console.is_terminal):
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[running]}"),
+                EpochRemainingColumn(),
+                console=console,
+                transient=True,
+            )
+        self._task: TaskID | None = None
+
+    def run_started(self, experiment: Experiment, history: History, steps: int) -> None:
+        """Says where an earlier start of the run had come to."""
+        self._experiment = experiment
+        self._epochs_before = len(history)
+        self._started = time.perf_counter()
+        if (history or steps) and self._lines:
+            self._console.print(f"resuming after {whereabouts(history, steps)}", highlight=False)
+        if self._bar is not None:
+            self._bar.start()
+
+    def step_done(self, epoch: int, step: int, running: dict[str, float]) -> None:
+        """Moves the bar."""
+        if self._bar is None:
+            return
+        text = f"loss {running['loss']:.4f} accuracy {running['accuracy']:.4f}"
+        if self._task is None:
+            total = self._experiment.steps_per_epoch
+            self._task = self._bar.add_task(
+                f"epoch {epoch}", total=total, completed=step, running=text
+            )
+        else:
+            self._bar.update(self._task, completed=step, running=text)
+
+    def epoch_done(self, row: dict[str, Any]) -> None:
+        """Prints the line of the epoch."""
+        if self._bar is not None and self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task = None
+        epochs = self._experiment.config.train.epochs
+        each = (time.perf_counter() - self._started) / (row["epoch"] - self._epochs_before)
+        penalty = f" penalty {row['penalty']:.4f}" if row["penalty"] else ""
+        line = (
+            f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"
+            f"  train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}{penalty}"
+            f"  validation loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.4f}"
+            f"  {row['images_per_second']:,.0f} images/s"
+            f"  ETA {clock(each * (epochs - row['epoch']))}"
+        )
+        if self._lines:
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def run_done(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def whereabouts(history: History, steps: int) -> str:
+    """Says how far a run has come, its complete epochs and the steps of the next one."""
+    if not steps:
+        return f"epoch {len(history)}"
+    return f"step {steps} of epoch {len(history) + 1}"
+
+
+def clock(seconds: float) -> str:
+    """Writes a time as m:ss, or h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

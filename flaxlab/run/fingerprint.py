@@ -1,0 +1,169 @@
+"""Fingerprints of what the steps of a run compute, so that a run never goes on as another one.
+
+A config names a network; the code says what that is. The fingerprints are digests of the traced
+functions as StableHLO text: names of files and functions, comments and line numbers are not part
+of it. Networks are traced as plain `lax` on two images, so that neither the device nor the
+kernels that are fastest on it change them.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import re
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from flaxlab.training.metrics import batch_metrics
+from flaxlab.training.state import TrainState, draw_state
+from flaxlab.training.step import make_train_step
+
+# The packages whose versions the text depends on.
+TRACERS = ("jax", "jaxlib", "flax", "optax")
+_IMAGES = 2
+
+# Names of functions in StableHLO, but for those that XLA itself provides.
+_FUNCTION = re.compile(r'(?<!custom_call )@(?:"[^"]*"|[\w.$-]+)')
+
+
+class _Small(nn.Module):
+    """A network with a penalised kernel, an output layer, batch statistics and dropout."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        x = nn.Dense(2)(images.reshape(len(images), -1))
+        x = nn.BatchNorm(use_running_average=not train)(x)
+        return nn.Dense(2, name="output")(nn.Dropout(0.5, deterministic=not train)(x))
+
+
+def network_fingerprints(
+    model: nn.Module,
+    preprocess: Callable[[jax.Array], jax.Array],
+    image_shape: tuple[int, ...],
+) -> dict[str, str]:
+    """Returns the digests of how a network computes logits, and of how it is initialized.
+
+    Args:
+        model: computes by plain `lax`.
+        preprocess: maps uint8 images (N, H, W, C) to float32.
+        image_shape: (H, W, C).
+    """
+    images = jax.ShapeDtypeStruct((_IMAGES, *image_shape), jnp.float32)
+    variables = jax.eval_shape(
+        functools.partial(model.init, train=False), jax.random.key(0), images
+    )
+
+    def training(variables: Any, images: jax.Array, key: jax.Array) -> Any:
+        rngs = {"dropout": key}
+        return model.apply(variables, images, train=True, rngs=rngs, mutable=["batch_stats"])
+
+    def evaluation(variables: Any, images: jax.Array) -> Any:
+        return model.apply(variables, images, train=False)
+
+    def initial(key: jax.Array) -> Any:
+        return draw_state(model, optax.identity(), image_shape, key)
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    pixels = jax.ShapeDtypeStruct(images.shape, jnp.uint8)
+    return {
+        "preprocessing": _digest(preprocess, pixels),
+        "initial values": _digest(initial, key),
+        "network in training": _digest(training, variables, images, key),
+        "network in evaluation": _digest(evaluation, variables, images),
+    }
+
+
+def step_fingerprints(
+    optimizer: Any,
+    preprocess: Callable[[jax.Array], jax.Array],
+    penalty: Callable[[Any], jax.Array],
+    augment: Callable[[jax.Array, jax.Array], jax.Array] | None,
+) -> dict[str, str]:
+    """Returns the digests of all that a training step does beside its network.
+
+    Args:
+        optimizer: see `make_train_step`.
+        preprocess: maps uint8 images (N, H, W, C) to float32.
+        penalty: see `make_train_step`.
+        augment: see `make_train_step`.
+    """
+    model = _Small()
+    image_shape = (8, 8, 3)
+    state = jax.eval_shape(
+        functools.partial(draw_state, model, optimizer, image_shape), jax.random.key(0)
+    )
+    batch = {
+        "image": jax.ShapeDtypeStruct((_IMAGES, *image_shape), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((_IMAGES,), jnp.int32),
+        "mask": jax.ShapeDtypeStruct((_IMAGES,), jnp.bool_),
+    }
+    logits = jax.ShapeDtypeStruct((_IMAGES, 2), jnp.float32)
+
+    def loss(params: Any, logits: jax.Array, label: jax.Array, mask: jax.Array) -> Any:
+        return batch_metrics(logits, label, mask).loss, penalty(params)
+
+    def update(state: TrainState) -> Any:
+        return optimizer.update(state.params, state.opt_state, state.params)
+
+    step = make_train_step(model, optimizer, preprocess, penalty, augment=augment)
+    return {
+        "loss": _digest(loss, state.params, logits, batch["label"], batch["mask"]),
+        "optimizer": _digest(update, state),
+        "training step": _digest(step, state, batch),
+    }
+
+
+def describe_other_code(record: Mapping[str, Any], now: Mapping[str, str], run: str) -> str:
+    """Says in what the code differs from that which made a run; "" where nothing is known to.
+
+    Args:
+        record: has "fingerprints" and "versions", as a checkpoint's record and a summary do.
+            Other versions of JAX, Flax or Optax may give other fingerprints of the same code.
+        now: today's digests, by part.
+        run: what the record is of, in words.
+    """
+    changed = _changed_parts(record.get("fingerprints", {}), now)
+    if not changed:
+        return ""
+    if not same_tracer(record["versions"]):
+        return (
+            f"cannot tell whether {run} was made by the same code: JAX, Flax or Optax has changed"
+            " version since"
+        )
+    code = record["versions"].get("git", f"flaxlab {record['versions'].get('flaxlab')}")
+    return f"{run} was made by other code ({code}): it differs in the {', the '.join(changed)}"
+
+
+def _changed_parts(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Lists the parts whose digests differ; parts that only one of them has are ignored."""
+    return [part for part in before if part in now and before[part] != now[part]]
+
+
+def same_tracer(versions: Mapping[str, str]) -> bool:
+    """Says whether the installed JAX, Flax and Optax are those of a record.
+
+    Other versions may trace the same code to another text.
+
+    Args:
+        versions: {package: version}, as the record has them.
+    """
+    return all(versions.get(package) == metadata.version(package) for package in TRACERS)
+
+
+def _digest(function: Callable, *arguments: Any) -> str:
+    traced = jax.jit(function).trace(*arguments)
+    text = traced.lower(lowering_platforms=("cpu",)).as_text()
+    numbers = itertools.count()
+    names: dict[str, str] = {}
+
+    def numbered(found: re.Match[str]) -> str:
+        return names.setdefault(found[0], f"@{next(numbers)}")
+
+    return hashlib.sha256(_FUNCTION.sub(numbered, text).encode()).hexdigest()[:16]

@@ -1,0 +1,187 @@
+"""Writes what a finished run leaves behind: numbers, pictures and a page that shows them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shlex
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flaxlab import config as configs
+from flaxlab import files
+from flaxlab import scores as metrics
+from flaxlab.config import ConfigDict
+from flaxlab.data.catalog import is_original
+from flaxlab.machine import describe_machine
+from flaxlab.pages import plots
+from flaxlab.pages.render import render
+from flaxlab.run.history import best_row
+from flaxlab.run.predictions import PREDICTIONS_FILE, full_form
+from flaxlab.run.record import versions
+from flaxlab.training.experiment import Experiment
+from flaxlab.training.loop import FitResult
+
+_MISTAKES = 18
+
+
+def write_report(
+    experiment: Experiment,
+    baseline: ConfigDict,
+    result: FitResult,
+    workdir: Path,
+    command: Sequence[str],
+    revision: str | None = None,
+) -> dict[str, Any]:
+    """Writes every file of a run directory but its checkpoints, history and events.
+
+    summary.json is the last one, and is written only if the last state is saved.
+
+    Args:
+        experiment: what was trained.
+        baseline: config to show the difference to.
+        result: what `fit` returned.
+        workdir: the run directory.
+        command: the arguments that started the run.
+        revision: revision of the experiment file's repository, see `git_revision`.
+
+    Returns:
+        The contents of summary.json.
+    """
+    scores, dataset = result.test_scores, experiment.dataset
+    test = experiment.splits.test or experiment.splits.validation
+    confusion = metrics.confusion_matrix(
+        scores.labels, scores.logits.argmax(axis=1), len(dataset.class_names)
+    )
+    summary = summarize(experiment, result, confusion)
+    summary["command"] = shlex.join(["python", "-m", "flaxlab.main", *command])
+    summary["experiment_git"] = revision
+    mistakes = metrics.most_confident_mistakes(scores.logits, scores.labels, _MISTAKES)
+    name, names = experiment.config.name, dataset.class_names
+    reported = comparable_report(experiment)
+    pictures = {
+        "curves": plots.curves(
+            result.history, name, None if reported is None else reported.final_accuracy
+        ),
+        "confusion_matrix": plots.confusion(
+            confusion, names, f"{name} on {dataset.title}: accuracy {scores.accuracy:.4f}"
+        ),
+        "samples": plots.samples(
+            experiment.splits.train.images, experiment.splits.train.labels, names
+        ),
+        "mistakes": plots.mistakes(test.images, mistakes, names),
+    }
+    rendered = {key: plots.png(figure) for key, figure in pictures.items()}
+    for key, content in rendered.items():
+        files.write_bytes(workdir / f"{key}.png", content)
+    files.write_bytes(workdir / PREDICTIONS_FILE, full_form(scores.logits, scores.labels))
+    files.write_text(workdir / "confusion_matrix.csv", _confusion_csv(confusion, names))
+    page = _page(experiment, baseline, result, summary, rendered)
+    files.write_text(workdir / "report.html", page)
+    if result.unsaved is None:
+        # Last: a run directory with a summary is a complete one, with nothing left to do.
+        numbers = json.dumps(summary, indent=2, allow_nan=False)
+        files.write_text(workdir / "summary.json", numbers + "\n")
+    return summary
+
+
+def summarize(experiment: Experiment, result: FitResult, confusion: np.ndarray) -> dict[str, Any]:
+    """Returns the numbers of a run; accuracies are shares, losses nats, times seconds.
+
+    "classes" holds precision, recall, F1 and number of examples of each class of the test split.
+    "final" is the last epoch, "best" the epoch with the highest validation accuracy. With the
+    protocol "holdout", "test_accuracy" is the best epoch's, on data that chose nothing.
+    """
+    config, history = experiment.config, result.history
+    last, best = history[-1], best_row(history)
+    device = experiment.layout.mesh.devices.flat[0]
+    seconds = sum(row["seconds"] for row in history)
+    speed = statistics.harmonic_mean(row["images_per_second"] for row in history)
+    summary = {
+        "name": config.name,
+        "seed": config.seed,
+        "dataset": experiment.dataset.title,
+        "dataset_version": experiment.dataset.version,
+        "dataset_origin": experiment.dataset.origin,
+        "dataset_fingerprint": experiment.dataset.fingerprint,
+        "protocol": config.data.validation,
+        "train_examples": len(experiment.splits.train),
+        "validation_examples": len(experiment.splits.validation),
+        "test_examples": len(experiment.splits.test or experiment.splits.validation),
+        "epochs": len(history),
+        "steps": int(result.state.step),
+        "parameters_total": experiment.parameters,
+        "parameters_trainable": experiment.trainable,
+        "penalised": experiment.penalised(),
+        "final_val_accuracy": last["val_accuracy"],
+        "final_val_loss": last["val_loss"],
+        "best_val_accuracy": best["val_accuracy"],
+        "best_epoch": best["epoch"],
+        "train_accuracy": last["train_accuracy"],
+        "train_loss": last["train_loss"],
+        "images_per_second": speed,
+        "seconds": seconds,
+        "machine": describe_machine(),
+        "device": f"{experiment.layout.devices} x {device.platform} ({device.device_kind})",
+        "versions": versions(),
+        "fingerprints": experiment.fingerprints,
+    }
+    scores = metrics.class_scores(confusion)
+    summary["classes"] = {
+        name: dict(zip(scores._fields, values, strict=True))
+        for name, *values in zip(
+            experiment.dataset.class_names, *(column.tolist() for column in scores), strict=True
+        )
+    }
+    if experiment.splits.test is not None:
+        summary["test_accuracy"] = result.test_scores.accuracy
+        summary["test_loss"] = result.test_scores.loss
+    return summary
+
+
+def comparable_report(experiment: Experiment) -> ConfigDict | None:
+    """Returns the lab report's accuracies if they were measured on this data set, else None."""
+    dataset, reported = experiment.dataset, experiment.config.reported
+    if dataset.name != reported.data or not is_original(dataset.name, dataset.title):
+        return None
+    return None if reported.final_accuracy is None else reported
+
+
+def _confusion_csv(confusion: np.ndarray, class_names: Sequence[str]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["true \\ predicted", *class_names])
+    writer.writerows(
+        [name, *row] for name, row in zip(class_names, confusion.tolist(), strict=True)
+    )
+    return text.getvalue()
+
+
+def _page(
+    experiment: Experiment,
+    baseline: ConfigDict,
+    result: FitResult,
+    summary: dict[str, Any],
+    pictures: dict[str, bytes],
+) -> str:
+    """Renders report.html: one file, with its pictures and style inside."""
+    return render(
+        "report.html.j2",
+        pictures,
+        config=experiment.config,
+        summary=summary,
+        scored=result.test_scores,
+        history=result.history,
+        layers=experiment.layers,
+        flops=sum(row.flops for row in experiment.layers),
+        warnings=experiment.warnings(),
+        reported=comparable_report(experiment),
+        differences=configs.meaningful_differences(baseline, experiment.config),
+        baseline=baseline.name,
+        config_json=configs.to_json(experiment.config),
+    )

@@ -1,0 +1,74 @@
+"""Writes the history as TensorBoard events, without TensorFlow."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
+
+from flaxlab.run.history import History
+from flaxlab.training.experiment import Experiment
+
+_log = logging.getLogger(__name__)
+
+
+class TensorBoardLog:
+    """Adds one point an epoch to the event files of a run directory.
+
+    Written at once and not by a thread, as tensorboardX's own writer does: that one dies of a
+    full disk, and the process waits for it.
+    """
+
+    def __init__(self, workdir: Path) -> None:
+        """Writes to `workdir`."""
+        self._workdir = workdir
+        self._writer: EventsWriter | None = None
+
+    def run_started(self, experiment: Experiment, history: History, steps: int) -> None:
+        """Opens a new event file, unless nothing is left to train."""
+        if len(history) < experiment.config.train.epochs:
+            try:
+                self._writer = EventsWriter(str(self._workdir / "events"))
+            except OSError as error:
+                self._give_up(error)
+
+    def step_done(self, epoch: int, step: int, running: dict[str, float]) -> None:
+        """Writes nothing inside an epoch."""
+
+    def epoch_done(self, row: dict[str, Any]) -> None:
+        """Writes the row; training and validation share a chart."""
+        if self._writer is None:
+            return
+        values = {
+            "loss/train": row["train_loss"],
+            "loss/validation": row["val_loss"],
+            "loss/penalty": row["penalty"],
+            "accuracy/train": row["train_accuracy"],
+            "accuracy/validation": row["val_accuracy"],
+            "learning_rate": row["learning_rate"],
+            "images_per_second": row["images_per_second"],
+        }
+        points = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        event = Event(wall_time=time.time(), step=row["epoch"], summary=Summary(value=points))
+        try:
+            self._writer.write_event(event)
+            self._writer.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def run_done(self) -> None:
+        """Closes the event file."""
+        if self._writer is not None:
+            try:
+                self._writer.close()
+            except OSError as error:
+                self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self._writer = None
+        _log.warning("warning: no more TensorBoard events are written (%s)", error)

@@ -1,0 +1,1 @@
+"""Runs arms with several seeds, in this process or as tasks."""

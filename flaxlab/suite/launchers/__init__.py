@@ -1,0 +1,1 @@
+"""Ways to start tasks: processes of this machine, or jobs of Slurm."""

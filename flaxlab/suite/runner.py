@@ -1,0 +1,248 @@
+"""Runs the arms of a suite, each with all its seeds, from wherever they stand."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flaxlab import config as configs
+from flaxlab import files
+from flaxlab.config.rules import complete
+from flaxlab.data.dataset import Dataset
+from flaxlab.data.load import load_dataset
+from flaxlab.errors import RunFailed, UsageError
+from flaxlab.run.fingerprint import describe_other_code
+from flaxlab.run.record import resuming_differences
+from flaxlab.run.run import train_and_report
+from flaxlab.suite.definition import SUITE_FILE
+from flaxlab.suite.plan import Plan, PlannedArm, folder_name
+from flaxlab.suite.progress import SuiteProgress, epoch_work
+from flaxlab.training.experiment import Experiment, assemble
+from flaxlab.training.programs import compile_programs
+
+FAILURE_FILE = "failure.txt"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """One run of a suite: an arm with a seed.
+
+    Attributes:
+        arm: which.
+        seed: which.
+        folder: its run directory.
+        finished: whether it is complete there.
+    """
+
+    arm: PlannedArm
+    seed: int
+    folder: Path
+    finished: bool
+
+    def __str__(self) -> str:
+        return f"{self.arm.name}, seed {self.seed}"
+
+
+def assemble_arms(plan: Plan) -> dict[str, Experiment]:
+    """Assembles each arm, so that a wrong one is found out before any is trained.
+
+    Raises:
+        UsageError: the data is not there, or a model does not take its images.
+    """
+    datasets: dict[str, Dataset] = {}
+    found = {}
+    for arm in plan.arms:
+        key = configs.to_json(arm.config.data)
+        if key not in datasets:
+            datasets[key] = load_dataset(arm.config.data)
+        found[arm.name] = assemble(arm.config, datasets[key])
+    return found
+
+
+def list_runs(plan: Plan, experiments: Mapping[str, Experiment], workdir: Path) -> list[SuiteRun]:
+    """Lists the runs of a plan, arm by arm, and which of them are finished.
+
+    Raises:
+        UsageError: a run in `workdir` was made with another config or on other data.
+    """
+    return [
+        run
+        for arm in plan.arms
+        for run in list_arm(arm, plan.seeds, experiments[arm.name], workdir)
+    ]
+
+
+def list_arm(
+    arm: PlannedArm, seeds: Sequence[int], experiment: Experiment, workdir: Path
+) -> list[SuiteRun]:
+    """Lists the runs of one arm, see `list_runs`."""
+    runs = []
+    for seed in seeds:
+        folder = workdir / folder_name(arm.name) / f"seed_{seed}"
+        finished = is_finished(folder, experiment.with_seed(seed))
+        runs.append(SuiteRun(arm, seed, folder, finished))
+    return runs
+
+
+def run_work(experiment: Experiment) -> float:
+    """Returns the work of a whole run, in the unit of `epoch_work`."""
+    return experiment.config.train.epochs * epoch_work(experiment)
+
+
+def is_finished(folder: Path, experiment: Experiment) -> bool:
+    """Says whether the run in `folder` is complete.
+
+    Raises:
+        UsageError: it was made with another config or on other data, or cannot be read.
+    """
+    try:
+        old = complete(configs.from_dict(json.loads((folder / "config.json").read_text())))
+        finished = (folder / "summary.json").is_file()
+        summary = json.loads((folder / "summary.json").read_text()) if finished else {}
+        epochs = saved_epochs(folder)
+    except FileNotFoundError:
+        return False
+    except (ValueError, AttributeError, UsageError) as error:
+        raise UsageError(f"the run in {folder} cannot be read ({error}); remove it") from error
+    changed = resuming_differences(old, experiment.config)
+    if epochs > experiment.config.train.epochs:
+        changed["train.epochs"] = (epochs, experiment.config.train.epochs)
+    if finished and summary["dataset_fingerprint"] != experiment.dataset.fingerprint:
+        changed["the data"] = (summary["dataset"], f"{experiment.dataset.title}, changed since")
+    if changed:
+        raise UsageError(
+            f"{folder} was made in another way ("
+            + "; ".join(f"{path}: {a!r} there, {b!r} now" for path, (a, b) in changed.items())
+            + "); take another --workdir, or the old values"
+        )
+    if finished and (
+        text := describe_other_code(summary, experiment.fingerprints, f"the run in {folder}")
+    ):
+        _log.warning("warning: %s; runs that are made now are not seeds of the same arm", text)
+    return finished and old.train.epochs == experiment.config.train.epochs
+
+
+def saved_epochs(folder: Path) -> int:
+    """Counts the epochs of a run that are saved.
+
+    Raises:
+        FileNotFoundError: there is no history.csv yet.
+    """
+    return len((folder / "history.csv").read_text().splitlines()) - 1
+
+
+def run_suite(
+    plan: Plan,
+    experiments: dict[str, Experiment],
+    runs: Sequence[SuiteRun],
+    workdir: Path,
+    progress: SuiteProgress,
+    command: str,
+) -> None:
+    """Does the runs that are not finished, one after the other; see `do_runs`.
+
+    Args:
+        plan: plan of the suite.
+        experiments: by arm, see `assemble_arms`.
+        runs: see `list_runs`.
+        workdir: folder of the suite; suite.json is written there.
+        progress: told how the runs go on.
+        command: with which the suite was started.
+
+    Raises:
+        RunFailed: some runs failed; the others are complete.
+    """
+    write_record(plan, workdir, command)
+    failures = []
+    with progress:
+        for arm in plan.arms:
+            left = [run for run in runs if run.arm is arm and not run.finished]
+            if left:
+                failed = do_runs(experiments[arm.name], left, progress)
+                failures += [f"{run} ({failed[run.seed]})" for run in left if run.seed in failed]
+    require_no_failures(failures, len(runs))
+
+
+def do_runs(
+    experiment: Experiment, runs: Sequence[SuiteRun], progress: SuiteProgress
+) -> dict[int, str]:
+    """Does runs of one arm; a failed one does not stop the others.
+
+    They share the arm's compiled programs.
+
+    Args:
+        experiment: the arm's.
+        runs: unfinished runs of that arm.
+        progress: told how the runs go on.
+
+    Returns:
+        {seed: why} of those that failed; the traceback is in the run's failure.txt.
+    """
+    failures = {}
+    programs = compile_programs(experiment.train_step, experiment.eval_step, experiment.layout)
+    for run in runs:
+        progress.run_begins(str(run))
+        summary = None
+        try:
+            summary = train_and_report(
+                experiment.with_seed(run.seed),
+                run.arm.file,
+                run.folder,
+                progress,
+                _arguments(run),
+                programs,
+            )
+        except Exception as error:  # whatever it is: the other runs need not wait for it
+            failures[run.seed] = _say(error)
+            _log.warning("failed: %s: %s", run, _say(error))
+            run.folder.mkdir(parents=True, exist_ok=True)
+            files.write_text(run.folder / FAILURE_FILE, traceback.format_exc())
+        else:
+            (run.folder / FAILURE_FILE).unlink(missing_ok=True)
+        progress.run_ends(run_work(experiment), summary)
+    return failures
+
+
+def require_no_failures(failures: Sequence[str], runs: int) -> None:
+    """Raises `RunFailed` if there are failures, each a run and why, among so many runs."""
+    if failures:
+        raise RunFailed(
+            f"{len(failures)} of {runs} runs: {'; '.join(failures)}. The others are complete;"
+            " start the same command again to try these again"
+        )
+
+
+def write_record(plan: Plan, workdir: Path, command: str) -> None:
+    """Writes suite.json, which a comparison reads."""
+    files.write_text(workdir / SUITE_FILE, json.dumps(_record(plan, command), indent=2) + "\n")
+
+
+def _arguments(run: SuiteRun) -> list[str]:
+    here, file = Path.cwd(), run.arm.file
+    if file.is_relative_to(here):
+        file = file.relative_to(here)
+    overrides = [*run.arm.overrides, f"--config.seed={run.seed}"]
+    return [f"--config={file}", *overrides, f"--workdir={run.folder}"]
+
+
+def _say(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, UsageError | RunFailed) else f"{type(error).__name__}: {text}"
+
+
+def _record(plan: Plan, command: str) -> dict[str, object]:
+    return {
+        "name": plan.name,
+        "baseline": plan.baseline.name,
+        "arms": {arm.name: {"claim": arm.claim} for arm in plan.arms},
+        "seeds": plan.seeds,
+        "vary": plan.vary,
+        "experiment": plan.experiment,
+        "command": command,
+    }

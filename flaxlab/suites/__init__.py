@@ -1,1 +1,0 @@
-"""Suites: several experiments, the arms, each with the same seeds."""

@@ -1,1 +1,0 @@
-"""Who does the tasks of a suite. Only these modules import submitit."""

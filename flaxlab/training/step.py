@@ -1,0 +1,126 @@
+"""The training step and the evaluation step: pure functions of (state, batch).
+
+Nothing here knows how a step is run. The same function goes through `jit` (one device, or
+several with sharded arrays), `lax.scan` (several steps per call), `vmap` (several seeds) and
+`pmap` (with `axis_name`, which the model needs as well: its batch statistics and dropout masks are
+those of the whole batch).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from flaxlab.batches.augment import example_keys
+from flaxlab.training.metrics import NEVER, Metrics, batch_metrics, no_metrics
+from flaxlab.training.state import Params, TrainState
+
+# "image": uint8 (N, H, W, C), "label": int32 (N,), "mask": bool (N,)
+Batch = Mapping[str, Any]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+EvalStep = Callable[[TrainState, Batch], tuple[Metrics, jax.Array]]
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    preprocess: Callable[[jax.Array], jax.Array],
+    penalty: Callable[[Params], jax.Array],
+    axis_name: str | None = None,
+    skip_nonfinite: bool = False,
+    augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+) -> TrainStep:
+    """Returns the pure function (state, batch) -> (next state, metrics of this batch).
+
+    Its loss is the mean cross entropy over the examples that `mask` keeps, plus the penalty.
+    Examples that only fill the batch up take part in the batch statistics and in nothing else.
+
+    Args:
+        model: maps (images, train) to logits.
+        optimizer: turns gradients into updates.
+        preprocess: maps uint8 images to floats, on the device.
+        penalty: maps parameters to a scalar that is added to the loss.
+        axis_name: the mapped axis under `pmap`; None otherwise.
+        skip_nonfinite: whether a step whose loss or gradients hold NaN or infinity changes
+            nothing but the step number. Unlike with `optax.apply_if_finite`, that includes the
+            running statistics: they have seen what made the loss infinite.
+        augment: maps (keys (N,), uint8 images) to changed uint8 images; None changes nothing.
+    """
+
+    def over_devices(tree: Any) -> Any:
+        return tree if axis_name is None else jax.lax.psum(tree, axis_name)
+
+    def augmented(step_key: jax.Array, images: jax.Array) -> jax.Array:
+        if augment is None:
+            return images
+        rows = jnp.arange(len(images))
+        if axis_name is not None:
+            rows += jax.lax.axis_index(axis_name) * len(images)
+        return augment(example_keys(step_key, rows), images)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        dropout_key = jax.random.fold_in(state.key, state.step)
+        images = augmented(dropout_key, batch["image"])
+        devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+        count = over_devices(jnp.sum(batch["mask"], dtype=jnp.float32))
+
+        def loss_fn(params: Params) -> tuple[jax.Array, tuple[Metrics, Params]]:
+            logits, updates = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                preprocess(images),
+                train=True,
+                rngs={"dropout": dropout_key},
+                mutable=["batch_stats"],
+            )
+            metrics = batch_metrics(logits, batch["label"], batch["mask"])
+            # Each device adds its share, so that the sum over devices is the loss.
+            penalty_share = penalty(params) / devices
+            metrics = metrics.replace(penalty=penalty_share)
+            batch_stats = updates.get("batch_stats", state.batch_stats)
+            return metrics.loss / count + penalty_share, (metrics, batch_stats)
+
+        grads, (metrics, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+        grads, metrics = over_devices((grads, metrics))
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        next_state = state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+        )
+        metrics = metrics.replace(steps=jnp.ones((), jnp.int32))
+        finite = _all_finite((metrics.loss, metrics.penalty, grads))
+        if skip_nonfinite:
+            unchanged = state.replace(step=next_state.step)
+            skipped = no_metrics().replace(skipped=jnp.ones((), jnp.int32))
+            next_state, metrics = jax.tree.map(
+                functools.partial(jnp.where, finite), (next_state, metrics), (unchanged, skipped)
+            )
+        first = jnp.where(finite, NEVER, state.step)
+        return next_state, metrics.replace(nonfinite_step=first)
+
+    return train_step
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
+def make_eval_step(model: nn.Module, preprocess: Callable[[jax.Array], jax.Array]) -> EvalStep:
+    """Returns the pure function (state, batch) -> (metrics, logits (N, classes)).
+
+    It uses the running statistics and no dropout, and changes nothing.
+    """
+
+    def eval_step(state: TrainState, batch: Batch) -> tuple[Metrics, jax.Array]:
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        logits = cast(jax.Array, model.apply(variables, preprocess(batch["image"]), train=False))
+        return batch_metrics(logits, batch["label"], batch["mask"]), logits
+
+    return eval_step
