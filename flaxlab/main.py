@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
 
     def run(joined: Callable[[], None] = lambda: None) -> None:
         # Importing JAX and the rest takes a second: not before the options are known to be right.
-        from flaxlab.run.run import run_experiment
+        from flaxlab.run.command import run_experiment
 
         run_experiment(
             options.config, overrides, options.workdir, options.show, arguments, group, joined

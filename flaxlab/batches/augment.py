@@ -1,7 +1,7 @@
-"""Random changes of the images of a batch, on the device.
+"""What happens to the images of a batch on the device: scaled, and changed at random.
 
 Every example has a key of its own, so that what is drawn for it does not depend on how the batch
-is cut among devices.
+is split among devices.
 """
 
 from __future__ import annotations
@@ -15,16 +15,31 @@ import jax.numpy as jnp
 _STREAM = 0x617567
 
 
-def example_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
+def scale_pixels(images: jax.Array, scaling: str) -> jax.Array:
+    """Maps uint8 pixels to float32.
+
+    Args:
+        images: uint8 (..., H, W, C).
+        scaling: "unit" to [0, 1], "symmetric" to [-1, 1], "raw" to [0, 255].
+    """
+    pixels = images.astype(jnp.float32)
+    return {"unit": pixels / 255, "symmetric": pixels / 127.5 - 1, "raw": pixels}[scaling]
+
+
+def example_keys(key: jax.Array, examples: int, axis_name: str | None = None) -> jax.Array:
     """Returns a key for each example of a batch.
 
     Args:
         key: the step's key; dropout uses other ones.
-        rows: int (B,), place of each example in the batch of all devices.
+        examples: number of examples on this device, B.
+        axis_name: the mapped axis under `pmap`, whose devices share the batch; None otherwise.
 
     Returns:
         Typed keys (B,).
     """
+    rows = jnp.arange(examples)
+    if axis_name is not None:
+        rows += jax.lax.axis_index(axis_name) * examples
     return jax.vmap(functools.partial(jax.random.fold_in, jax.random.fold_in(key, _STREAM)))(rows)
 
 

@@ -1,6 +1,6 @@
-"""On which devices a batch lies: a mesh with one axis, along which its examples are cut.
+"""The devices of a run: a mesh with one axis, along which each batch is split.
 
-State is on every device, whole; of a batch, each device has its share of the examples. With
+The state is whole on every device; of a batch, each device has its share of the examples. With
 several processes, each one reads the examples of its own devices and no others.
 """
 
@@ -14,32 +14,28 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from flaxlab.batches.pmap import split_batches
 from flaxlab.errors import UsageError
 
 AXIS = "data"
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where arrays lie on the devices of a run.
+class Devices:
+    """The devices that compute a run together, and where arrays lie on them.
 
     Attributes:
         mesh: its one axis is called "data"; the devices of a process stand side by side.
-        mapped: whether programs run under `pmap`: chunks then have a leading axis for the devices.
+        mapped: whether programs run under `pmap`, see `flaxlab.batches.pmap`.
     """
 
     mesh: Mesh
     mapped: bool = False
 
     @property
-    def devices(self) -> int:
+    def count(self) -> int:
         """Number of devices."""
         return self.mesh.size
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether a program has to be told that batches are cut among the devices."""
-        return self.devices > 1 and not self.mapped
 
     @property
     def axis_name(self) -> str | None:
@@ -64,12 +60,12 @@ class Layout:
     def columns(self, batch_size: int) -> slice:
         """Returns which examples of each batch this process reads."""
         own = [device.process_index == jax.process_index() for device in self.mesh.devices.flat]
-        share = batch_size // self.devices
+        share = batch_size // self.count
         first = own.index(True)
         return slice(first * share, (first + sum(own)) * share)
 
     def put(self, tree: Any) -> Any:
-        """Puts arrays whole on every device.
+        """Puts whole arrays on every device.
 
         Args:
             tree: the same in all processes; of NumPy arrays, or of arrays on a device of this
@@ -79,37 +75,29 @@ class Layout:
             return jax.jit(_unchanged, out_shardings=self.replicated)(tree)
         return jax.device_put(tree, self.replicated)
 
-    def put_chunk(self, chunk: Mapping[str, np.ndarray], batch_size: int) -> dict[str, jax.Array]:
-        """Puts the examples of a chunk on their devices.
+    def put_batches(
+        self, batches: Mapping[str, np.ndarray], batch_size: int
+    ) -> dict[str, jax.Array]:
+        """Puts the examples of several batches on their devices.
 
         Args:
-            chunk: arrays (K, b, ...) of any dtype: of each of K batches, the examples that
+            batches: arrays (K, b, ...) of any dtype: of each of K batches, the examples that
                 `columns` names.
             batch_size: size of the whole batches, B.
 
         Returns:
-            Arrays (K, B, ...), cut along B; under `pmap` (devices, K, B / devices, ...).
+            Arrays (K, B, ...), split along B; under `pmap` (devices, K, B / devices, ...).
         """
         if self.mapped:
-            return jax.device_put(self.split(chunk), self.rows)
-        cut = NamedSharding(self.mesh, PartitionSpec(None, AXIS))
+            return jax.device_put(split_batches(batches, self.count), self.rows)
+        by_example = NamedSharding(self.mesh, PartitionSpec(None, AXIS))
         if not self.shared:
-            return jax.device_put(dict(chunk), cut)
+            return jax.device_put(dict(batches), by_example)
         return {
             key: jax.make_array_from_process_local_data(
-                cut, array, (len(array), batch_size, *array.shape[2:])
+                by_example, array, (len(array), batch_size, *array.shape[2:])
             )
-            for key, array in chunk.items()
-        }
-
-    def split(self, chunk: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Gives arrays a leading device axis, whatever their dtype.
-
-        Of shape (K, B, ...), they become (devices, K, B / devices, ...).
-        """
-        return {
-            key: np.stack(np.split(np.asarray(array), self.devices, axis=1))
-            for key, array in chunk.items()
+            for key, array in batches.items()
         }
 
 
@@ -118,13 +106,13 @@ def _unchanged(tree: Any) -> Any:
     return tree
 
 
-def on_device(device: jax.Device | None = None) -> Layout:
-    """Returns the layout on one device of this process; None: on its first one."""
-    return Layout(Mesh(np.array([device or jax.local_devices()[0]]), (AXIS,)))
+def one_device(device: jax.Device | None = None) -> Devices:
+    """Returns one device of this process; None: its first one."""
+    return Devices(Mesh(np.array([device or jax.local_devices()[0]]), (AXIS,)))
 
 
-def over_devices(parallel: str, devices: int | None, batch_size: int) -> Layout:
-    """Returns the layout over the devices of a run.
+def find_devices(parallel: str, devices: int | None, batch_size: int) -> Devices:
+    """Returns the devices of a run.
 
     Args:
         parallel: "sharded" or "pmap", see `config.train.parallel`.
@@ -157,4 +145,4 @@ def over_devices(parallel: str, devices: int | None, batch_size: int) -> Layout:
             f"config.train.batch_size is {batch_size}, which {count} devices cannot share evenly;"
             f" use {choices}{instead}"
         )
-    return Layout(Mesh(np.array(present[:count]), (AXIS,)), parallel == "pmap")
+    return Devices(Mesh(np.array(present[:count]), (AXIS,)), parallel == "pmap")

@@ -1,7 +1,7 @@
 """Batches that are read, decoded and cropped ahead by grain; no other module imports it.
 
 grain brings the threads or processes, and the order in which their batches come out. What is read
-in which order is decided by `pipeline.train_plan`, and what is drawn for an example depends on
+in which order is decided by `order.train_order`, and what is drawn for an example depends on
 (seed, epoch, place in the epoch) alone: the batches are the same for any number of workers and of
 processes, and from any step on. So (epoch, steps taken in it), which a checkpoint holds, is the
 whole state of the iterator.
@@ -22,7 +22,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from flaxlab.batches.order import HostBatch, Plan
+from flaxlab.batches.order import HostBatch, Order
 from flaxlab.data.dataset import Split
 from flaxlab.data.images import from_array, random_resized_crop
 from flaxlab.data.lazy import Images, LazyImages, thread_count
@@ -37,7 +37,7 @@ _THROUGH_PIPES = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads the example at a place of the plan; is sent to the workers."""
+    """Reads the example at a place in the order; is sent to the workers."""
 
     split: Split
     numbers: np.ndarray
@@ -75,7 +75,7 @@ def _shape(images: Images) -> tuple[int, int, int]:
 
 def read_batches(
     split: Split,
-    plan: Plan,
+    order: Order,
     start: int,
     columns: slice,
     seed: int,
@@ -83,11 +83,11 @@ def read_batches(
     smallest_crop: float,
     workers: int,
 ) -> Generator[HostBatch]:
-    """Yields the batches of a plan, each ahead of being asked for. Close it to end early.
+    """Yields the batches of an order, each ahead of being asked for. Close it to end early.
 
     Args:
         split: the examples.
-        plan: plan of the whole epoch.
+        order: that of the whole epoch.
         start: number of batches to leave out.
         columns: the examples of each batch to read.
         seed: seed of the run.
@@ -96,16 +96,16 @@ def read_batches(
         workers: processes that read; 0: as many threads of this process as there are cores.
 
     Yields:
-        {"image": uint8 (b, H, W, C), "label": int32 (b,)} for b columns.
+        {"image": uint8 (b, H, W, C), "label": int32 (b,), "mask": bool (B,)} for b columns.
 
     Raises:
         UsageError: a picture is damaged.
         RunFailed: a worker process died.
     """
-    places = np.arange(plan.numbers.size).reshape(plan.numbers.shape)[start:, columns]
+    places = np.arange(order.numbers.size).reshape(order.numbers.shape)[start:, columns]
     if not places.size:
         return
-    numbers = plan.numbers[start:, columns]
+    numbers = order.numbers[start:, columns]
     reader = _Reader(split, numbers.ravel(), places.ravel(), seed, epoch, smallest_crop)
     examples, size = grain.MapDataset.range(places.size).map(reader), places.shape[1]
     if workers:
@@ -124,7 +124,8 @@ def read_batches(
         batches = examples.to_iter_dataset(options).batch(size)
     iterator = iter(batches)
     try:
-        yield from iterator
+        for batch, mask in zip(iterator, order.mask[start:], strict=True):
+            yield {**batch, "mask": mask}
     except RuntimeError as error:
         if "Worker process was terminated" not in str(error):
             raise

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from flaxlab import config as configs
 from flaxlab import models
-from flaxlab.batches.order import scale_pixels
+from flaxlab.batches.augment import scale_pixels
 from flaxlab.checkpoints.find import Saved, choose, epoch_of, find_saved, require_intact
 from flaxlab.checkpoints.read import read_collection
 from flaxlab.config import ConfigDict

@@ -191,9 +191,7 @@ def _require_fields(config: ConfigDict, overrides: Sequence[str]) -> None:
         if inside:
             raise UsageError(f"--{name} is a group of fields; set one of {', '.join(inside)}")
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = (
-            f"did you mean --{near[0]}?" if near else "config/default.py lists the fields"
-        )
+        hint = f"did you mean --{near[0]}?" if near else "config/default.py lists the fields"
         raise UsageError(f"there is no --{name}; {hint}")
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from ml_collections import ConfigDict
 
+from flaxlab.data.dataset import Dataset, RunSplits
 from flaxlab.errors import UsageError
 
 
@@ -59,3 +61,17 @@ def stratified_split(
         )
     part = stratified_choice(labels, count, seed)
     return np.setdiff1d(np.arange(len(labels)), part), part
+
+
+def split_for_run(data: ConfigDict, dataset: Dataset, seed: int) -> RunSplits:
+    """Applies `config.data.validation`: the test split, or a holdout of the training split.
+
+    Args:
+        data: `config.data`.
+        dataset: what it names.
+        seed: seed of the run, which determines the holdout.
+    """
+    if data.validation == "test":
+        return RunSplits(dataset.train, dataset.test, None)
+    rest, holdout = stratified_split(dataset.train.labels, data.holdout_fraction, seed)
+    return RunSplits(dataset.train.take(rest), dataset.train.take(holdout), dataset.test)

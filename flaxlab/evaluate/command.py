@@ -14,11 +14,11 @@ from rich.table import Table
 from flaxlab.checkpoints.load import load_stored
 from flaxlab.config.read import apply_overrides
 from flaxlab.data.load import load_dataset
+from flaxlab.data.splits import split_for_run
 from flaxlab.errors import UsageError
 from flaxlab.evaluate.evaluation import KINDS, evaluate_stored
 from flaxlab.machine import keep_compiled_programs
 from flaxlab.scores import class_scores, confusion_matrix
-from flaxlab.training.experiment import split_for_run
 
 
 def evaluate(
@@ -65,7 +65,7 @@ def evaluate(
         )
     if config.data.scaling != stored.config.data.scaling:
         raise UsageError(f"the model was trained with data.scaling={stored.config.data.scaling}")
-    splits = split_for_run(config, dataset)
+    splits = split_for_run(config.data, dataset, config.seed)
     test = splits.test or splits.validation
     results: list[dict[str, Any]] = []
     for kind in kinds:

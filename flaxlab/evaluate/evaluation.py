@@ -11,15 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxlab import kernels
-from flaxlab.batches.devices import on_device
-from flaxlab.batches.feed import Chunk, Feed
-from flaxlab.batches.order import epoch_order, scale_pixels
+from flaxlab.batches.augment import scale_pixels
+from flaxlab.batches.devices import one_device
+from flaxlab.batches.feed import Batches, Feed
+from flaxlab.batches.order import epoch_order
 from flaxlab.checkpoints.load import StoredModel, Variables
 from flaxlab.data.dataset import Split
 from flaxlab.errors import UsageError
 from flaxlab.models import ConvNet
-from flaxlab.training.metrics import Metrics, batch_metrics, means
-from flaxlab.training.programs import compile_programs, evaluate
+from flaxlab.training.loop import score
+from flaxlab.training.metrics import Metrics, batch_metrics
+from flaxlab.training.programs import compile_evaluation
 from flaxlab.training.state import TrainState
 from flaxlab.training.step import Batch, EvalStep, make_eval_step
 
@@ -74,15 +76,14 @@ def evaluate_stored(
         statistics = recompute_statistics(model, variables, train, scaling, batch_size)
         variables = {**variables, "batch_stats": statistics}
     preprocess = functools.partial(scale_pixels, scaling=scaling)
-    layout = on_device()
+    devices = one_device()
     if kind == "batch":
         step = _make_batch_step(_normalizing_by_batch(model), preprocess)
-        feed: Feed = _Shuffled(test, batch_size, 1, layout, {})
+        feed: Feed = _Shuffled(test, batch_size, 1, devices, {})
         order = epoch_order(len(test), _ORDER_SEED, _ORDER_EPOCH)
     else:
         step = make_eval_step(model, preprocess)
-        feed, order = Feed(test, batch_size, 1, layout, {}), np.arange(len(test))
-    programs = compile_programs(_never_trained, step, layout)
+        feed, order = Feed(test, batch_size, 1, devices, {}), np.arange(len(test))
     # What a step that only scores reads of a state.
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -91,11 +92,10 @@ def evaluate_stored(
         opt_state=(),
         key=jax.random.key(0),
     )
-    totals, logits = evaluate(programs, programs.place(state), feed)
-    scored = means(totals)
+    scores = score(compile_evaluation(step, devices), devices.put(state), feed)
     predicted = np.empty(len(test), np.int64)
-    predicted[order] = logits.argmax(axis=1)
-    return Evaluation(kind, scored["accuracy"], scored["loss"], predicted)
+    predicted[order] = scores.logits.argmax(axis=1)
+    return Evaluation(kind, scores.accuracy, scores.loss, predicted)
 
 
 class _Shuffled(Feed):
@@ -104,13 +104,8 @@ class _Shuffled(Feed):
     The last example many times, as `Feed` has it, would change the statistics of the batch.
     """
 
-    def eval_chunks(self) -> Generator[Chunk]:
-        return self.train_chunks(_ORDER_SEED, _ORDER_EPOCH)
-
-
-def _never_trained(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-    """Stands where `compile_programs` takes a training step; it is compiled when it is called."""
-    raise NotImplementedError("a stored model is scored, not trained")
+    def eval_batches(self) -> Generator[Batches]:
+        return self.train_batches(_ORDER_SEED, _ORDER_EPOCH)
 
 
 def _make_batch_step(by_batch: ConvNet, preprocess: Callable[[jax.Array], jax.Array]) -> EvalStep:

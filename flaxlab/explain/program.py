@@ -11,11 +11,11 @@ from typing import Any, cast
 
 import jax
 
-from flaxlab.batches.feed import Chunk
+from flaxlab.batches.feed import Batches
 from flaxlab.explain.changes import Change, list_changes, on_host
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.metrics import Metrics, means, no_metrics
-from flaxlab.training.programs import compile_programs
+from flaxlab.training.programs import compile_training
 from flaxlab.training.state import TrainState
 from flaxlab.training.step import Batch, TrainStep
 
@@ -79,31 +79,31 @@ class FirstSteps:
 
 
 def take_first_steps(experiment: Experiment) -> FirstSteps:
-    """Runs the first, the second and the last chunk of the first epoch, as a run would.
+    """Makes the first, the second and the last call of the first epoch, as a run would.
 
-    The state after the second chunk meets the last one: what counts here are its shapes.
+    The last call is given the state after the second one: only the shapes count.
     """
     traced, train_step = _counting(experiment.train_step)
-    programs = compile_programs(train_step, experiment.eval_step, experiment.layout)
-    feed = experiment.feed_training()
-    state = programs.place(experiment.create_state())
+    train, put = compile_training(train_step, experiment.devices), experiment.devices.put
+    feed = experiment.feeds().train
+    state = put(experiment.create_state())
     before = on_host(state)
     first_changes: list[Change] = []
     examples, seconds, totals_of = [], [], []
-    chunks = _first_second_last(feed.train_chunks(experiment.config.seed, 1))
-    for chunk in chunks:
-        totals = programs.place(no_metrics())
+    calls = _first_second_last(feed.train_batches(experiment.config.seed, 1))
+    for batches in calls:
+        totals = put(no_metrics())
         started = time.perf_counter()
-        state, totals = jax.block_until_ready(programs.train(state, totals, feed.arrays, chunk))
+        state, totals = jax.block_until_ready(train(state, totals, batches))
         seconds.append(time.perf_counter() - started)
-        examples.append((chunk["mask"].size, int(chunk["mask"].sum())))
+        examples.append((batches["mask"].size, int(batches["mask"].sum())))
         totals_of.append(means(totals))
         first_changes = first_changes or list_changes(before, on_host(state))
     compiled = len(traced)
     # Beside the programs that have run: `jit` does not give out what it has compiled.
-    lowered = cast(Any, programs.train).lower(state, no_metrics(), feed.arrays, chunks[0])
+    lowered = cast(Any, train).lower(state, no_metrics(), calls[0])
     return FirstSteps(
-        steps=len(chunks[0]["mask"]),
+        steps=len(calls[0]["mask"]),
         **totals_of[0],
         changes=first_changes,
         examples=examples,
@@ -124,9 +124,9 @@ def _counting(step: TrainStep) -> tuple[list[int], TrainStep]:
     return traced, counted
 
 
-def _first_second_last(chunks: Iterator[Chunk]) -> list[Chunk]:
-    """Returns the first two chunks of a pass and its last one; fewer where there are no more."""
-    return [*itertools.islice(chunks, 2), *deque(chunks, maxlen=1)]
+def _first_second_last(calls: Iterator[Batches]) -> list[Batches]:
+    """Returns what the first two calls of an epoch are given, and the last; fewer if there are."""
+    return [*itertools.islice(calls, 2), *deque(calls, maxlen=1)]
 
 
 def _cost(compiled: Any) -> Cost:

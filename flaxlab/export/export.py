@@ -14,7 +14,7 @@ from jax import export
 from safetensors.numpy import save
 
 from flaxlab import files
-from flaxlab.batches.order import scale_pixels
+from flaxlab.batches.augment import scale_pixels
 from flaxlab.checkpoints.load import StoredModel
 from flaxlab.errors import UsageError
 

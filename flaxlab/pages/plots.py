@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from flaxlab.data.lazy import Images
-from flaxlab.run.history import History
 from flaxlab.scores import Mistake
+from flaxlab.training.metrics import History
 
 GREY = "#595959"
 _BLUE, _VERMILLION = "#0072B2", "#D55E00"
@@ -55,12 +55,12 @@ def curves(history: History, title: str, reported: float | None) -> Figure:
 
 
 def _curve(axes: Axes, history: History, quantity: str) -> None:
-    epochs = [row["epoch"] for row in history]
+    epochs = [row.epoch for row in history]
     for key, label, color, style in (
         ("train", "training", _VERMILLION, "--"),
         ("val", "validation", _BLUE, "-"),
     ):
-        values = [row[f"{key}_{quantity}"] for row in history]
+        values = [getattr(row, f"{key}_{quantity}") for row in history]
         axes.plot(epochs, values, style, marker="o", markersize=4, color=color, label=label)
     over_epochs(axes, int(epochs[-1]))
     quiet(axes)

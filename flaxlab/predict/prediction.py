@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxlab.batches.order import scale_pixels
+from flaxlab.batches.augment import scale_pixels
 from flaxlab.checkpoints.load import StoredModel, Variables
 from flaxlab.data.images import read_image
 from flaxlab.models import ConvNet

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import jax
 from rich.console import Console
@@ -13,8 +12,9 @@ from rich.table import Table
 
 from flaxlab import config as configs
 from flaxlab.config import ConfigDict
-from flaxlab.run.history import History
+from flaxlab.run.reporter import whereabouts
 from flaxlab.training.experiment import Experiment
+from flaxlab.training.metrics import Row
 
 
 def print_experiment(console: Console, experiment: Experiment, baseline: ConfigDict) -> None:
@@ -47,7 +47,7 @@ def print_experiment(console: Console, experiment: Experiment, baseline: ConfigD
 
 
 def _devices(experiment: Experiment) -> str:
-    count, processes = experiment.layout.devices, jax.process_count()
+    count, processes = experiment.devices.count, jax.process_count()
     text = f"{count} x {jax.devices()[0].device_kind}"
     if processes > 1:
         text += f" in {processes} processes"
@@ -94,13 +94,13 @@ class ConsoleProgress:
             )
         self._task: TaskID | None = None
 
-    def run_started(self, experiment: Experiment, history: History, steps: int) -> None:
+    def run_started(self, experiment: Experiment, epochs: int, steps: int) -> None:
         """Says where an earlier start of the run had come to."""
         self._experiment = experiment
-        self._epochs_before = len(history)
+        self._epochs_before = epochs
         self._started = time.perf_counter()
-        if (history or steps) and self._lines:
-            self._console.print(f"resuming after {whereabouts(history, steps)}", highlight=False)
+        if (epochs or steps) and self._lines:
+            self._console.print(f"resuming after {whereabouts(epochs, steps)}", highlight=False)
         if self._bar is not None:
             self._bar.start()
 
@@ -117,20 +117,20 @@ class ConsoleProgress:
         else:
             self._bar.update(self._task, completed=step, running=text)
 
-    def epoch_done(self, row: dict[str, Any]) -> None:
+    def epoch_done(self, row: Row) -> None:
         """Prints the line of the epoch."""
         if self._bar is not None and self._task is not None:
             self._bar.remove_task(self._task)
             self._task = None
         epochs = self._experiment.config.train.epochs
-        each = (time.perf_counter() - self._started) / (row["epoch"] - self._epochs_before)
-        penalty = f" penalty {row['penalty']:.4f}" if row["penalty"] else ""
+        each = (time.perf_counter() - self._started) / (row.epoch - self._epochs_before)
+        penalty = f" penalty {row.penalty:.4f}" if row.penalty else ""
         line = (
-            f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"
-            f"  train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}{penalty}"
-            f"  validation loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.4f}"
-            f"  {row['images_per_second']:,.0f} images/s"
-            f"  ETA {clock(each * (epochs - row['epoch']))}"
+            f"epoch {row.epoch:>{len(str(epochs))}}/{epochs}"
+            f"  train loss {row.train_loss:.4f} accuracy {row.train_accuracy:.4f}{penalty}"
+            f"  validation loss {row.val_loss:.4f} accuracy {row.val_accuracy:.4f}"
+            f"  {row.images_per_second:,.0f} images/s"
+            f"  ETA {clock(each * (epochs - row.epoch))}"
         )
         if self._lines:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -139,13 +139,6 @@ class ConsoleProgress:
         """Takes the bar away."""
         if self._bar is not None:
             self._bar.stop()
-
-
-def whereabouts(history: History, steps: int) -> str:
-    """Says how far a run has come, its complete epochs and the steps of the next one."""
-    if not steps:
-        return f"epoch {len(history)}"
-    return f"step {steps} of epoch {len(history) + 1}"
 
 
 def clock(seconds: float) -> str:

@@ -21,6 +21,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from flaxlab import config as configs
+from flaxlab import models
+from flaxlab.config import ConfigDict
+from flaxlab.training.experiment import Experiment, step_parts
 from flaxlab.training.metrics import batch_metrics
 from flaxlab.training.state import TrainState, draw_state
 from flaxlab.training.step import make_train_step
@@ -41,6 +45,29 @@ class _Small(nn.Module):
         x = nn.Dense(2)(images.reshape(len(images), -1))
         x = nn.BatchNorm(use_running_average=not train)(x)
         return nn.Dense(2, name="output")(nn.Dropout(0.5, deterministic=not train)(x))
+
+
+def fingerprints(experiment: Experiment) -> dict[str, str]:
+    """Returns the digests of what the steps of an experiment compute, by part."""
+    config, dataset = configs.replaced(experiment.config, seed=0), experiment.dataset
+    return _fingerprints(
+        config, experiment.optimizer, dataset.image_shape, len(dataset.class_names)
+    )
+
+
+@functools.lru_cache  # tracing takes a second, and all seeds of an arm have the same
+def _fingerprints(
+    config: ConfigDict,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, ...],
+    classes: int,
+) -> dict[str, str]:
+    parts = step_parts(config)
+    plain = models.build(config.model, classes)
+    return {
+        **network_fingerprints(plain, parts["preprocess"], image_shape),
+        **step_fingerprints(optimizer, **parts),
+    }
 
 
 def network_fingerprints(

@@ -41,17 +41,23 @@ class Profile:
             _log.warning("no profile: the training program was called only once")
         self._stop()
 
-    def before_call(self, totals: Metrics) -> None:
-        """Starts or ends the trace; to end it waits for what `totals` are made of."""
+    def after_call(self, totals: Metrics, another: bool) -> None:
+        """Starts or ends the trace; to do so it waits for what `totals` are made of.
+
+        Args:
+            totals: what the call has returned.
+            another: whether another call follows.
+        """
         if self._folder is None:
             return
-        if self._calls == 1:
+        self._calls += 1
+        if self._calls == 1 and another:
+            jax.block_until_ready(totals)
             jax.profiler.start_trace(self._folder)
             self._tracing = True
         elif self._calls == 1 + _CALLS:
             jax.block_until_ready(totals)
             self._stop()
-        self._calls += 1
 
     def _stop(self) -> None:
         if self._tracing:

@@ -19,10 +19,11 @@ from flaxlab.checkpoints.find import epoch_of
 from flaxlab.config.rules import complete
 from flaxlab.data.cache import is_lazy
 from flaxlab.errors import UsageError
-from flaxlab.run.fingerprint import describe_other_code, same_tracer
-from flaxlab.run.history import History
-from flaxlab.training.epoch import EpochPart
+from flaxlab.run import history as histories
+from flaxlab.run.fingerprint import describe_other_code, fingerprints, same_tracer
 from flaxlab.training.experiment import Experiment
+from flaxlab.training.loop import Progress
+from flaxlab.training.metrics import History, to_numbers
 
 _log = logging.getLogger(__name__)
 
@@ -74,26 +75,35 @@ def git_revision(path: Path) -> str | None:
 
 
 def make_record(
-    experiment: Experiment, history: History, part: EpochPart | None = None
+    experiment: Experiment,
+    history: History,
+    progress: Progress | None = None,
+    seconds: float = 0.0,
 ) -> dict[str, Any]:
     """Returns the JSON that stands beside the arrays of a checkpoint.
 
     Args:
         experiment: what is run.
-        history: history of the complete epochs.
-        part: what has been done of the next one; None at the end of an epoch.
+        history: rows of the complete epochs.
+        progress: what has been done of the next one; None at the end of an epoch.
+        seconds: that this took.
     """
+    part = progress and {
+        "steps": progress.steps,
+        "totals": to_numbers(progress.totals),
+        "seconds": seconds,
+    }
     dataset = experiment.dataset
     return {
         "config": configs.to_dict(experiment.config),
-        "fingerprints": experiment.fingerprints,
+        "fingerprints": fingerprints(experiment),
         "dataset": {
             "title": dataset.title,
             "fingerprint": dataset.fingerprint,
             "class_names": list(dataset.class_names),
         },
-        "history": history,
-        "part": part and part.to_json(),
+        "history": histories.to_json(history),
+        "part": part,
         "versions": versions(),
     }
 
@@ -119,7 +129,7 @@ def check_resumable(record: dict[str, Any], experiment: Experiment) -> None:
             + "; ".join(changed)
             + "); take another --workdir, or the old values"
         )
-    check_same_code(record, experiment.fingerprints, "the run in this --workdir")
+    check_same_code(record, fingerprints(experiment), "the run in this --workdir")
     before, now = record["dataset"]["fingerprint"], dataset.fingerprint
     if is_lazy(before) != is_lazy(now):
         was, way = ("in their files", "grain") if is_lazy(before) else ("in memory", "streamed")

@@ -21,11 +21,13 @@ from flaxlab.data.catalog import is_original
 from flaxlab.machine import describe_machine
 from flaxlab.pages import plots
 from flaxlab.pages.render import render
-from flaxlab.run.history import best_row
+from flaxlab.run.advice import warnings
+from flaxlab.run.fingerprint import fingerprints
 from flaxlab.run.predictions import PREDICTIONS_FILE, full_form
 from flaxlab.run.record import versions
+from flaxlab.run.run import RunResult
 from flaxlab.training.experiment import Experiment
-from flaxlab.training.loop import FitResult
+from flaxlab.training.metrics import best_row
 
 _MISTAKES = 18
 
@@ -33,7 +35,7 @@ _MISTAKES = 18
 def write_report(
     experiment: Experiment,
     baseline: ConfigDict,
-    result: FitResult,
+    result: RunResult,
     workdir: Path,
     command: Sequence[str],
     revision: str | None = None,
@@ -45,7 +47,7 @@ def write_report(
     Args:
         experiment: what was trained.
         baseline: config to show the difference to.
-        result: what `fit` returned.
+        result: what `train` returned.
         workdir: the run directory.
         command: the arguments that started the run.
         revision: revision of the experiment file's repository, see `git_revision`.
@@ -90,7 +92,7 @@ def write_report(
     return summary
 
 
-def summarize(experiment: Experiment, result: FitResult, confusion: np.ndarray) -> dict[str, Any]:
+def summarize(experiment: Experiment, result: RunResult, confusion: np.ndarray) -> dict[str, Any]:
     """Returns the numbers of a run; accuracies are shares, losses nats, times seconds.
 
     "classes" holds precision, recall, F1 and number of examples of each class of the test split.
@@ -99,9 +101,9 @@ def summarize(experiment: Experiment, result: FitResult, confusion: np.ndarray) 
     """
     config, history = experiment.config, result.history
     last, best = history[-1], best_row(history)
-    device = experiment.layout.mesh.devices.flat[0]
-    seconds = sum(row["seconds"] for row in history)
-    speed = statistics.harmonic_mean(row["images_per_second"] for row in history)
+    device = experiment.devices.mesh.devices.flat[0]
+    seconds = sum(row.seconds for row in history)
+    speed = statistics.harmonic_mean(row.images_per_second for row in history)
     summary = {
         "name": config.name,
         "seed": config.seed,
@@ -118,18 +120,18 @@ def summarize(experiment: Experiment, result: FitResult, confusion: np.ndarray) 
         "parameters_total": experiment.parameters,
         "parameters_trainable": experiment.trainable,
         "penalised": experiment.penalised(),
-        "final_val_accuracy": last["val_accuracy"],
-        "final_val_loss": last["val_loss"],
-        "best_val_accuracy": best["val_accuracy"],
-        "best_epoch": best["epoch"],
-        "train_accuracy": last["train_accuracy"],
-        "train_loss": last["train_loss"],
+        "final_val_accuracy": last.val_accuracy,
+        "final_val_loss": last.val_loss,
+        "best_val_accuracy": best.val_accuracy,
+        "best_epoch": best.epoch,
+        "train_accuracy": last.train_accuracy,
+        "train_loss": last.train_loss,
         "images_per_second": speed,
         "seconds": seconds,
         "machine": describe_machine(),
-        "device": f"{experiment.layout.devices} x {device.platform} ({device.device_kind})",
+        "device": f"{experiment.devices.count} x {device.platform} ({device.device_kind})",
         "versions": versions(),
-        "fingerprints": experiment.fingerprints,
+        "fingerprints": fingerprints(experiment),
     }
     scores = metrics.class_scores(confusion)
     summary["classes"] = {
@@ -165,7 +167,7 @@ def _confusion_csv(confusion: np.ndarray, class_names: Sequence[str]) -> str:
 def _page(
     experiment: Experiment,
     baseline: ConfigDict,
-    result: FitResult,
+    result: RunResult,
     summary: dict[str, Any],
     pictures: dict[str, bytes],
 ) -> str:
@@ -176,10 +178,11 @@ def _page(
         config=experiment.config,
         summary=summary,
         scored=result.test_scores,
+        scored_epoch=result.test_epoch,
         history=result.history,
         layers=experiment.layers,
         flops=sum(row.flops for row in experiment.layers),
-        warnings=experiment.warnings(),
+        warnings=warnings(experiment),
         reported=comparable_report(experiment),
         differences=configs.meaningful_differences(baseline, experiment.config),
         baseline=baseline.name,

@@ -1,64 +1,55 @@
-"""Where a run starts: from drawn values, from those of another run, or from where it stopped."""
+"""Where a run begins: from drawn values, from those of another run, or from where it stopped."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from flaxlab.checkpoints.find import find_saved
 from flaxlab.checkpoints.load import reported_step
 from flaxlab.checkpoints.save import Checkpoints
-from flaxlab.run.history import History
+from flaxlab.run.history import from_json
 from flaxlab.run.record import check_resumable
 from flaxlab.run.warm_start import warm_start
-from flaxlab.training.epoch import EpochPart
 from flaxlab.training.experiment import Experiment
+from flaxlab.training.loop import Progress, Start
+from flaxlab.training.metrics import from_numbers
 from flaxlab.training.state import TrainState
 
 _log = logging.getLogger(__name__)
 
 
-class Start(NamedTuple):
-    """Where a run goes on.
-
-    Attributes:
-        state: state after the last step taken.
-        history: history of the complete epochs.
-        part: what was done of the next one.
-    """
-
-    state: TrainState
-    history: History
-    part: EpochPart
-
-
-def find_start(
-    experiment: Experiment, checkpoints: Checkpoints, place: Callable[[TrainState], TrainState]
-) -> Start:
+def find_start(experiment: Experiment, checkpoints: Checkpoints) -> tuple[Start, float]:
     """Returns the newest intact state of the run in a directory, or its initial one.
 
     Args:
         experiment: what is run.
         checkpoints: checkpoints of the run.
-        place: puts a state on the devices of the run.
+
+    Returns:
+        Where the run begins, on its devices, and the seconds that the steps already taken in the
+        next epoch took.
 
     Raises:
         UsageError: the run that is there may not go on with this config or these data.
     """
+    place = experiment.devices.put
     state = experiment.create_state()
     newest = checkpoints.newest()
     if newest is None:
         checkpoints.forget_best_after(0)
         initial = _initial(state, experiment.config.train.init_from)
-        return Start(place(initial), [], EpochPart.none())
+        return Start(place(initial), [], Progress.beginning(1)), 0.0
     record = newest.record
     check_resumable(record, experiment)
     state = newest.restore(place(state))
     checkpoints.forget_best_after(int(state.step))
-    part = record.get("part")  # None at the end of an epoch; older versions knew no other
-    return Start(state, record["history"], EpochPart.from_json(part) if part else EpochPart.none())
+    history, part = from_json(record["history"]), record.get("part")
+    epoch = len(history) + 1
+    if not part:  # the end of an epoch
+        return Start(state, history, Progress.beginning(epoch)), 0.0
+    progress = Progress(epoch, part["steps"], from_numbers(part["totals"]))
+    return Start(state, history, progress), part["seconds"]
 
 
 def _initial(state: TrainState, init_from: str | None) -> TrainState:

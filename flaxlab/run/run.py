@@ -1,100 +1,149 @@
-"""What the command `flaxlab.main` does, once its options are read."""
+"""Trains in a run directory, from wherever the run there stands to its last file."""
 
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from flaxlab import config as configs
-from flaxlab.config.read import baseline_file, load_baseline, resolve_config
-from flaxlab.data.load import load_dataset
+from flaxlab import files
+from flaxlab.checkpoints.save import Checkpoints
+from flaxlab.config.read import baseline_file, load_baseline
 from flaxlab.errors import GO_ON, RunFailed, UsageError
-from flaxlab.machine import compute_deterministically, keep_compiled_programs
-from flaxlab.processes import is_main, require_same
-from flaxlab.run.console import ConsoleProgress, print_experiment
-from flaxlab.run.group import Group, join
+from flaxlab.processes import explain_lost_process, is_main
+from flaxlab.run.hooks import RunHooks, Stop
 from flaxlab.run.lock import locked
-from flaxlab.run.observer import Observer
-from flaxlab.run.record import experiment_revision, versions
+from flaxlab.run.memory import explain_out_of_memory
+from flaxlab.run.profile import Profile
+from flaxlab.run.record import experiment_revision
+from flaxlab.run.reporter import Reporter
+from flaxlab.run.resume import find_start
 from flaxlab.run.signals import Interruption
 from flaxlab.run.sources import sources, write_sources
-from flaxlab.training.experiment import Experiment, assemble
-from flaxlab.training.loop import fit
-from flaxlab.training.programs import Programs
+from flaxlab.training.experiment import Experiment
+from flaxlab.training.loop import Scores, finished, fit, score
+from flaxlab.training.metrics import History, best_row
+from flaxlab.training.programs import Programs, compile_programs
+from flaxlab.training.state import TrainState
+
+_log = logging.getLogger(__name__)
 
 
-def run_experiment(
-    config_file: Path,
-    overrides: Sequence[str],
-    workdir: Path | None,
-    show: bool,
-    arguments: Sequence[str],
-    group: Group | None = None,
-    joined: Callable[[], None] = lambda: None,
-) -> None:
-    """Trains, scores and reports one experiment.
+@dataclass(frozen=True)
+class RunResult:
+    """What `train` returns.
+
+    Attributes:
+        state: after the last epoch.
+        history: one row an epoch.
+        test_scores: on the test split: after the last epoch, or, with a holdout, the best
+            epoch's.
+        test_epoch: the epoch that these scores are of.
+        programs: the compiled programs of this process.
+        unsaved: why the last state could not be saved; None if it is.
+    """
+
+    state: TrainState
+    history: History
+    test_scores: Scores
+    test_epoch: int
+    programs: Programs
+    unsaved: str | None
+
+
+def train(
+    experiment: Experiment,
+    workdir: Path,
+    reporters: Sequence[Reporter] = (),
+    programs: Programs | None = None,
+    stop: Stop = lambda: None,
+) -> RunResult:
+    """Trains to the end of `config.train.epochs`, from wherever the run in `workdir` stands.
+
+    After each epoch: score the validation split, add a row to the history, save. A run that was
+    stopped and started again ends with the same bits as one that never stopped.
 
     Args:
-        config_file: the experiment file.
-        overrides: "--config.FIELD=VALUE" each.
-        workdir: run directory; None: runs/ and the experiment's name.
-        show: print config and layers, and train nothing.
-        arguments: the whole command line, for the report.
-        group: the processes that share the run; None: this one is alone.
-        joined: called once all of the group are there.
+        experiment: what to train, see `assemble`.
+        workdir: run directory; "checkpoints/", "config.json", "history.csv" are written there.
+        reporters: told how the run goes on.
+        programs: those of an earlier run of the same experiment with another seed; None:
+            compiled anew.
+        stop: asked after each call of a program whether to save and stop, and by which signal.
 
     Raises:
-        UsageError: something given is wrong.
-        RunFailed: the training did not come to its end, or something could not be saved.
-        Interrupted: a signal asked to stop.
+        UsageError: `workdir` holds a run with another config or other data.
+        RunFailed: a loss or gradient was NaN or infinite, or the device ran out of memory; the
+            checkpoints that are saved are kept. Or another process of this run was lost.
+        Interrupted: `stop` said so; the state is saved.
     """
-    keep_compiled_programs()
-    config = resolve_config(config_file, overrides)
-    versions(), experiment_revision(config_file)  # now: a commit may follow while the run goes on
-    if config.train.deterministic:
-        compute_deterministically()
-    baseline = load_baseline(config_file, config)
-    if group is not None:
-        join(group)
-        joined()
-    console = Console(width=None if sys.stdout.isatty() else 120, quiet=not is_main())
+    config = experiment.config
+    programs = programs or compile_programs(
+        experiment.train_step, experiment.eval_step, experiment.devices
+    )
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (
+        explain_lost_process(),
+        explain_out_of_memory(config),
+        Checkpoints(workdir / "checkpoints", config.checkpoint.keep) as checkpoints,
+        Profile(workdir / "profile" if config.train.profile else None) as profile,
+    ):
+        feeds = experiment.feeds()
+        start, seconds = find_start(experiment, checkpoints)
+        _begin_files(workdir, experiment, start.history)
+        hooks = RunHooks(
+            experiment,
+            start,
+            seconds,
+            checkpoints,
+            reporters,
+            stop,
+            profile,
+            workdir / "history.csv",
+        )
+        try:
+            state, history, scores = fit(experiment, programs, feeds, start, hooks)
+            hooks.after_last_epoch(state)
+        finally:
+            hooks.end()
+        epoch, scored, feed = len(history), state, feeds.validation
+        test = experiment.splits.test
+        if test is not None:
+            # Else the validation split is the test split, and was scored after the last epoch.
+            epoch, scores = best_row(history).epoch, None
+            best = checkpoints.restore_best(state, epoch * experiment.steps_per_epoch)
+            scored, feed = experiment.devices.put(best), experiment.eval_feed(test)
+        if scores is None:
+            scores = score(programs.evaluate, scored, feed, hooks)
+        return RunResult(state, history, scores, epoch, programs, checkpoints.failure)
+
+
+def _begin_files(workdir: Path, experiment: Experiment, history: History) -> None:
     if not is_main():
-        logging.getLogger("flaxlab").setLevel(logging.WARNING)
-    experiment = assemble(config, load_dataset(config.data))
-    require_same(configs.to_json(config) + experiment.dataset.fingerprint)
-    if show or config.log.progress != "none":
-        print_experiment(console, experiment, baseline)
-    for warning in experiment.warnings():
-        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
-    if show:
-        console.print(configs.to_json(config), highlight=False, markup=False, soft_wrap=True)
         return
-    workdir = (workdir or Path("runs") / config.name).expanduser()
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--workdir={workdir} cannot be made ({error})") from error
-    progress = ConsoleProgress(console, config.log.progress)
-    summary = train_and_report(experiment, config_file, workdir, progress, arguments)
-    if summary is None:
-        return
-    line = f"validation accuracy {summary['final_val_accuracy']:.4f}"
-    if "test_accuracy" in summary:
-        line = f"test accuracy {summary['test_accuracy']:.4f} (epoch {summary['best_epoch']})"
-    line = f"{line}; report: {workdir / 'report.html'}"
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    train = experiment.config.train
+    files.remove_leftovers(workdir)
+    files.write_text(workdir / "config.json", configs.to_json(experiment.config) + "\n")
+    if not finished(train, history):
+        # A summary says that a run is complete; this one is about to go on.
+        (workdir / "summary.json").unlink(missing_ok=True)
+    elif len(history) < train.epochs:
+        _log.info(
+            "this run stopped early after epoch %d, for want of a better one in %d: nothing is"
+            " left to train",
+            len(history),
+            train.early_stopping_patience,
+        )
 
 
 def train_and_report(
     experiment: Experiment,
     file: Path,
     workdir: Path,
-    progress: Observer,
+    progress: Reporter,
     arguments: Sequence[str],
     programs: Programs | None = None,
 ) -> dict[str, Any] | None:
@@ -108,7 +157,7 @@ def train_and_report(
         workdir: the run directory.
         progress: told how the run goes on.
         arguments: those with which `flaxlab.main` does the same.
-        programs: see `fit`.
+        programs: see `train`.
 
     Returns:
         The contents of summary.json; None in another than the first process.
@@ -121,13 +170,13 @@ def train_and_report(
     """
     if not is_main():
         with Interruption() as interruption:
-            fit(experiment, workdir, (), programs, lambda: interruption.received)
+            train(experiment, workdir, (), programs, lambda: interruption.received)
         return None
-    observers: list[Observer] = [progress]
+    reporters: list[Reporter] = [progress]
     if experiment.config.log.tensorboard:
         from flaxlab.run.tensorboard import TensorBoardLog
 
-        observers.append(TensorBoardLog(workdir))
+        reporters.append(TensorBoardLog(workdir))
     baseline = load_baseline(file, experiment.config)
     workdir.mkdir(parents=True, exist_ok=True)
     with locked(workdir):
@@ -140,7 +189,7 @@ def train_and_report(
             # Of the first start alone: a later one may yet be refused for what has changed.
             write_sources(workdir, sources([file, baseline_file(file, experiment.config)]))
         with Interruption() as interruption:
-            result = fit(experiment, workdir, observers, programs, lambda: interruption.received)
+            result = train(experiment, workdir, reporters, programs, lambda: interruption.received)
         # Importing matplotlib and the like can wait until the training is done.
         from flaxlab.run.report import write_report
 

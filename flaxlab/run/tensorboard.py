@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Any
 
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
-from flaxlab.run.history import History
 from flaxlab.training.experiment import Experiment
+from flaxlab.training.metrics import Row
 
 _log = logging.getLogger(__name__)
 
@@ -29,9 +28,9 @@ class TensorBoardLog:
         self._workdir = workdir
         self._writer: EventsWriter | None = None
 
-    def run_started(self, experiment: Experiment, history: History, steps: int) -> None:
+    def run_started(self, experiment: Experiment, epochs: int, steps: int) -> None:
         """Opens a new event file, unless nothing is left to train."""
-        if len(history) < experiment.config.train.epochs:
+        if epochs < experiment.config.train.epochs:
             try:
                 self._writer = EventsWriter(str(self._workdir / "events"))
             except OSError as error:
@@ -40,21 +39,21 @@ class TensorBoardLog:
     def step_done(self, epoch: int, step: int, running: dict[str, float]) -> None:
         """Writes nothing inside an epoch."""
 
-    def epoch_done(self, row: dict[str, Any]) -> None:
+    def epoch_done(self, row: Row) -> None:
         """Writes the row; training and validation share a chart."""
         if self._writer is None:
             return
         values = {
-            "loss/train": row["train_loss"],
-            "loss/validation": row["val_loss"],
-            "loss/penalty": row["penalty"],
-            "accuracy/train": row["train_accuracy"],
-            "accuracy/validation": row["val_accuracy"],
-            "learning_rate": row["learning_rate"],
-            "images_per_second": row["images_per_second"],
+            "loss/train": row.train_loss,
+            "loss/validation": row.val_loss,
+            "loss/penalty": row.penalty,
+            "accuracy/train": row.train_accuracy,
+            "accuracy/validation": row.val_accuracy,
+            "learning_rate": row.learning_rate,
+            "images_per_second": row.images_per_second,
         }
         points = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-        event = Event(wall_time=time.time(), step=row["epoch"], summary=Summary(value=points))
+        event = Event(wall_time=time.time(), step=row.epoch, summary=Summary(value=points))
         try:
             self._writer.write_event(event)
             self._writer.flush()

@@ -18,6 +18,7 @@ from experiments.claims import CLAIMS
 from flaxlab.compare.command import compare_folders
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.machine import available_cores, compute_deterministically, keep_compiled_programs
+from flaxlab.run.advice import warnings
 from flaxlab.run.lock import locked
 from flaxlab.run.record import experiment_revision, versions
 from flaxlab.suite.options import LaunchOptions
@@ -87,7 +88,7 @@ def run(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     warned: dict[str, list[str]] = {}
     for arm in plan.arms:
-        for warning in experiments[arm.name].warnings():
+        for warning in warnings(experiments[arm.name]):
             warned.setdefault(warning, []).append(arm.name)
     for warning, arms in warned.items():
         text = f"warning ({', '.join(arms)}): {warning}"

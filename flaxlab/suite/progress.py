@@ -9,9 +9,10 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from flaxlab.run.console import clock, whereabouts
-from flaxlab.run.history import History
+from flaxlab.run.console import clock
+from flaxlab.run.reporter import whereabouts
 from flaxlab.training.experiment import Experiment
+from flaxlab.training.metrics import Row
 
 _BACKWARD = 2  # the backward pass costs about two forward passes
 
@@ -113,23 +114,23 @@ class SuiteProgress(SuiteDisplay):
         self._begun = time.perf_counter()
         self._move_in_run(0.0)
 
-    def run_started(self, experiment: Experiment, history: History, steps: int) -> None:
+    def run_started(self, experiment: Experiment, epochs: int, steps: int) -> None:
         """Counts what an earlier start of the run has done."""
         self._epoch_work = epoch_work(experiment)
         self._epochs = experiment.config.train.epochs
         self._steps = experiment.steps_per_epoch
-        self._skipped += (len(history) + steps / self._steps) * self._epoch_work
-        if history or steps:
-            self.say(f"{self._name}: resuming after {whereabouts(history, steps)}")
+        self._skipped += (epochs + steps / self._steps) * self._epoch_work
+        if epochs or steps:
+            self.say(f"{self._name}: resuming after {whereabouts(epochs, steps)}")
 
     def step_done(self, epoch: int, step: int, running: dict[str, float]) -> None:
         """Moves the bar."""
         share = (epoch - 1 + step / self._steps) * self._epoch_work
         self._move_in_run(share, f"epoch {epoch}/{self._epochs} accuracy {running['accuracy']:.4f}")
 
-    def epoch_done(self, row: dict[str, Any]) -> None:
+    def epoch_done(self, row: Row) -> None:
         """Moves the bar."""
-        self._move_in_run(row["epoch"] * self._epoch_work, f"epoch {row['epoch']}/{self._epochs}")
+        self._move_in_run(row.epoch * self._epoch_work, f"epoch {row.epoch}/{self._epochs}")
 
     def run_done(self) -> None:
         """Nothing: a run is over when its report is written."""

@@ -15,7 +15,7 @@ from flaxlab.config.rules import complete
 from flaxlab.data.dataset import Dataset
 from flaxlab.data.load import load_dataset
 from flaxlab.errors import RunFailed, UsageError
-from flaxlab.run.fingerprint import describe_other_code
+from flaxlab.run.fingerprint import describe_other_code, fingerprints
 from flaxlab.run.record import resuming_differences
 from flaxlab.run.run import train_and_report
 from flaxlab.suite.definition import SUITE_FILE
@@ -122,7 +122,7 @@ def is_finished(folder: Path, experiment: Experiment) -> bool:
             + "); take another --workdir, or the old values"
         )
     if finished and (
-        text := describe_other_code(summary, experiment.fingerprints, f"the run in {folder}")
+        text := describe_other_code(summary, fingerprints(experiment), f"the run in {folder}")
     ):
         _log.warning("warning: %s; runs that are made now are not seeds of the same arm", text)
     return finished and old.train.epochs == experiment.config.train.epochs
@@ -185,7 +185,7 @@ def do_runs(
         {seed: why} of those that failed; the traceback is in the run's failure.txt.
     """
     failures = {}
-    programs = compile_programs(experiment.train_step, experiment.eval_step, experiment.layout)
+    programs = compile_programs(experiment.train_step, experiment.eval_step, experiment.devices)
     for run in runs:
         progress.run_begins(str(run))
         summary = None

@@ -1,9 +1,13 @@
-"""Sums and counts, never means of means: they add up over batches, devices and epochs."""
+"""Sums and counts, never means of means: they add up over batches, devices and epochs.
+
+What is left of an epoch on the host is one `Row`; a history is all rows of a run.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import flax.struct
 import jax
@@ -104,3 +108,58 @@ def from_numbers(numbers: dict[str, float]) -> Metrics:
     like = no_metrics()
     arrays = {name: jnp.asarray(n, getattr(like, name).dtype) for name, n in numbers.items()}
     return like.replace(**arrays)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One epoch of a run. The fields are the columns of history.csv; losses are in nats.
+
+    Attributes:
+        epoch: from 1.
+        train_loss: mean cross entropy in training mode, over the epoch.
+        train_accuracy: share of correct predictions in training mode, over the epoch.
+        val_loss: mean cross entropy of the validation split after the epoch.
+        val_accuracy: share of correct predictions there.
+        learning_rate: of the last step.
+        seconds: time of training and scoring.
+        penalty: mean over the steps, apart from the loss.
+        images_per_second: speed of training.
+        skipped_steps: number of steps that changed nothing, see `Metrics.skipped`.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    learning_rate: float
+    seconds: float = math.nan
+    penalty: float = 0.0
+    images_per_second: float = math.nan
+    skipped_steps: int = 0
+
+
+History = list[Row]
+
+
+def best_row(history: Sequence[Row]) -> Row:
+    """Returns the row with the highest validation accuracy; of equals, the earliest."""
+    return max(history, key=lambda row: (row.val_accuracy, -row.epoch))
+
+
+def stops_early(history: Sequence[Row], patience: int, min_delta: float) -> bool:
+    """Says whether early stopping ends the run: `patience` epochs without a better one.
+
+    Better means a validation accuracy of more than `min_delta` above the best before it. A
+    patience of 0 never stops. A function of the history alone, so that a resumed run decides
+    like one that never stopped.
+    """
+    if patience == 0:
+        return False
+    best, waited = float("-inf"), 0
+    for row in history:
+        if row.val_accuracy > best + min_delta:
+            best, waited = row.val_accuracy, 0
+        else:
+            waited += 1
+    return waited >= patience

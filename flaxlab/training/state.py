@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -61,6 +60,8 @@ def create_state(
     image_shape: tuple[int, ...],
     seed: int,
 ) -> TrainState:
-    """Draws the initial values of one seed; see `draw_state`."""
-    draw = functools.partial(draw_state, model, optimizer, image_shape)
-    return jax.jit(draw)(jax.random.key(seed))
+    """Draws the initial values of one seed; see `draw_state`. Compiles once for all seeds."""
+    return _draw_state(model, optimizer, image_shape, jax.random.key(seed))
+
+
+_draw_state = jax.jit(draw_state, static_argnums=(0, 1, 2))

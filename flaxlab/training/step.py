@@ -56,17 +56,11 @@ def make_train_step(
     def over_devices(tree: Any) -> Any:
         return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
-    def augmented(step_key: jax.Array, images: jax.Array) -> jax.Array:
-        if augment is None:
-            return images
-        rows = jnp.arange(len(images))
-        if axis_name is not None:
-            rows += jax.lax.axis_index(axis_name) * len(images)
-        return augment(example_keys(step_key, rows), images)
-
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         dropout_key = jax.random.fold_in(state.key, state.step)
-        images = augmented(dropout_key, batch["image"])
+        images = batch["image"]
+        if augment is not None:
+            images = augment(example_keys(dropout_key, len(images), axis_name), images)
         devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
         count = over_devices(jnp.sum(batch["mask"], dtype=jnp.float32))
 
