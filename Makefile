@@ -17,8 +17,9 @@ test: $(VENV)/installed-dev
 # What depends most on the versions of Python and JAX; .ci/run runs it on a second Python.
 quick: $(VENV)/installed-dev
 	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal \
-	  tests/test_canary.py tests/test_steps.py tests/test_kernels.py tests/test_checkpoints.py \
-	  tests/test_fingerprint.py tests/test_keras_optimizers.py
+	  tests/test_canary.py tests/kernels tests/checkpoints/test_checkpoints.py \
+	  tests/run/test_fingerprint.py tests/training/test_steps.py \
+	  tests/training/test_keras_optimizers.py
 
 # Everything in tests/faults with more kills, configs and damaged files than `make test` has.
 faults: $(VENV)/installed-dev

@@ -19,7 +19,7 @@ from flaxlab.run.tensorboard import TensorBoardLog
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
 from tests.conftest import RUN_FILES, small_config, small_dataset
-from tests.report_facts import PARAMETERS
+from tests.helpers.report_facts import PARAMETERS
 
 ROOT = Path(__file__).parent.parent
 SMALL = [
@@ -37,7 +37,7 @@ SMALL = [
 POOL = f"--config={ROOT}/experiments/alexnet_pool.py"
 
 
-# Two of thirteen: what differs among them is the model, and tests/test_keras_parity.py has all.
+# Two of thirteen: what differs is the model, and tests/models/test_keras_parity.py has them all.
 @pytest.mark.parametrize("name", ["alexnet_l2", "vgg_deep_head"])
 def test_an_experiment_runs_and_writes_a_complete_run_directory(tmp_path, capsys, name):
     main(

@@ -16,7 +16,7 @@ import pytest
 from benchmarks import step_error
 from benchmarks.step_error import Comparison, Errors
 from flaxlab.errors import RunFailed
-from tests.report_facts import PARAMETERS
+from tests.helpers.report_facts import PARAMETERS
 
 ROOT = Path(__file__).resolve().parents[1]
 # Fewer layers, narrower heads: the time goes into compiling.

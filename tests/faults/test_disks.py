@@ -18,7 +18,7 @@ from flaxlab import files
 from flaxlab.checkpoints.manifest import find_damage
 from flaxlab.errors import RunFailed
 from flaxlab.main import main
-from tests.faults.harness import (
+from tests.helpers.processes import (
     EPOCHS,
     STEPS_PER_EPOCH,
     TRAINING,

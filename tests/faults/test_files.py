@@ -28,7 +28,7 @@ from flaxlab.data.cache import fingerprinted, through_cache
 from flaxlab.data.catalog import CATALOG
 from flaxlab.data.load import prepare, prepared_folder
 from flaxlab.errors import UsageError
-from tests.test_archives import cifar_arrays, cifar_binary, cifar_pickle, fashion_files, pack
+from tests.data.test_archives import cifar_arrays, cifar_binary, cifar_pickle, fashion_files, pack
 
 __all__ = ["cifar_arrays"]  # a fixture
 

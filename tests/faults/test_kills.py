@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from tests.faults.harness import (
+from tests.helpers.processes import (
     EPOCHS,
     STEPS_PER_EPOCH,
     Training,

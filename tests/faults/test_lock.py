@@ -7,7 +7,7 @@ import pytest
 
 from flaxlab.errors import UsageError
 from flaxlab.run.lock import locked
-from tests.faults.harness import Training
+from tests.helpers.processes import Training
 
 
 def test_a_second_process_is_refused_and_a_killed_one_is_not_waited_for(tmp_path):

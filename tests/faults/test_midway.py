@@ -12,8 +12,8 @@ from flaxlab.errors import Interrupted, UsageError
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
 from tests.conftest import small_config, small_dataset
-from tests.faults.harness import stop_at
-from tests.test_training import assert_same_bits, run, without_times
+from tests.helpers.processes import stop_at
+from tests.training.test_training import assert_same_bits, run, without_times
 
 
 @pytest.fixture(scope="module")

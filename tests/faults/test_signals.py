@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.conftest import POOL_FILE, SMALL_RUN
-from tests.faults.harness import Training, assert_same, outcome, require_clean
+from tests.helpers.processes import Training, assert_same, outcome, require_clean
 
 # Long enough not to be over before the signal comes.
 LONG = ("--config.train.epochs=2000",)

@@ -7,9 +7,9 @@ import pytest
 from flaxlab.batches.augment import augment, example_keys
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
+from tests.batches.test_devices import SGD
 from tests.conftest import small_config, small_dataset
-from tests.test_devices import SGD
-from tests.test_steps import assert_close
+from tests.training.test_steps import assert_close
 
 COUNT, SHAPE = 200, (6, 5, 3)
 

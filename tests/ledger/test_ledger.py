@@ -19,7 +19,7 @@ from flaxlab.run.predictions import from_logits, read_predictions
 from flaxlab.suite.runner import is_finished
 from flaxlab.training.experiment import assemble
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
 
 from update_results import (  # noqa: E402

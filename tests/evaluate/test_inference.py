@@ -27,8 +27,8 @@ from flaxlab.predict.prediction import predict_files, saliency
 from flaxlab.run.warm_start import warm_start
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
+from tests.checkpoints.test_damage import flip_a_bit
 from tests.conftest import POOL_FILE, SMALL_RUN, small_config, small_dataset
-from tests.test_checkpoint_damage import flip_a_bit
 
 
 def evaluated(capsys, *arguments):

@@ -12,7 +12,7 @@ from flaxlab.main import main
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
 from tests.conftest import POOL_FILE, SMALL_RUN, small_config, small_dataset
-from tests.test_steps import assert_close
+from tests.training.test_steps import assert_close
 
 # Plain SGD in small steps: where a gradient is zero but for rounding, Adam takes a whole step of
 # it, and batch normalization makes rounding errors grow from step to step.

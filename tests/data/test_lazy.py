@@ -23,7 +23,7 @@ from flaxlab.main import main
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import fit
 from tests.conftest import RUN_FILES, small_config
-from tests.test_steps import assert_close
+from tests.training.test_steps import assert_close
 
 SHAPE = (16, 12, 3)
 

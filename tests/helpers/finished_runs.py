@@ -12,7 +12,7 @@ from flaxlab import config as configs
 from flaxlab.config.read import load_experiment
 from flaxlab.run.history import COLUMNS
 
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 CLASSES = ("shirt", "shoe", "bag")
 TEST_EXAMPLES = 300
 

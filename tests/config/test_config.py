@@ -16,9 +16,9 @@ from flaxlab.config import default_config
 from flaxlab.config.read import load_experiment, resolve_config
 from flaxlab.config.rules import validate
 from flaxlab.errors import UsageError
-from tests.report_facts import ACCURACIES
+from tests.helpers.report_facts import ACCURACIES
 
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 POOL = EXPERIMENTS / "alexnet_pool.py"
 NOT_IN_THE_REPORT = (
     "digits_small",

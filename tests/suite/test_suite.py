@@ -24,10 +24,10 @@ from flaxlab.suite.__main__ import main
 from flaxlab.suite.plan import plan_suite
 from flaxlab.suite.progress import SuiteProgress
 from flaxlab.training import experiment as experiments
+from tests.compare.test_comparison import FILES as COMPARISON_FILES
 from tests.conftest import RUN_FILES, small_dataset
-from tests.test_comparison import FILES as COMPARISON_FILES
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ALEXNETS = ROOT / "experiments/suites/alexnet_fashion.py"
 POOL = ROOT / "experiments/alexnet_pool.py"
 # Small networks on digits of 28x28, which every arm can take.

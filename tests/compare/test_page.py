@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from flaxlab.compare.__main__ import main
-from tests.finished_runs import write_run
+from tests.helpers.finished_runs import write_run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
 

@@ -14,7 +14,7 @@ from flaxlab.compare.runs import find_runs
 from flaxlab.compare.statistics import Estimate
 from flaxlab.config.read import load_experiment
 from flaxlab.errors import UsageError
-from tests.finished_runs import CLASSES, EXPERIMENTS, TEST_EXAMPLES, write_run
+from tests.helpers.finished_runs import CLASSES, EXPERIMENTS, TEST_EXAMPLES, write_run
 
 FILES = {"comparison.md", "comparison.csv", "comparison.html"} | {
     f"comparison_{name}.png"

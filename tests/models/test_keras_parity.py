@@ -15,9 +15,9 @@ from flaxlab.config.read import load_experiment
 from flaxlab.training.penalty import penalty
 from flaxlab.training.state import TrainState
 from flaxlab.training.step import make_train_step
-from tests.report_facts import DROPOUTS, PARAMETERS, keras_model
+from tests.helpers.report_facts import DROPOUTS, PARAMETERS, keras_model
 
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 # Keras's names of what a layer keeps, as Flax names them: (collection, leaf).
 _LEAVES = {
     "kernel": ("params", "kernel"),

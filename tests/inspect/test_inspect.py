@@ -22,7 +22,7 @@ from flaxlab.command_line import run_command
 from flaxlab.inspect import pictures
 from flaxlab.inspect.__main__ import main
 from flaxlab.inspect.statistics import BINS, describe_array, find_flaws
-from tests.test_checkpoint_damage import flip_a_bit
+from tests.checkpoints.test_damage import flip_a_bit
 
 
 def as_json(capsys, *arguments):

@@ -11,7 +11,7 @@ from flaxlab.errors import UsageError
 from flaxlab.suite.__main__ import main
 from flaxlab.suite.plan import folder_name, plan_suite, plan_sweep
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ALEXNETS = ROOT / "experiments/suites/alexnet_fashion.py"
 POOL = ROOT / "experiments/alexnet_pool.py"
 

@@ -9,7 +9,7 @@ from flaxlab.compare.comparison import compare
 from flaxlab.compare.runs import find_runs
 from flaxlab.pages import plots
 from flaxlab.pages.plots import GREY
-from tests.finished_runs import write_run
+from tests.helpers.finished_runs import write_run
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from flaxlab.data.dataset import Split
 from flaxlab.errors import Interrupted
 from flaxlab.files import cache_folder
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # Decoding writes a line to a file, and lasts until there is a file "go".
 DECODING = """
 import sys, time

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import assert_same, outcome, require_clean
-from tests.test_suite import POOL, SMALL, start, wait_for
+from tests.helpers.processes import assert_same, outcome, require_clean
+from tests.suite.test_suite import POOL, SMALL, start, wait_for
 
 SWEEP = [
     f"--config={POOL}",

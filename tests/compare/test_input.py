@@ -8,7 +8,7 @@ import pytest
 
 from flaxlab.command_line import run_command
 from flaxlab.compare.__main__ import main
-from tests.finished_runs import write_run
+from tests.helpers.finished_runs import write_run
 
 
 @pytest.fixture

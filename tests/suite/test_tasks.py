@@ -17,8 +17,8 @@ from flaxlab.suite.launchers.processes import find_slots, visible_gpus
 from flaxlab.suite.options import Resources
 from flaxlab.suite.plan import plan_suite
 from flaxlab.suite.task import Task, make_tasks
-from tests.test_launcher import PROCESSES, SWEEP
-from tests.test_suite import SMALL, write_suite
+from tests.suite.test_launchers import PROCESSES, SWEEP
+from tests.suite.test_suite import SMALL, write_suite
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from flaxlab.main import main
 from flaxlab.run.sources import sources, write_sources
 from tests.conftest import SMALL_RUN
 
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 MINE = """
 from experiments import alexnet_pool
