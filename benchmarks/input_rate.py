@@ -32,25 +32,27 @@ def rate(folder: str, side: int, placement: str, workers: int, seconds: float) -
 
     import jax
 
-    from flaxlab.batches.devices import on_device
-    from flaxlab.batches.feed import Reading, make_feed, read_batch
+    from flaxlab.batches.devices import one_device
+    from flaxlab.batches.feed import Reading, make_feed
     from flaxlab.config import default_config
     from flaxlab.data.load import load_dataset
+    from flaxlab.training.programs import take_batch
 
     config = default_config()
     config.data.name = "folder"
     config.data.folder = folder
     config.data.image_shape = (side, side, 3)
     config.data.placement = placement
-    read = jax.jit(read_batch)
+    devices = one_device()
+    read = jax.jit(lambda batches: take_batch(batches, 0, devices))
     jax.block_until_ready(jax.numpy.zeros(1))
     started = time.perf_counter()
     split = load_dataset(config.data).train
-    feed = make_feed(split, BATCH, 1, on_device(), placement, Reading(workers))
+    feed = make_feed(split, BATCH, 1, devices, placement, Reading(workers))
     first, images, counted_from = None, 0, None
     for epoch in range(1, 10**6):
-        for chunk in feed.train_chunks(0, epoch):
-            jax.block_until_ready(read(feed.arrays, chunk, 0))
+        for batches in feed.train_batches(0, epoch):
+            jax.block_until_ready(read(batches))
             now = time.perf_counter()
             first = first or now - started
             if epoch > 1 and counted_from is None:

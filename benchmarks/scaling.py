@@ -64,16 +64,16 @@ def time_steps(job: dict) -> dict[str, float]:
     config.train.parallel = job["way"]
     dataset = draw_dataset(config, job["batch"])
     experiment = assemble(config, dataset)
-    layout = experiment.layout
-    programs = compile_programs(experiment.train_step, experiment.eval_step, layout)
-    feed = make_feed(dataset.train, job["batch"], 1, layout, "streamed")
-    (chunk,) = feed.train_chunks(seed=0, epoch=1)
-    state = programs.place(experiment.create_state())
+    devices = experiment.devices
+    programs = compile_programs(experiment.train_step, experiment.eval_step, devices)
+    feed = make_feed(dataset.train, job["batch"], 1, devices, "streamed")
+    (batches,) = feed.train_batches(seed=0, epoch=1)
+    state = devices.put(experiment.create_state())
     seconds = []
     for _ in range(2 + job["steps"]):  # the first compiles, the second warms up
-        totals = programs.place(no_metrics())
+        totals = devices.put(no_metrics())
         started = time.perf_counter()
-        state, totals = programs.train(state, totals, feed.arrays, chunk)
+        state, totals = programs.train(state, totals, batches)
         jax.block_until_ready(state)
         seconds.append(time.perf_counter() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

@@ -45,12 +45,13 @@ from flaxlab.command_line import CommandParser, positive_number, run_command
 from flaxlab.config import ConfigDict
 from flaxlab.data.dataset import Dataset
 from flaxlab.data.digits import load_digits
+from flaxlab.data.splits import split_for_run
 from flaxlab.errors import RunFailed
 from flaxlab.machine import use_huge_pages
-from flaxlab.training.experiment import Experiment, assemble, split_for_run
+from flaxlab.training.experiment import Experiment, assemble
 from flaxlab.training.metrics import Metrics, means, no_metrics
 from flaxlab.training.penalty import penalised_kernels
-from flaxlab.training.programs import compile_programs
+from flaxlab.training.programs import compile_training
 from flaxlab.training.state import Params, TrainState
 
 NETWORKS = (
@@ -158,14 +159,16 @@ def compare(config: ConfigDict, batch_size: int = BATCH) -> Comparison:
 
 def step_program(experiment: Experiment) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
     """Returns the program of a run: state -> (state after the step that follows, its metrics)."""
-    programs = compile_programs(experiment.train_step, experiment.eval_step, experiment.layout)
-    feed = experiment.feed_training()
+    train, feed = (
+        compile_training(experiment.train_step, experiment.devices),
+        experiment.feeds().train,
+    )
 
     def take_step(state: TrainState) -> tuple[TrainState, Metrics]:
-        chunk = next(feed.train_chunks(experiment.config.seed, epoch=1, start=int(state.step)))
+        batches = next(feed.train_batches(experiment.config.seed, epoch=1, start=int(state.step)))
         # A copy: the program takes the memory of what it is given.
-        given = programs.place((jax.tree.map(jnp.copy, state), no_metrics()))
-        return programs.train(*given, feed.arrays, chunk)
+        given = experiment.devices.put((jax.tree.map(jnp.copy, state), no_metrics()))
+        return train(*given, batches)
 
     return take_step
 
@@ -189,7 +192,7 @@ def step_in_float64(config: ConfigDict, dataset: Dataset, start: TrainState) -> 
     Loss, L2 penalty and scaling are written out: nothing of `flaxlab.training.step` is in it. The
     dropout masks are those of the run: `flaxlab.models.blocks.Dropout` draws the same ones.
     """
-    train = split_for_run(config, dataset).train
+    train = split_for_run(config.data, dataset, config.seed).train
     batches = train_batches(train, config.train.batch_size, config.seed, epoch=1)
     batch = next(islice(batches, int(start.step), None))
     with jax.enable_x64(True):

@@ -1,5 +1,6 @@
 """docs/from-keras.md: each number is the one that Keras, Flax, Optax and flaxlab have."""
 
+import dataclasses
 import inspect
 import re
 from pathlib import Path
@@ -16,9 +17,9 @@ from flaxlab import config as configs
 from flaxlab import models
 from flaxlab.config import default_config
 from flaxlab.models.blocks import KERNEL_INIT
-from flaxlab.run.history import should_stop
 from flaxlab.training import experiment, loop, state
 from flaxlab.training import step as steps
+from flaxlab.training.metrics import Row, stops_early
 from flaxlab.training.optimizer import make_optimizer
 from flaxlab.training.penalty import penalty
 
@@ -66,8 +67,8 @@ def keras_batch_size():
 def watched(row):
     """Which column decides that an epoch is better."""
     better = {"val_loss": {"val_loss": 0.1}, "val_accuracy": {"val_accuracy": 0.9}}[row]
-    epochs = [{"epoch": n, "val_loss": 0.5, "val_accuracy": 0.5} for n in (1, 2)]
-    return not should_stop([epochs[0], epochs[1] | better], 1, 0.0)
+    first, second = (Row(n, 0.0, 0.0, 0.5, 0.5, 0.0) for n in (1, 2))
+    return not stops_early([first, dataclasses.replace(second, **better)], 1, 0.0)
 
 
 def first_step_of_keras(optimizer, gradient=1e-6):
@@ -214,13 +215,13 @@ def test_penalties_are_those_of_keras():
 
 
 def test_a_patience_of_zero_stops_keras_and_not_us():
-    history = [{"epoch": n, "val_accuracy": 0.5, "val_loss": 0.5} for n in (1, 2, 3)]
-    assert not should_stop(history, 0, 0.0)
+    history = [Row(n, 0.0, 0.0, 0.5, 0.5, 0.0) for n in (1, 2, 3)]
+    assert not stops_early(history, 0, 0.0)
     stopping = keras.callbacks.EarlyStopping(patience=0, mode="min")
     stopping.set_model(keras.Sequential())
     stopping.on_train_begin()
     for row in history[:2]:
-        stopping.on_epoch_end(row["epoch"], row)
+        stopping.on_epoch_end(row.epoch, dataclasses.asdict(row))
     assert stopping.model.stop_training
 
 

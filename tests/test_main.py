@@ -15,9 +15,9 @@ from flaxlab.errors import RunFailed, UsageError
 from flaxlab.main import main
 from flaxlab.prepare import __main__ as prepare
 from flaxlab.run.console import ConsoleProgress
+from flaxlab.run.run import train
 from flaxlab.run.tensorboard import TensorBoardLog
 from flaxlab.training.experiment import assemble
-from flaxlab.training.loop import fit
 from tests.conftest import RUN_FILES, small_config, small_dataset
 from tests.helpers.report_facts import PARAMETERS
 
@@ -223,7 +223,7 @@ def test_the_bar_and_the_lines_of_a_run():
 
 
 def test_tensorboard_gets_every_epoch(tmp_path):
-    fit(assemble(small_config(), small_dataset()), tmp_path, [TensorBoardLog(tmp_path)])
+    train(assemble(small_config(), small_dataset()), tmp_path, [TensorBoardLog(tmp_path)])
     (events,) = tmp_path.glob("events.out.tfevents*")
     content = events.read_bytes()
     for tag in (b"accuracy/train", b"accuracy/validation", b"loss/train", b"learning_rate"):

@@ -16,7 +16,7 @@ def prepare(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Prep
     import jax.numpy as jnp
 
     from flaxlab import config as configs
-    from flaxlab.batches.devices import on_device
+    from flaxlab.batches.devices import one_device
     from flaxlab.batches.feed import make_feed
     from flaxlab.data.dataset import Dataset, Split
     from flaxlab.training.experiment import assemble
@@ -31,16 +31,16 @@ def prepare(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Prep
     names = tuple(map(str, range(job["classes"])))
     dataset = Dataset("noise", "Noise", "0", "drawn at random", "", names, split, split)
     experiment = assemble(config, dataset)
-    layout = on_device()
-    programs = compile_programs(experiment.train_step, experiment.eval_step, layout)
-    feed = make_feed(split, len(labels), 1, layout, "resident")
-    (chunk,) = feed.train_chunks(seed=0, epoch=1)
-    state = programs.place(experiment.create_state())
+    devices = one_device()
+    programs = compile_programs(experiment.train_step, experiment.eval_step, devices)
+    feed = make_feed(split, len(labels), 1, devices, "resident")
+    (batches,) = feed.train_batches(seed=0, epoch=1)
+    state = devices.put(experiment.create_state())
 
     def step() -> float:
         nonlocal state
-        totals = programs.place(no_metrics())
-        state, totals = programs.train(state, totals, feed.arrays, chunk)
+        totals = devices.put(no_metrics())
+        state, totals = programs.train(state, totals, batches)
         return float(totals.loss) / len(labels)
 
     side = job["matmul_side"]

@@ -33,7 +33,8 @@ import optax
 
 from experiments import digits_small
 from flaxlab import models
-from flaxlab.batches.order import eval_batches, scale_pixels, train_batches
+from flaxlab.batches.augment import scale_pixels
+from flaxlab.batches.order import eval_batches, train_batches
 from flaxlab.data.digits import load_digits
 from flaxlab.training.metrics import means, no_metrics
 from flaxlab.training.state import create_state

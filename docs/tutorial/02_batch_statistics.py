@@ -21,8 +21,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments import digits_small
-from flaxlab.batches.order import eval_batches, scale_pixels, train_batches
+from flaxlab.batches.augment import scale_pixels
+from flaxlab.batches.order import eval_batches, train_batches
 from flaxlab.data.digits import load_digits
+from flaxlab.run.advice import warnings
 from flaxlab.training.experiment import assemble
 from flaxlab.training.metrics import means, no_metrics
 
@@ -199,7 +201,7 @@ assert jax.tree.all(same)
 # %%
 slow = digits_small.get_config()
 slow.model.batch_norm_momentum, slow.train.epochs = 0.99, 1
-warnings = assemble(slow, experiment.dataset).warnings()
+warnings = warnings(assemble(slow, experiment.dataset))
 print(*warnings)
 assert "63.6% of its initial statistics" in warnings[0]
 

@@ -15,7 +15,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments import digits_small
-from flaxlab.batches.order import scale_pixels, train_batches
+from flaxlab.batches.augment import scale_pixels
+from flaxlab.batches.order import train_batches
 from flaxlab.data.digits import load_digits
 from flaxlab.models.blocks import Dropout
 from flaxlab.training.experiment import assemble

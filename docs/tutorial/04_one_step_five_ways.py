@@ -27,7 +27,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments import digits_small
 from flaxlab import models
-from flaxlab.batches.order import scale_pixels, shard_batches, train_batches
+from flaxlab.batches.augment import scale_pixels
+from flaxlab.batches.order import train_batches
+from flaxlab.batches.pmap import shard_batches
 from flaxlab.data.digits import load_digits
 from flaxlab.training.experiment import assemble
 from flaxlab.training.step import make_train_step

@@ -24,8 +24,8 @@ from flaxlab.checkpoints.load import load_stored
 from flaxlab.data.digits import load_digits
 from flaxlab.errors import UsageError
 from flaxlab.inspect import __main__ as inspect
+from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from flaxlab.training.loop import fit
 
 folder = Path(tempfile.mkdtemp())
 run, undisturbed = folder / "run", folder / "undisturbed"
@@ -70,7 +70,7 @@ inspect.main([str(run), "--filter=step|key|norm"])
 #
 # ## Going on
 #
-# `fit` looks for the latest checkpoint and goes on from it, in this process now, and not in the
+# `train` looks for the latest checkpoint and goes on from it, in this process now, and not in the
 # one that has died. Beside it, the same run without any disturbance.
 
 # %%
@@ -78,8 +78,8 @@ config = digits_small.get_config()
 config.train.epochs = EPOCHS
 experiment = assemble(config, load_digits((8, 8, 1)))
 done_before = load_stored(run, "latest").epoch
-resumed = fit(experiment, run)
-whole = fit(experiment, undisturbed, programs=resumed.programs)
+resumed = train(experiment, run)
+whole = train(experiment, undisturbed, programs=resumed.programs)
 print(f"went on after epoch {done_before} of {EPOCHS}, to step {resumed.state.step}")
 assert 1 <= done_before < EPOCHS
 
@@ -94,7 +94,7 @@ def bits(state):
     return [np.asarray(array).tobytes() for array in jax.tree.leaves(data)]
 
 
-losses = [[row["train_loss"] for row in result.history] for result in (resumed, whole)]
+losses = [[row.train_loss for row in result.history] for result in (resumed, whole)]
 print(f"{len(bits(whole.state))} arrays, all the same: {bits(resumed.state) == bits(whole.state)}")
 assert bits(resumed.state) == bits(whole.state)
 assert losses[0] == losses[1]
@@ -184,11 +184,11 @@ assert noticed
 # %% [markdown]
 # ## Exercises
 #
-# 1. Train 2 epochs into a run directory, then call `fit` with 4 epochs on the same directory. Is it
-#    the run that had 4 epochs from the start? And with
+# 1. Train 2 epochs into a run directory, then call `train` with 4 epochs on the same directory. Is
+#    it the run that had 4 epochs from the start? And with
 #    `config.optimizer.schedule = "cosine"`?
-# 2. A run that was started with another learning rate: what does `fit` say to it, and what does it
-#    leave in the directory?
+# 2. A run that was started with another learning rate: what does `train` say to it, and what does
+#    it leave in the directory?
 # 3. Start a new run from this one's parameters with `config.train.init_from`. What is taken over,
 #    what is not, and why is that no resuming?
 #

@@ -55,7 +55,7 @@ def compile_training(train_step: TrainStep, devices: Devices) -> TrainProgram:
     def train(state: TrainState, totals: Metrics, batches: Batches) -> tuple[TrainState, Metrics]:
         def step(carry: tuple[TrainState, Metrics], number: Any) -> tuple[Any, None]:
             state, totals = carry
-            state, metrics = train_step(state, _batch(batches, number, devices))
+            state, metrics = train_step(state, take_batch(batches, number, devices))
             return (state, totals + metrics), None
 
         steps = len(batches["mask"])
@@ -72,7 +72,7 @@ def compile_evaluation(eval_step: EvalStep, devices: Devices) -> EvalProgram:
     """Returns the program `Programs.evaluate`."""
 
     def evaluate(state: TrainState, totals: Metrics, batches: Batches) -> tuple[Metrics, jax.Array]:
-        metrics, logits = eval_step(state, _batch(batches, 0, devices))
+        metrics, logits = eval_step(state, take_batch(batches, 0, devices))
         if devices.axis_name is not None:
             metrics = lax.psum(metrics, devices.axis_name)
         return totals + metrics, logits
@@ -80,8 +80,8 @@ def compile_evaluation(eval_step: EvalStep, devices: Devices) -> EvalProgram:
     return _compiled(evaluate, devices, out_axes=(None, 0))
 
 
-def _batch(batches: Batches, number: Any, devices: Devices) -> Batch:
-    """Returns one batch, inside of a program: {"image", "label", "mask"}, split by example."""
+def take_batch(batches: Batches, number: Any, devices: Devices) -> Batch:
+    """Takes one batch, inside a program: {"image", "label", "mask"}, split by example."""
     batch = {key: values[number] for key, values in batches.items() if key != "resident"}
     index = batch.pop("index", None)
     if index is not None:

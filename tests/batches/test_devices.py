@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from flaxlab.batches.devices import over_devices
+from flaxlab.batches.devices import find_devices
 from flaxlab.errors import UsageError
 from flaxlab.main import main
+from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from flaxlab.training.loop import fit
 from tests.conftest import POOL_FILE, SMALL_RUN, small_config, small_dataset
 from tests.training.test_steps import assert_close
 
@@ -28,7 +28,7 @@ WAYS = [("sharded", 2), ("sharded", 8), ("pmap", 2), ("pmap", 8)]
 
 def trained(workdir, devices, parallel="sharded", **overrides):
     config = {**SGD, "train.devices": devices, "train.parallel": parallel, **overrides}
-    return fit(assemble(small_config(**config), small_dataset()), workdir)
+    return train(assemble(small_config(**config), small_dataset()), workdir)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_a_run_gives_the_numbers_of_one_device(tmp_path, alone, parallel, device
     assert_close(spread.state, alone.state)
     for ours, expected in zip(spread.history, alone.history, strict=True):
         for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "penalty"):
-            assert ours[key] == pytest.approx(expected[key], abs=1e-6)
+            assert getattr(ours, key) == pytest.approx(getattr(expected, key), abs=1e-6)
     np.testing.assert_allclose(spread.test_scores.logits, alone.test_scores.logits, atol=1e-5)
 
 
@@ -54,12 +54,12 @@ def test_several_steps_in_one_call(tmp_path, alone, parallel):
 
 
 def test_each_device_has_its_share_of_a_batch_and_the_whole_state():
-    layout = over_devices("sharded", 8, 32)
-    chunk = layout.put_chunk({"label": np.arange(64).reshape(2, 32)}, 32)
-    parts = [shard.data for shard in chunk["label"].addressable_shards]
+    devices = find_devices("sharded", 8, 32)
+    batches = devices.put_batches({"label": np.arange(64).reshape(2, 32)}, 32)
+    parts = [shard.data for shard in batches["label"].addressable_shards]
     assert sorted(part.shape for part in parts) == [(2, 4)] * 8
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), np.arange(64).reshape(2, 32))
-    state = layout.put({"kernel": np.ones((3, 5))})
+    state = devices.put({"kernel": np.ones((3, 5))})
     assert [shard.data.shape for shard in state["kernel"].addressable_shards] == [(3, 5)] * 8
 
 
@@ -95,4 +95,4 @@ def test_what_the_devices_cannot_do_is_said(field, value, message):
 
 def test_without_a_number_all_devices_take_part():
     experiment = assemble(small_config(**{"train.devices": None}), small_dataset())
-    assert experiment.layout.devices == len(jax.devices()) == 8
+    assert experiment.devices.count == len(jax.devices()) == 8

@@ -1,4 +1,4 @@
-"""Resident, streamed and chunked: the same batches, the same run, one program."""
+"""Resident, streamed and stacked: the same batches, the same run, one program."""
 
 import csv
 import threading
@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxlab.batches.devices import on_device
-from flaxlab.batches.feed import _ahead, make_feed, read_batch
+from flaxlab.batches.devices import one_device
+from flaxlab.batches.feed import _ahead, make_feed
 from flaxlab.batches.order import eval_batches, train_batches
 from flaxlab.data.dataset import Split
+from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from flaxlab.training.loop import fit
+from flaxlab.training.loop import score
 from flaxlab.training.metrics import no_metrics
-from flaxlab.training.programs import compile_programs, evaluate
+from flaxlab.training.programs import compile_evaluation, compile_training, take_batch
 from tests.conftest import small_config, small_dataset
 
 EXAMPLES, BATCH, SEED = 21, 4, 3  # six batches, the last one of a single example
@@ -28,38 +29,38 @@ def random_split():
     return Split(images, rng.integers(0, 9, EXAMPLES).astype(np.int32))
 
 
-def batches_read(feed, chunks):
-    read = jax.jit(read_batch)
-    for chunk in chunks:
-        for number in range(len(chunk["mask"])):
-            yield jax.device_get(read(feed.arrays, chunk, number))
+def batches_read(stacks):
+    read = jax.jit(lambda batches, number: take_batch(batches, number, one_device()))
+    for batches in stacks:
+        for number in range(len(batches["mask"])):
+            yield jax.device_get(read(batches, number))
 
 
 @pytest.mark.parametrize("placement", ["resident", "streamed", "grain"])
 @pytest.mark.parametrize("batches", [1, 4, 6, 100])
 def test_every_way_gives_the_same_batches_bit_for_bit(placement, batches):
     split = random_split()
-    feed = make_feed(split, BATCH, batches, on_device(), placement)
+    feed = make_feed(split, BATCH, batches, one_device(), placement)
     assert feed.resident == (placement == "resident")
     for epoch in (1, 2):
         expected = list(train_batches(split, BATCH, SEED, epoch))
-        got = list(batches_read(feed, feed.train_chunks(SEED, epoch)))
+        got = list(batches_read(feed.train_batches(SEED, epoch)))
         assert len(got) == len(expected) == 6
         for ours, theirs in zip(got, expected, strict=True):
             assert ours.keys() == theirs.keys()
             for key in theirs:
                 assert ours[key].dtype == theirs[key].dtype
                 np.testing.assert_array_equal(ours[key], theirs[key])
-    scored = list(batches_read(feed, feed.eval_chunks()))
+    scored = list(batches_read(feed.eval_batches()))
     for ours, theirs in zip(scored, eval_batches(split, BATCH), strict=True):
         np.testing.assert_array_equal(ours["image"], theirs["image"])
 
 
 def test_what_fits_is_resident(monkeypatch):
-    split, layout = random_split(), on_device()
-    assert make_feed(split, BATCH, 1, layout, "auto").resident
+    split, devices = random_split(), one_device()
+    assert make_feed(split, BATCH, 1, devices, "auto").resident
     monkeypatch.setattr("flaxlab.batches.feed._RESIDENT_BYTES_ON_CPU", split.images.nbytes - 1)
-    assert not make_feed(split, BATCH, 1, layout, "auto").resident
+    assert not make_feed(split, BATCH, 1, devices, "auto").resident
 
 
 def test_an_accelerator_keeps_room_for_the_model(monkeypatch):
@@ -69,12 +70,12 @@ def test_an_accelerator_keeps_room_for_the_model(monkeypatch):
         def memory_stats(self):
             return {"bytes_limit": self.limit, "bytes_in_use": 0}
 
-    split, device, layout = random_split(), Accelerator(), Mock(shared=False)
-    layout.mesh.local_devices = [device]
+    split, device, devices = random_split(), Accelerator(), Mock(shared=False)
+    devices.mesh.local_devices = [device]
     device.limit = 4 * split.images.nbytes
-    assert make_feed(split, BATCH, 1, layout, "auto").resident
+    assert make_feed(split, BATCH, 1, devices, "auto").resident
     device.limit -= 4
-    assert not make_feed(split, BATCH, 1, layout, "auto").resident
+    assert not make_feed(split, BATCH, 1, devices, "auto").resident
 
 
 def test_streaming_works_ahead_on_another_thread_and_passes_errors_on():
@@ -99,22 +100,22 @@ def test_streaming_works_ahead_on_another_thread_and_passes_errors_on():
 
 def test_another_placement_is_refused():
     with pytest.raises(ValueError, match="expected resident, streamed, grain or auto"):
-        make_feed(random_split(), BATCH, 1, on_device(), "here")
+        make_feed(random_split(), BATCH, 1, one_device(), "here")
 
 
 def test_closing_a_stream_ends_its_thread():
-    feed = make_feed(random_split(), BATCH, 1, on_device(), "streamed")
+    feed = make_feed(random_split(), BATCH, 1, one_device(), "streamed")
     before = threading.active_count()
-    chunks = feed.train_chunks(SEED, 1)
-    next(chunks)
+    stream = feed.train_batches(SEED, 1)
+    next(stream)
     assert threading.active_count() == before + 1
-    chunks.close()
+    stream.close()
     assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("placement", ["resident", "streamed"])
-@pytest.mark.parametrize("batches", [1, 4, 100])
-def test_the_program_sees_the_batches_in_order(placement, batches):
+@pytest.mark.parametrize("stacked", [1, 4, 100])
+def test_the_program_sees_the_batches_in_order(placement, stacked):
     def train_step(state, batch):
         """Hashes all that it sees, in the order in which it sees it."""
         for key in ("image", "label", "mask"):
@@ -123,22 +124,22 @@ def test_the_program_sees_the_batches_in_order(placement, batches):
             state = state * jnp.uint32(31) + jnp.sum(values * places)
         return state, no_metrics()
 
-    split, layout = random_split(), on_device()
+    split, devices = random_split(), one_device()
     expected = np.uint32(7)
     for batch in train_batches(split, BATCH, SEED, 1):
         expected, _ = train_step(expected, {key: jnp.asarray(x) for key, x in batch.items()})
-    programs = compile_programs(train_step, None, layout)
-    feed = make_feed(split, BATCH, batches, layout, placement)
-    state, totals = programs.place((jnp.uint32(7), no_metrics()))
-    for chunk in feed.train_chunks(SEED, 1):
-        state, totals = programs.train(state, totals, feed.arrays, chunk)
+    program = compile_training(train_step, devices)
+    feed = make_feed(split, BATCH, stacked, devices, placement)
+    state, totals = devices.put((jnp.uint32(7), no_metrics()))
+    for batches in feed.train_batches(SEED, 1):
+        state, totals = program(state, totals, batches)
     assert int(state) == int(expected)
 
 
 def test_evaluation_refuses_what_it_cannot_read():
-    feed = make_feed(random_split(), BATCH, 1, on_device(), "resident")
+    feed = make_feed(random_split(), BATCH, 1, one_device(), "resident")
     with pytest.raises(ValueError, match="takes a streamed feed"):
-        evaluate(compile_programs(None, None, on_device()), None, feed)
+        score(compile_evaluation(None, one_device()), None, feed)
 
 
 def test_runs_do_not_depend_on_how_they_are_fed(tmp_path):
@@ -151,8 +152,8 @@ def test_runs_do_not_depend_on_how_they_are_fed(tmp_path):
     parameters, histories = {}, {}
     for way, overrides in ways.items():
         experiment = assemble(small_config(**overrides), small_dataset())
-        result = fit(experiment, tmp_path / way)
-        # Two steps and then one: the shorter last chunk is the only second program.
+        result = train(experiment, tmp_path / way)
+        # Two steps and then one: the shorter last call is the only second program.
         assert result.programs.train._cache_size() == (2 if way == "in twos" else 1)
         assert result.programs.evaluate._cache_size() == 1
         parameters[way] = jax.tree.leaves(result.state.params)
@@ -168,18 +169,18 @@ def test_runs_do_not_depend_on_how_they_are_fed(tmp_path):
 
 def test_a_profile_is_written_once_a_second_call_is_made(tmp_path, caplog):
     profiled = {"train.profile": True, "train.steps_per_execution": 3, "train.epochs": 2}
-    fit(assemble(small_config(**profiled), small_dataset()), tmp_path)  # one call an epoch
+    train(assemble(small_config(**profiled), small_dataset()), tmp_path)  # one call an epoch
     (trace,) = (tmp_path / "profile").rglob("*.trace.json.gz")
     assert trace.stat().st_size > 1000
     once = {**profiled, "train.epochs": 1}
-    fit(assemble(small_config(**once), small_dataset()), tmp_path / "once")
+    train(assemble(small_config(**once), small_dataset()), tmp_path / "once")
     assert not (tmp_path / "once/profile").exists()
     assert "called only once" in caplog.text
 
 
 def test_a_profile_ends_with_the_run(tmp_path):
     class Stop:
-        def run_started(self, experiment, history, steps): ...
+        def run_started(self, experiment, epochs, steps): ...
         def step_done(self, epoch, step, running): ...
         def run_done(self): ...
         def epoch_done(self, row):
@@ -188,15 +189,16 @@ def test_a_profile_ends_with_the_run(tmp_path):
     for number in range(2):  # a trace that was left open would refuse the next one
         experiment = assemble(small_config(**{"train.profile": True}), small_dataset())
         with pytest.raises(KeyboardInterrupt):
-            fit(experiment, tmp_path / str(number), [Stop()])
+            train(experiment, tmp_path / str(number), [Stop()])
         assert list((tmp_path / str(number) / "profile").rglob("*.trace.json.gz"))
 
 
 def test_a_resumed_run_may_be_fed_another_way(tmp_path):
     for epochs, placement in ((1, "resident"), (2, "streamed")):
         config = small_config(**{"data.placement": placement, "train.epochs": epochs})
-        resumed = fit(assemble(config, small_dataset()), tmp_path / "resumed")
-    whole = fit(assemble(small_config(**{"train.epochs": 2}), small_dataset()), tmp_path / "whole")
+        resumed = train(assemble(config, small_dataset()), tmp_path / "resumed")
+    both = assemble(small_config(**{"train.epochs": 2}), small_dataset())
+    whole = train(both, tmp_path / "whole")
     for ours, theirs in zip(*map(jax.tree.leaves, (resumed.state, whole.state)), strict=True):
         if jnp.issubdtype(ours.dtype, jax.dtypes.prng_key):
             ours, theirs = jax.random.key_data(ours), jax.random.key_data(theirs)

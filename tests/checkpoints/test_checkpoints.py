@@ -13,7 +13,7 @@ import tensorstore
 
 import flaxlab
 from flaxlab import config as configs
-from flaxlab.batches.order import scale_pixels
+from flaxlab.batches.augment import scale_pixels
 from flaxlab.checkpoints.find import choose, find_saved
 from flaxlab.checkpoints.folder import StepManager, Trouble
 from flaxlab.checkpoints.load import load_stored
@@ -21,8 +21,8 @@ from flaxlab.checkpoints.read import list_leaves, read_collection, read_leaves
 from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.config.rules import complete
 from flaxlab.data.load import load_dataset
+from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from flaxlab.training.loop import fit
 from tests.conftest import small_config, small_dataset
 
 
@@ -99,7 +99,7 @@ def test_steps_are_chosen_by_name_and_number(stored_run):
 
 def test_a_run_with_a_holdout_gives_its_best_epoch(tmp_path):
     config = small_config(**{"data.validation": "holdout", "train.epochs": 2})
-    fit(assemble(config, small_dataset()), tmp_path)
+    train(assemble(config, small_dataset()), tmp_path)
     assert load_stored(tmp_path).saved.kind == "best"
 
 
@@ -129,7 +129,7 @@ def test_other_layouts_of_steps_and_trees_are_found(tmp_path):
 def test_parameters_load_whatever_optimizer_saved_them(tmp_path):
     states = {}
     for name in ("adam", "sgd"):
-        result = fit(
+        result = train(
             assemble(small_config(**{"optimizer.name": name, "train.epochs": 1}), small_dataset()),
             tmp_path / name,
         )

@@ -21,8 +21,8 @@ from flaxlab.config.rules import complete
 from flaxlab.data.load import load_dataset
 from flaxlab.errors import UsageError
 from flaxlab.inspect.command import verify
+from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from flaxlab.training.loop import fit
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_damaged_record_is_one_line_and_hides_no_other_step(copy):
         flaxlab.load(copy)
     assert flaxlab.load(copy, step="best")
     config = complete(configs.from_dict(json.loads((copy / "config.json").read_text())))
-    fit(assemble(config, load_dataset(config.data)), copy)
+    train(assemble(config, load_dataset(config.data)), copy)
     assert (copy / "checkpoints/damaged/latest-30/record/metadata").stat().st_size == 100
     for content in ("{}", '{"config": {}}', "[]"):
         record.write_text(content)

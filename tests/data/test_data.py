@@ -8,14 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from flaxlab.batches.order import (
-    batches_per_epoch,
-    epoch_order,
-    eval_batches,
-    scale_pixels,
-    shard_batches,
-    train_batches,
-)
+from flaxlab.batches.augment import scale_pixels
+from flaxlab.batches.order import batches_per_epoch, epoch_order, eval_batches, train_batches
+from flaxlab.batches.pmap import shard_batches
 from flaxlab.data import load as loading
 from flaxlab.data.dataset import Split
 from flaxlab.data.images import fit_image, read_image, stored_shape
@@ -23,6 +18,7 @@ from flaxlab.data.load import load_dataset
 from flaxlab.data.splits import stratified_choice, stratified_split
 from flaxlab.errors import UsageError
 from flaxlab.files import cache_folder
+from flaxlab.run.advice import warnings
 from flaxlab.training.experiment import assemble
 from tests.conftest import small_config
 
@@ -185,7 +181,7 @@ def shape_warnings(folder, shape, **data):
             "train.batch_size": 2,
         }
     )
-    return assemble(config, load_dataset(config.data)).warnings()
+    return warnings(assemble(config, load_dataset(config.data)))
 
 
 @pytest.mark.parametrize("placement", ["streamed", "grain"])

@@ -11,7 +11,7 @@ from PIL import Image
 from experiments.imagenet import alexnet, vgg16
 from flaxlab import models
 from flaxlab.batches.grain import read_batches
-from flaxlab.batches.order import train_plan
+from flaxlab.batches.order import train_order
 from flaxlab.data import generate
 from flaxlab.data.catalog import FASHION_MNIST
 from flaxlab.data.dataset import Split
@@ -20,8 +20,8 @@ from flaxlab.data.lazy import LazyImages, beyond_memory
 from flaxlab.data.load import load_dataset
 from flaxlab.errors import Interrupted, RunFailed, UsageError
 from flaxlab.main import main
+from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from flaxlab.training.loop import fit
 from tests.conftest import RUN_FILES, small_config
 from tests.training.test_steps import assert_close
 
@@ -86,7 +86,7 @@ def test_the_fingerprint_of_files_tells_other_data(folder, tmp_path):
 
 
 def batches(split, batch_size, start=0, columns=None, crop=0.0, workers=0):
-    plan = train_plan(len(split), batch_size, 3, 2)
+    plan = train_order(len(split), batch_size, 3, 2)
     columns = columns or slice(0, batch_size)
     return list(read_batches(split, plan, start, columns, 3, 2, crop, workers))
 
@@ -110,7 +110,7 @@ def test_an_epoch_goes_on_in_its_middle_with_the_same_bits(folder, workers):
 
 def test_a_worker_that_is_killed_ends_the_reading(folder):
     split = load(folder, "grain").train
-    reading = read_batches(split, train_plan(len(split), 1, 3, 2), 0, slice(0, 1), 3, 2, 0.0, 1)
+    reading = read_batches(split, train_order(len(split), 1, 3, 2), 0, slice(0, 1), 3, 2, 0.0, 1)
     next(reading)
     (worker,) = multiprocessing.active_children()
     worker.kill()
@@ -159,19 +159,19 @@ def test_a_crop_is_a_part_of_the_picture():
 def test_a_run_fed_by_grain_is_stopped_and_goes_on_with_the_same_bits(folder, tmp_path, crop):
     config = config_of(folder, "grain", **{"data.augment.random_resized_crop": crop})
     experiment = assemble(config, load_dataset(config.data))
-    whole = fit(experiment, tmp_path / "whole")
+    whole = train(experiment, tmp_path / "whole")
     asked = iter(range(100))
 
     def stop_in_the_second_epoch():  # asked after 3 steps, one batch of scoring and the epoch
         return signal.SIGTERM if next(asked) == 5 else None
 
     with pytest.raises(Interrupted, match="after step 1 of epoch 2"):
-        fit(experiment, tmp_path / "stopped", stop=stop_in_the_second_epoch)
-    resumed = fit(experiment, tmp_path / "stopped")
+        train(experiment, tmp_path / "stopped", stop=stop_in_the_second_epoch)
+    resumed = train(experiment, tmp_path / "stopped")
     assert_close(resumed.state, whole.state, atol=0)
     if not crop:
         streamed = config_of(folder, "streamed")
-        decoded = fit(assemble(streamed, load_dataset(streamed.data)), tmp_path / "streamed")
+        decoded = train(assemble(streamed, load_dataset(streamed.data)), tmp_path / "streamed")
         assert_close(decoded.state, whole.state, atol=0)
 
 
@@ -240,7 +240,7 @@ def test_a_damaged_picture_ends_a_run_in_one_line(folder, tmp_path):
     (copy / "train/class_1/000003.jpg").write_bytes(b"no picture")
     config = config_of(copy, "grain")
     with pytest.raises(UsageError, match=r"000003.jpg is no readable PNG or JPEG picture"):
-        fit(assemble(config, load_dataset(config.data)), tmp_path / "run")
+        train(assemble(config, load_dataset(config.data)), tmp_path / "run")
 
 
 def test_random_crops_need_the_pictures_themselves(folder):

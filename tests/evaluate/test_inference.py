@@ -12,7 +12,8 @@ from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
 import flaxlab
-from flaxlab.batches.order import epoch_order, scale_pixels
+from flaxlab.batches.augment import scale_pixels
+from flaxlab.batches.order import epoch_order
 from flaxlab.checkpoints.load import load_stored
 from flaxlab.command_line import run_command
 from flaxlab.data.digits import load_digits
@@ -21,12 +22,12 @@ from flaxlab.errors import UsageError
 from flaxlab.evaluate import __main__ as evaluate
 from flaxlab.evaluate.evaluation import KINDS, evaluate_stored, recompute_statistics
 from flaxlab.export import __main__ as export
-from flaxlab.main import main as train
+from flaxlab.main import main as run_main
 from flaxlab.predict import __main__ as predict
 from flaxlab.predict.prediction import predict_files, saliency
+from flaxlab.run.run import train
 from flaxlab.run.warm_start import warm_start
 from flaxlab.training.experiment import assemble
-from flaxlab.training.loop import fit
 from tests.checkpoints.test_damage import flip_a_bit
 from tests.conftest import POOL_FILE, SMALL_RUN, small_config, small_dataset
 
@@ -312,7 +313,7 @@ def test_a_warm_start_from_any_checkpoint_that_fits(foreign_checkpoints, tmp_pat
         (tmp_path / "nowhere", "there is no folder"),
     ):
         with pytest.raises(SystemExit) as stop:
-            run_command(train, [*arguments, f"--config.train.init_from={source}"])
+            run_command(run_main, [*arguments, f"--config.train.init_from={source}"])
         assert stop.value.code == 2
         error = capsys.readouterr().err
         assert message in error
@@ -331,13 +332,13 @@ def test_a_warm_start_without_a_kernel_is_refused(stored_run):
 
 def test_a_resumed_run_does_not_start_anew_from_another(stored_run, tmp_path):
     config = small_config(**{"train.epochs": 1})
-    fit(assemble(config, small_dataset()), tmp_path / "source")
+    train(assemble(config, small_dataset()), tmp_path / "source")
     warm = {"train.init_from": str(tmp_path / "source")}
-    whole = fit(
+    whole = train(
         assemble(small_config(**warm, **{"train.epochs": 2}), small_dataset()), tmp_path / "a"
     )
-    fit(assemble(small_config(**warm, **{"train.epochs": 1}), small_dataset()), tmp_path / "b")
-    resumed = fit(
+    train(assemble(small_config(**warm, **{"train.epochs": 1}), small_dataset()), tmp_path / "b")
+    resumed = train(
         assemble(small_config(**warm, **{"train.epochs": 2}), small_dataset()), tmp_path / "b"
     )
     jax.tree.map(np.testing.assert_array_equal, whole.state.params, resumed.state.params)

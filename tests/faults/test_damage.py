@@ -11,8 +11,8 @@ from flaxlab import config as configs
 from flaxlab.checkpoints.manifest import find_damage
 from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.errors import RunFailed
+from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from flaxlab.training.loop import fit
 from tests.conftest import small_config, small_dataset
 from tests.helpers.processes import stop_at
 from tests.training.test_training import assert_same_bits, run, without_times
@@ -134,7 +134,7 @@ def test_a_damaged_midway_checkpoint_leads_to_the_end_of_the_epoch_before(tmp_pa
     experiment = assemble(small_config(**{"checkpoint.every_steps": 1}), small_dataset())
     with pytest.raises(KeyboardInterrupt):
         # Three steps of the first epoch, its end with two batches scored, two steps of the second.
-        fit(experiment, tmp_path, stop=stop_at(3 + 2 + 1 + 2))
+        train(experiment, tmp_path, stop=stop_at(3 + 2 + 1 + 2))
     (midway,) = (tmp_path / "checkpoints/midway").iterdir()
     assert midway.name == "5"
     flip(midway)

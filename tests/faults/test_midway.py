@@ -9,8 +9,8 @@ import pytest
 import flaxlab
 from flaxlab.checkpoints.find import find_saved
 from flaxlab.errors import Interrupted, UsageError
+from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from flaxlab.training.loop import fit
 from tests.conftest import small_config, small_dataset
 from tests.helpers.processes import stop_at
 from tests.training.test_training import assert_same_bits, run, without_times
@@ -25,10 +25,10 @@ def resumed(workdir, stops, dataset=None, **overrides):
     experiment = assemble(small_config(**overrides), dataset or small_dataset())
     for count in stops:
         with pytest.raises(Interrupted) as stopped:
-            fit(experiment, workdir, stop=stop_at(count))
+            train(experiment, workdir, stop=stop_at(count))
         assert stopped.value.signal == signal.SIGTERM
         assert "everything is saved" in str(stopped.value)
-    return fit(experiment, workdir)
+    return train(experiment, workdir)
 
 
 # An epoch asks six times: after three steps, after two scored batches, and at its end.
@@ -38,7 +38,7 @@ def test_a_run_that_is_stopped_anywhere_ends_with_the_same_bits(tmp_path, undist
     assert_same_bits(result.state, undisturbed.state)
     assert without_times(result.history) == without_times(undisturbed.history)
     np.testing.assert_array_equal(result.test_scores.logits, undisturbed.test_scores.logits)
-    assert all(row["images_per_second"] > 0 for row in result.history)
+    assert all(row.images_per_second > 0 for row in result.history)
     assert not list((tmp_path / "checkpoints/midway").iterdir())
 
 
@@ -51,17 +51,17 @@ def test_several_steps_a_call_stop_and_go_on_between_calls(tmp_path, placement):
         "data.validation": "holdout",
     }
     dataset = small_dataset(train=60)
-    expected = fit(assemble(small_config(**overrides), dataset), tmp_path / "undisturbed")
+    expected = train(assemble(small_config(**overrides), dataset), tmp_path / "undisturbed")
     result = resumed(tmp_path / "stopped", (1, 2, 3, 1), dataset, **overrides)
     assert_same_bits(result.state, expected.state)
     assert without_times(result.history) == without_times(expected.history)
-    assert result.programs.train._cache_size() <= 2  # whole chunks, and a shorter last one
+    assert result.programs.train._cache_size() <= 2  # whole calls, and a shorter last one
 
 
 def test_a_checkpoint_inside_of_an_epoch_is_shown_and_loaded_as_what_it_is(tmp_path):
     experiment = assemble(small_config(), small_dataset())
     with pytest.raises(Interrupted):
-        fit(experiment, tmp_path, stop=stop_at(2))
+        train(experiment, tmp_path, stop=stop_at(2))
     (saved,) = find_saved(tmp_path)
     assert (saved.kind, saved.step) == ("midway", 2)
     assert saved.metrics().keys() == {"epoch", "train_loss", "train_accuracy"}
@@ -78,22 +78,22 @@ def test_saves_inside_of_an_epoch_come_by_steps_and_by_minutes(tmp_path, monkeyp
         lambda self, state, record: saved.append(int(state.step)),
     )
     dataset = small_dataset(train=80)
-    fit(assemble(small_config(**{"checkpoint.every_steps": 4}), dataset), tmp_path / "steps")
+    train(assemble(small_config(**{"checkpoint.every_steps": 4}), dataset), tmp_path / "steps")
     assert saved == [4, 8, 14, 18, 24, 28]
     saved.clear()
-    fit(assemble(small_config(**{"checkpoint.every_minutes": 1e-9}), dataset), tmp_path / "time")
+    train(assemble(small_config(**{"checkpoint.every_minutes": 1e-9}), dataset), tmp_path / "time")
     assert saved == [step for step in range(1, 30) if step % 10]
     saved.clear()
-    fit(assemble(small_config(**{"checkpoint.every_minutes": 0.0}), dataset), tmp_path / "never")
+    train(assemble(small_config(**{"checkpoint.every_minutes": 0.0}), dataset), tmp_path / "never")
     assert saved == []
 
 
 def test_fewer_epochs_than_have_begun_are_refused(tmp_path):
     with pytest.raises(Interrupted):
-        fit(assemble(small_config(), small_dataset()), tmp_path, stop=stop_at(6 + 1))
+        train(assemble(small_config(), small_dataset()), tmp_path, stop=stop_at(6 + 1))
     one = assemble(small_config(**{"train.epochs": 1}), small_dataset())
     with pytest.raises(UsageError, match="has come to epoch 2, but"):
-        fit(one, tmp_path)
+        train(one, tmp_path)
 
 
 def test_history_shows_an_epoch_only_once_it_is_saved(tmp_path, monkeypatch):
@@ -104,7 +104,7 @@ def test_history_shows_an_epoch_only_once_it_is_saved(tmp_path, monkeypatch):
         shown.append((tmp_path / "history.csv").read_text().count("\n") - 1)
 
     monkeypatch.setattr("flaxlab.checkpoints.save.Checkpoints.save_latest", never_done)
-    fit(assemble(small_config(), small_dataset()), tmp_path)
+    train(assemble(small_config(), small_dataset()), tmp_path)
     assert shown == [0, 0, 0]
     assert (tmp_path / "history.csv").read_text().count("\n") == 1
     assert json.loads((tmp_path / "config.json").read_text())["name"] == "small"

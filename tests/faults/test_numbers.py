@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxlab.batches.devices import on_device
+from flaxlab.batches.devices import one_device
 from flaxlab.errors import RunFailed
+from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from flaxlab.training.loop import fit
 from flaxlab.training.metrics import first_nonfinite_step, from_numbers, no_metrics, to_numbers
 from flaxlab.training.programs import compile_programs
 from flaxlab.training.step import make_train_step
@@ -94,12 +94,12 @@ def test_a_run_with_one_bad_step(tmp_path, monkeypatch, how, caplog):
     experiment = assemble(config, dataset)
     if how == "stop":
         with pytest.raises(RunFailed, match=r"NaN or infinite in step [123] \(epoch 1\)"):
-            fit(experiment, tmp_path)
+            train(experiment, tmp_path)
         return
-    result = fit(experiment, tmp_path)
+    result = train(experiment, tmp_path)
     # The image may fill up the last batch as well.
-    assert all(row["skipped_steps"] in (1, 2) for row in result.history)
-    assert all(np.isfinite(row["train_loss"]) for row in result.history)
+    assert all(row.skipped_steps in (1, 2) for row in result.history)
+    assert all(np.isfinite(row.train_loss) for row in result.history)
     assert "steps of epoch 1 were skipped, from step" in caplog.text
     assert "skipped_steps" in (tmp_path / "history.csv").read_text()
 
@@ -111,13 +111,13 @@ def test_a_run_whose_every_step_is_bad_does_not_go_on_forever(tmp_path, monkeypa
     )
     config = small_config(**{"train.on_nonfinite": "skip", "train.epochs": 50})
     with pytest.raises(RunFailed, match="NaN or infinite in every step of epoch 1"):
-        fit(assemble(config, small_dataset()), tmp_path)
+        train(assemble(config, small_dataset()), tmp_path)
 
 
 def test_nothing_that_is_not_finite_is_saved_inside_of_an_epoch(tmp_path):
     rate = {"optimizer.name": "sgd", "optimizer.learning_rate": 1e30, "checkpoint.every_steps": 1}
     with pytest.raises(RunFailed, match="NaN or infinite in step"):
-        fit(assemble(small_config(**rate), small_dataset()), tmp_path)
+        train(assemble(small_config(**rate), small_dataset()), tmp_path)
     saved = list((tmp_path / "checkpoints/midway").iterdir())
     assert [path.name for path in saved] in ([], ["1"])  # the first step's loss is finite
 
@@ -134,7 +134,7 @@ def test_metrics_go_through_numbers_to_the_bit():
 
 
 def programs_of(experiment):
-    return compile_programs(experiment.train_step, experiment.eval_step, on_device())
+    return compile_programs(experiment.train_step, experiment.eval_step, one_device())
 
 
 def test_a_lack_of_memory_names_the_batch_size_and_what_to_try(tmp_path):
@@ -144,7 +144,7 @@ def test_a_lack_of_memory_names_the_batch_size_and_what_to_try(tmp_path):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
 
     with pytest.raises(RunFailed) as error:
-        fit(experiment, tmp_path, programs=programs_of(experiment)._replace(train=no_room))
+        train(experiment, tmp_path, programs=programs_of(experiment)._replace(train=no_room))
     assert "out of memory with batches of 8 (RESOURCE_EXHAUSTED" in str(error.value)
     assert "--config.train.batch_size=4" in str(error.value)
     assert "--config.data.placement=streamed" in str(error.value)
@@ -157,4 +157,4 @@ def test_other_failures_of_the_device_are_not_called_a_lack_of_memory(tmp_path):
         raise jax.errors.JaxRuntimeError("INTERNAL: broken")
 
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        fit(experiment, tmp_path, programs=programs_of(experiment)._replace(train=broken))
+        train(experiment, tmp_path, programs=programs_of(experiment)._replace(train=broken))

@@ -4,13 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flaxlab.run.history import best_row, should_stop
+from flaxlab.training.metrics import Row, best_row, stops_early
 
 
 def rows(accuracies):
-    return [
-        {"epoch": epoch, "val_accuracy": value} for epoch, value in enumerate(accuracies, start=1)
-    ]
+    return [Row(n, 0.0, 0.0, 0.0, value, 0.0) for n, value in enumerate(accuracies, start=1)]
 
 
 @pytest.mark.parametrize(
@@ -25,9 +23,9 @@ def rows(accuracies):
     ],
 )
 def test_when_early_stopping_stops(accuracies, patience, delta, stops):
-    assert should_stop(rows(accuracies), patience, delta) == stops
+    assert stops_early(rows(accuracies), patience, delta) == stops
 
 
 @given(st.lists(st.sampled_from([0.1, 0.2, 0.3]), min_size=1))
 def test_the_best_row_is_the_earliest_of_the_highest(accuracies):
-    assert best_row(rows(accuracies))["epoch"] == 1 + accuracies.index(max(accuracies))
+    assert best_row(rows(accuracies)).epoch == 1 + accuracies.index(max(accuracies))

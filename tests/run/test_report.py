@@ -15,8 +15,8 @@ from sklearn import metrics as sklearn_metrics
 from flaxlab import scores as metrics
 from flaxlab.pages import plots
 from flaxlab.run.report import write_report
+from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from flaxlab.training.loop import fit
 from tests.conftest import RUN_FILES, small_config, small_dataset
 
 pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=50)
@@ -71,7 +71,7 @@ def finished(tmp_path_factory):
     object.__setattr__(dataset, "class_names", ("<script>alert(1)</script>", "a,b", 'c"d'))
     config = small_config(**{"data.validation": "holdout", "loss.l2": 0.01, "loss.l1": 0.001})
     experiment = assemble(config, dataset)
-    result = fit(experiment, workdir)
+    result = train(experiment, workdir)
     summary = write_report(experiment, small_config(), result, workdir, ["--config=x y.py"])
     return workdir, experiment, result, summary
 

@@ -24,6 +24,7 @@ from flaxlab.suite.__main__ import main
 from flaxlab.suite.plan import plan_suite
 from flaxlab.suite.progress import SuiteProgress
 from flaxlab.training import experiment as experiments
+from flaxlab.training import state
 from tests.compare.test_comparison import FILES as COMPARISON_FILES
 from tests.conftest import RUN_FILES, small_dataset
 
@@ -156,7 +157,7 @@ def run_planned(planned, output=None):
 
 
 def test_an_arm_is_compiled_once_for_all_its_seeds(planned, monkeypatch):
-    compiled = []
+    compiled, drawn = [], state._draw_state._cache_size()
     original = runner.compile_programs
 
     def compile_programs(*arguments):
@@ -168,7 +169,7 @@ def test_an_arm_is_compiled_once_for_all_its_seeds(planned, monkeypatch):
     assert len(compiled) == 2
     for programs in compiled:
         assert programs.train._cache_size() == programs.evaluate._cache_size() == 1
-    assert all(each.draw_state._cache_size() == 1 for each in planned[1].values())
+    assert state._draw_state._cache_size() == drawn + 2
 
 
 def test_a_failed_run_does_not_stop_the_others_and_is_tried_again(planned, monkeypatch, capsys):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from flaxlab import config as configs
 from flaxlab.errors import UsageError
+from flaxlab.run.advice import warnings
 from flaxlab.training.experiment import assemble
 from flaxlab.training.optimizer import make_optimizer, make_schedule
 from tests.conftest import small_config, small_dataset
@@ -57,13 +58,13 @@ def test_adam_against_its_formula():
 
 def test_statistics_that_cannot_settle_are_warned_of():
     # 3 epochs of 3 steps keep 0.99**9 of the initial statistics.
-    (warning,) = assemble(small_config(), small_dataset()).warnings()
+    (warning,) = warnings(assemble(small_config(), small_dataset()))
     assert "cannot settle in 9 steps" in warning
     assert "keep 91.4% of its initial statistics" in warning
     assert "--config.model.batch_norm_momentum=0.5 " in warning
     settled = {"model.batch_norm_momentum": 0.5}
-    assert assemble(small_config(**settled), small_dataset()).warnings() == []
-    assert assemble(small_config(**{"model.batch_norm": False}), small_dataset()).warnings() == []
+    assert warnings(assemble(small_config(**settled), small_dataset())) == []
+    assert warnings(assemble(small_config(**{"model.batch_norm": False}), small_dataset())) == []
 
 
 @pytest.mark.parametrize(
@@ -73,11 +74,11 @@ def test_statistics_that_cannot_settle_are_warned_of():
 )
 def test_the_share_that_is_kept_is_said_where_validation_suffers(steps, kept):
     config = small_config(**{"train.batch_size": 21, "train.epochs": steps})
-    warnings = assemble(config, small_dataset()).warnings()
+    found = warnings(assemble(config, small_dataset()))
     if kept is None:
-        assert warnings == []
+        assert found == []
     else:
-        assert f"will still keep {kept} of its initial statistics" in warnings[0]
+        assert f"will still keep {kept} of its initial statistics" in found[0]
 
 
 @functools.cache
@@ -89,23 +90,23 @@ def one_step_an_epoch():
 def test_the_advice_of_the_warning_silences_it(epochs):
     made = one_step_an_epoch()
 
-    def warnings(momentum):
+    def warned(momentum):
         model = {**made.config.model, "batch_norm_momentum": momentum}
         train = {**made.config.train, "epochs": epochs}
         config = configs.replaced(made.config, model=model, train=train)
-        return replace(made, config=config).warnings()
+        return warnings(replace(made, config=config))
 
-    for warning in warnings(0.999):
+    for warning in warned(0.999):
         advised = re.search(r"batch_norm_momentum=([0-9.]+)", warning)
         if epochs > 1:
-            assert warnings(float(advised[1])) == []
+            assert warned(float(advised[1])) == []
         else:
             assert advised is None
 
 
 def test_a_slow_way_to_train_is_warned_of():
     slow = {"model.batch_norm": False, "train.steps_per_execution": 2}
-    (warning,) = assemble(small_config(**slow), small_dataset()).warnings()
+    (warning,) = warnings(assemble(small_config(**slow), small_dataset()))
     assert "--config.train.steps_per_execution=1" in warning
 
 
@@ -121,9 +122,9 @@ def test_a_batch_that_is_larger_than_the_training_split_is_refused():
 
 def test_classes_that_a_split_lacks_are_warned_of():
     quiet = {"model.batch_norm": False}
-    assert assemble(small_config(**quiet), small_dataset()).warnings() == []
+    assert warnings(assemble(small_config(**quiet), small_dataset())) == []
     dataset = small_dataset(train=9, classes=12)
-    (train, test) = assemble(small_config(**quiet), dataset).warnings()
+    (train, test) = warnings(assemble(small_config(**quiet), dataset))
     assert "the training split, 9 examples, has no examples of 3 of the 12 classes" in train
     assert "(class 9, class 10, class 11)" in train
     assert (
@@ -131,9 +132,9 @@ def test_classes_that_a_split_lacks_are_warned_of():
         in test
     )
     holdout = {**quiet, "data.validation": "holdout", "data.holdout_fraction": 0.2}
-    warnings = assemble(small_config(**holdout), small_dataset(train=48, classes=12)).warnings()
-    assert [line.split(",")[0] for line in warnings] == ["the validation split", "the test split"]
-    assert "(class 0, class 1" not in warnings[1]
+    found = warnings(assemble(small_config(**holdout), small_dataset(train=48, classes=12)))
+    assert [line.split(",")[0] for line in found] == ["the validation split", "the test split"]
+    assert "(class 0, class 1" not in found[1]
 
 
 def test_images_that_are_too_small_are_refused():

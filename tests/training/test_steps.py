@@ -10,7 +10,9 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flaxlab import models
-from flaxlab.batches.order import scale_pixels, shard_batches, train_batches
+from flaxlab.batches.augment import scale_pixels
+from flaxlab.batches.order import train_batches
+from flaxlab.batches.pmap import shard_batches
 from flaxlab.training.experiment import assemble
 from flaxlab.training.metrics import first_nonfinite_step, means, no_metrics
 from flaxlab.training.penalty import penalised_kernels, penalty

@@ -1,5 +1,6 @@
 """Whole runs: resuming to the bit, one program each, early stopping, failing loudly."""
 
+import dataclasses
 import json
 import shutil
 
@@ -9,17 +10,18 @@ import pytest
 
 from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.errors import RunFailed, UsageError
-from flaxlab.run.history import best_row, should_stop, to_csv
+from flaxlab.run.history import to_csv
 from flaxlab.run.record import check_resumable, make_record
+from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from flaxlab.training.loop import fit
+from flaxlab.training.metrics import best_row, stops_early
 from tests.conftest import small_config, small_dataset
 
 
 class Listener:
-    """An observer that does nothing; subclasses interrupt the run."""
+    """A reporter that does nothing; subclasses interrupt the run."""
 
-    def run_started(self, experiment, history, steps): ...
+    def run_started(self, experiment, epochs, steps): ...
     def step_done(self, epoch, step, running): ...
     def epoch_done(self, row): ...
     def run_done(self): ...
@@ -30,12 +32,13 @@ class StopAfter(Listener):
         self.epoch = epoch
 
     def epoch_done(self, row):
-        if row["epoch"] == self.epoch:
+        if row.epoch == self.epoch:
             raise KeyboardInterrupt
 
 
-def run(workdir, observers=(), dataset=None, **overrides):
-    return fit(assemble(small_config(**overrides), dataset or small_dataset()), workdir, observers)
+def run(workdir, reporters=(), dataset=None, **overrides):
+    experiment = assemble(small_config(**overrides), dataset or small_dataset())
+    return train(experiment, workdir, reporters)
 
 
 def assert_same_bits(ours, expected):
@@ -51,7 +54,7 @@ def assert_same_bits(ours, expected):
 
 def without_times(history):
     timed = ("seconds", "images_per_second")
-    return [{key: value for key, value in row.items() if key not in timed} for row in history]
+    return [dataclasses.replace(row, **dict.fromkeys(timed)) for row in history]
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +113,9 @@ def test_every_example_is_scored_once_and_counted_once(undisturbed):
     assert np.array_equal(scores.labels, small_dataset().test.labels)
     assert scores.logits.shape == (10, 3)
     expected = np.mean(scores.logits.argmax(axis=1) == scores.labels)
-    assert scores.accuracy == undisturbed["test"].history[-1]["val_accuracy"] == expected
+    assert scores.accuracy == undisturbed["test"].history[-1].val_accuracy == expected
     for row in undisturbed["test"].history:
-        assert (row["train_accuracy"] * 21) == pytest.approx(round(row["train_accuracy"] * 21))
+        assert (row.train_accuracy * 21) == pytest.approx(round(row.train_accuracy * 21))
 
 
 def test_a_holdout_takes_nothing_from_the_test_split(tmp_path):
@@ -126,8 +129,8 @@ def test_a_holdout_takes_nothing_from_the_test_split(tmp_path):
 
 def test_a_holdout_reports_the_best_epoch_on_the_test_split(tmp_path):
     result = run(tmp_path, **{"data.validation": "holdout", "optimizer.learning_rate": 0.05})
-    best = best_row(result.history)["epoch"]
-    assert result.test_scores.epoch == best
+    best = best_row(result.history).epoch
+    assert result.test_epoch == best
     experiment = assemble(small_config(**{"data.validation": "holdout"}), small_dataset())
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         state = checkpoints.restore_best(
@@ -265,8 +268,8 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(tmp_path, caplog):
     rate = {"optimizer.learning_rate": 1e-12, "train.early_stopping_patience": 2}
     result = run(tmp_path, **rate, **{"train.epochs": 50, "model.batch_norm_momentum": 0.0})
     assert 3 <= len(result.history) < 50
-    assert should_stop(result.history, 2, 0.0)
-    assert not should_stop(result.history[:-1], 2, 0.0)
+    assert stops_early(result.history, 2, 0.0)
+    assert not stops_early(result.history[:-1], 2, 0.0)
     caplog.set_level("INFO", logger="flaxlab")
     run(tmp_path, **rate, **{"train.epochs": 60, "model.batch_norm_momentum": 0.0})
     assert f"this run stopped early after epoch {len(result.history)}" in caplog.text
@@ -278,10 +281,10 @@ def test_history_csv_keeps_every_digit(undisturbed):
     assert header.startswith(
         "epoch,train_loss,train_accuracy,val_loss,val_accuracy,learning_rate,seconds"
     )
-    assert [float(value) for value in lines[1].split(",")] == list(history[1].values())
+    assert [float(value) for value in lines[1].split(",")] == list(dataclasses.astuple(history[1]))
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_every_optimizer_trains(tmp_path, name):
     result = run(tmp_path, **{"optimizer.name": name, "optimizer.learning_rate": 0.01})
-    assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
+    assert result.history[-1].train_loss < result.history[0].train_loss

@@ -16,7 +16,9 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments import digits_small
-from flaxlab.batches.order import scale_pixels, shard_batches, train_batches
+from flaxlab.batches.augment import scale_pixels
+from flaxlab.batches.order import train_batches
+from flaxlab.batches.pmap import shard_batches
 from flaxlab.data.digits import load_digits
 from flaxlab.training.experiment import assemble
 from flaxlab.training.state import create_state

@@ -12,8 +12,8 @@ import numpy as np
 from experiments import digits_small
 from flaxlab.data.digits import load_digits
 from flaxlab.errors import UsageError
+from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from flaxlab.training.loop import fit
 
 folder = Path(tempfile.mkdtemp())
 digits = load_digits((8, 8, 1))
@@ -38,14 +38,14 @@ def same_bits(a, b):
 # With the cosine schedule every rate depends on the length of the run, so flaxlab refuses.
 
 # %%
-fit(experiment_with(2), folder / "longer")
-longer = fit(experiment_with(4), folder / "longer")
-four = fit(experiment_with(4), folder / "four")
+train(experiment_with(2), folder / "longer")
+longer = train(experiment_with(4), folder / "longer")
+four = train(experiment_with(4), folder / "four")
 assert same_bits(longer.state, four.state)
 
-fit(experiment_with(2, schedule="cosine"), folder / "cosine")
+train(experiment_with(2, schedule="cosine"), folder / "cosine")
 try:
-    fit(experiment_with(4, schedule="cosine"), folder / "cosine")
+    train(experiment_with(4, schedule="cosine"), folder / "cosine")
     refused = ""
 except UsageError as error:
     refused = str(error)
@@ -60,7 +60,7 @@ assert "train.epochs: 2 there, 4 now" in refused
 # %%
 before = {path: path.read_bytes() for path in (folder / "four").rglob("*") if path.is_file()}
 try:
-    fit(experiment_with(4, rate=0.1), folder / "four")
+    train(experiment_with(4, rate=0.1), folder / "four")
     refused = ""
 except UsageError as error:
     refused = str(error)
@@ -77,13 +77,13 @@ assert before == after
 # better than a run from nothing, but it is another one.
 
 # %%
-warm = fit(experiment_with(1, init_from=str(folder / "four")), folder / "warm")
-cold = fit(experiment_with(1), folder / "cold")
-first_losses = [result.history[0]["train_loss"] for result in (warm, cold)]
+warm = train(experiment_with(1, init_from=str(folder / "four")), folder / "warm")
+cold = train(experiment_with(1), folder / "cold")
+first_losses = [result.history[0].train_loss for result in (warm, cold)]
 print("loss in the first epoch, warm and cold:", np.round(first_losses, 3))
 assert first_losses[0] < first_losses[1]
 assert int(warm.state.step) == int(cold.state.step) == 45
-assert not same_bits(warm.state.params, fit(experiment_with(5), folder / "four").state.params)
+assert not same_bits(warm.state.params, train(experiment_with(5), folder / "four").state.params)
 
 # %%
 shutil.rmtree(folder)

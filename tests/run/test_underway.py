@@ -11,9 +11,10 @@ import pytest
 
 from flaxlab.checkpoints.find import find_saved
 from flaxlab.errors import Interrupted
+from flaxlab.run.run import train
+from flaxlab.run.underway import Underway
 from flaxlab.training.experiment import assemble
-from flaxlab.training.loop import fit
-from flaxlab.training.programs import Underway, compile_programs
+from flaxlab.training.programs import compile_programs
 from tests.conftest import small_config, small_dataset
 
 ASKED_AFTER = 10
@@ -28,10 +29,10 @@ def test_a_run_saves_within_two_steps_of_a_signal(tmp_path):
         return state, metrics.replace(penalty=metrics.penalty + 0 * work.sum())
 
     slow = dataclasses.replace(experiment, train_step=slow_step)
-    programs = compile_programs(slow.train_step, slow.eval_step, slow.layout)
+    programs = compile_programs(slow.train_step, slow.eval_step, slow.devices)
     results = []
 
-    def train(*arguments):
+    def counted(*arguments):
         state, totals = programs.train(*arguments)
         results.append(totals.loss)
         return state, totals
@@ -41,7 +42,7 @@ def test_a_run_saves_within_two_steps_of_a_signal(tmp_path):
         return signal.SIGTERM if sum(r.is_ready() for r in results) >= ASKED_AFTER else None
 
     with pytest.raises(Interrupted):
-        fit(slow, tmp_path, programs=programs._replace(train=train), stop=stop)
+        train(slow, tmp_path, programs=programs._replace(train=counted), stop=stop)
     saved = max(found.step for found in find_saved(tmp_path))
     assert ASKED_AFTER <= saved <= ASKED_AFTER + 2
 
