@@ -19,6 +19,7 @@ def prepare(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Prep
     from flaxlab.batches.devices import one_device
     from flaxlab.batches.feed import make_feed
     from flaxlab.data.dataset import Dataset, Split
+    from flaxlab.models import count_trainable
     from flaxlab.training.experiment import assemble
     from flaxlab.training.metrics import no_metrics
     from flaxlab.training.programs import compile_programs
@@ -48,7 +49,7 @@ def prepare(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Prep
     product = jax.jit(jnp.matmul)
     return Prepared(
         step=step,
-        parameters=experiment.trainable,
+        parameters=count_trainable(experiment.layers),
         version=f"JAX {jax.__version__}",
         matmul=lambda: product(square, square).block_until_ready(),
     )

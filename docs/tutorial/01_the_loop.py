@@ -122,10 +122,12 @@ assert jax.tree.all(agree)
 # %% [markdown]
 # ## The loop
 #
-# And this is `fit`. `train_batches` is a function as well: the order of the examples depends on the
-# seed and the number of the epoch, and on nothing else. Metrics are sums and counts, which `+` adds
-# up and `means` divides at the end. For the evaluation, the step is another function: running
-# averages, no dropout, and no new state.
+# And this is `fit`: for each batch a step, for each epoch a score and a row. flaxlab's own, in
+# `flaxlab/training/loop.py`, has the same lines and calls hooks between them, which show, save and
+# stop. `train_batches` is a function as well: the order of the examples depends on the seed and the
+# number of the epoch, and on nothing else. Metrics are sums and counts, which `+` adds up and
+# `means` divides at the end. For the evaluation, the step is another function: running averages,
+# no dropout, and no new state.
 
 # %%
 first, history = state, []

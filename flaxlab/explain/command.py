@@ -123,10 +123,11 @@ def _print_modules(console: Console, experiment: Experiment) -> None:
     for path in calls:
         branch(path)
     console.print(branches[()], highlight=False)
-    running = experiment.parameters - experiment.trainable
+    trainable = models.count_trainable(experiment.layers)
+    running = models.count_parameters(experiment.layers) - trainable
     _say(
         console,
-        f"{experiment.trainable:,} trainable values and {running:,} running statistics; sizes are"
+        f"{trainable:,} trainable values and {running:,} running statistics; sizes are"
         " of one image",
     )
 

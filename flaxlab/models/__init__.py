@@ -2,7 +2,13 @@
 
 from flaxlab.models.blocks import ConvBlock, DenseBlock, Pool
 from flaxlab.models.convnet import MODELS, VGG, AlexNet, ConvNet, build, knobs
-from flaxlab.models.summary import LayerRow, layer_table, trace_modules
+from flaxlab.models.summary import (
+    LayerRow,
+    count_parameters,
+    count_trainable,
+    layer_table,
+    trace_modules,
+)
 
 __all__ = [
     "MODELS",
@@ -14,6 +20,8 @@ __all__ = [
     "LayerRow",
     "Pool",
     "build",
+    "count_parameters",
+    "count_trainable",
     "knobs",
     "layer_table",
     "trace_modules",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -31,6 +31,16 @@ class LayerRow(NamedTuple):
     trainable: int
     running: int
     flops: int
+
+
+def count_trainable(layers: Iterable[LayerRow]) -> int:
+    """Counts the values that the optimizer changes."""
+    return sum(row.trainable for row in layers)
+
+
+def count_parameters(layers: Iterable[LayerRow]) -> int:
+    """Counts the parameters with the running statistics, as Keras does."""
+    return sum(row.trainable + row.running for row in layers)
 
 
 def trace_modules(

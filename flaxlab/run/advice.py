@@ -1,4 +1,4 @@
-"""What about an experiment will likely disappoint, and what to change."""
+"""What is said of an experiment before it runs: its penalised kernels, and what may disappoint."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from flaxlab.training.experiment import Experiment
+from flaxlab.training.penalty import penalised_kernels
 
 # Running statistics keep momentum**steps of their initial values, a variance of 1 where activations
 # may have a few thousandths. Measured on four networks with momenta from 0.9 to 0.99: by running
@@ -18,6 +19,13 @@ _SETTLED_SHARE = 0.002
 _NAMED_CLASSES = 5  # at most, in a warning
 
 _COLOURS = {1: "grey", 3: "colour"}
+
+
+def penalised_paths(experiment: Experiment) -> list[str]:
+    """Lists the paths of the penalised kernels; empty without a penalty."""
+    if not (experiment.config.loss.l1 or experiment.config.loss.l2):
+        return []
+    return list(penalised_kernels(jax.eval_shape(experiment.create_state).params))
 
 
 def warnings(experiment: Experiment) -> list[str]:

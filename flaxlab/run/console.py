@@ -11,7 +11,9 @@ from rich.progress import TimeRemainingColumn as EpochRemainingColumn
 from rich.table import Table
 
 from flaxlab import config as configs
+from flaxlab import models
 from flaxlab.config import ConfigDict
+from flaxlab.run.advice import penalised_paths
 from flaxlab.run.reporter import whereabouts
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.metrics import Row
@@ -40,7 +42,7 @@ def print_experiment(console: Console, experiment: Experiment, baseline: ConfigD
         console.print(f"  {key:<11} {value}", highlight=False, markup=False, soft_wrap=True)
     console.print(_layers(experiment))
     console.print("MFLOP: forward pass of one image, multiply and add counted as two", style="dim")
-    penalised = experiment.penalised()
+    penalised = penalised_paths(experiment)
     if penalised:
         text = f"penalised (L1 {config.loss.l1:g}, L2 {config.loss.l2:g}): {', '.join(penalised)}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -69,8 +71,10 @@ def _layers(experiment: Experiment) -> Table:
         )
     total = sum(row.flops for row in experiment.layers)
     table.add_section()
-    table.add_row("total", "", "", f"{experiment.parameters:,}", f"{total / 1e6:,.1f}")
-    table.add_row("trainable", "", "", f"{experiment.trainable:,}", "")
+    table.add_row(
+        "total", "", "", f"{models.count_parameters(experiment.layers):,}", f"{total / 1e6:,.1f}"
+    )
+    table.add_row("trainable", "", "", f"{models.count_trainable(experiment.layers):,}", "")
     return table
 
 

@@ -1,4 +1,4 @@
-"""The history of a run as CSV and as JSON."""
+"""The history of a run as CSV and JSON, and its best epoch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from flaxlab.training.metrics import History, Row
+import jax
+import jax.numpy as jnp
+
+from flaxlab.training.metrics import History, Metrics, Row, no_metrics
+
+
+def best_row(history: Sequence[Row]) -> Row:
+    """Returns the row with the highest validation accuracy; of equals, the earliest."""
+    return max(history, key=lambda row: (row.val_accuracy, -row.epoch))
 
 
 def to_csv(history: Sequence[Row]) -> str:
@@ -28,3 +36,16 @@ def to_json(history: Sequence[Row]) -> list[dict[str, Any]]:
 def from_json(rows: Iterable[Mapping[str, Any]]) -> History:
     """Reads back what `to_json` returned; columns that a row lacks have their defaults."""
     return [Row(**row) for row in rows]
+
+
+def to_numbers(metrics: Metrics) -> dict[str, float]:
+    """Returns the fields as Python numbers, exactly; JSON keeps them as they are."""
+    found = jax.device_get(metrics)
+    return {field.name: getattr(found, field.name).item() for field in fields(found)}
+
+
+def from_numbers(numbers: dict[str, float]) -> Metrics:
+    """Reads back what `to_numbers` returned, to the bit."""
+    like = no_metrics()
+    arrays = {name: jnp.asarray(n, getattr(like, name).dtype) for name, n in numbers.items()}
+    return like.replace(**arrays)

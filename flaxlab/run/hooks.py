@@ -15,7 +15,7 @@ from flaxlab import files
 from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.errors import GO_ON, Interrupted, RunFailed
 from flaxlab.processes import Agreement, is_main
-from flaxlab.run.history import to_csv
+from flaxlab.run.history import best_row, to_csv
 from flaxlab.run.profile import Profile
 from flaxlab.run.record import make_record
 from flaxlab.run.reporter import Reporter
@@ -23,14 +23,7 @@ from flaxlab.run.stopwatch import Stopwatch
 from flaxlab.run.underway import Underway
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import Hooks, Progress, Start
-from flaxlab.training.metrics import (
-    History,
-    Metrics,
-    Row,
-    best_row,
-    first_nonfinite_step,
-    means,
-)
+from flaxlab.training.metrics import History, Metrics, Row, first_nonfinite_step, means
 from flaxlab.training.state import TrainState
 
 # Whether to stop, and by which signal; asked after each call of a program, or, with several

@@ -23,7 +23,7 @@ from flaxlab.run import history as histories
 from flaxlab.run.fingerprint import describe_other_code, fingerprints, same_tracer
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import Progress
-from flaxlab.training.metrics import History, to_numbers
+from flaxlab.training.metrics import History
 
 _log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def make_record(
     """
     part = progress and {
         "steps": progress.steps,
-        "totals": to_numbers(progress.totals),
+        "totals": histories.to_numbers(progress.totals),
         "seconds": seconds,
     }
     dataset = experiment.dataset

@@ -14,20 +14,20 @@ from typing import Any
 import numpy as np
 
 from flaxlab import config as configs
-from flaxlab import files
+from flaxlab import files, models
 from flaxlab import scores as metrics
 from flaxlab.config import ConfigDict
 from flaxlab.data.catalog import is_original
 from flaxlab.machine import describe_machine
 from flaxlab.pages import plots
 from flaxlab.pages.render import render
-from flaxlab.run.advice import warnings
+from flaxlab.run.advice import penalised_paths, warnings
 from flaxlab.run.fingerprint import fingerprints
+from flaxlab.run.history import best_row
 from flaxlab.run.predictions import PREDICTIONS_FILE, full_form
 from flaxlab.run.record import versions
 from flaxlab.run.run import RunResult
 from flaxlab.training.experiment import Experiment
-from flaxlab.training.metrics import best_row
 
 _MISTAKES = 18
 
@@ -117,9 +117,9 @@ def summarize(experiment: Experiment, result: RunResult, confusion: np.ndarray) 
         "test_examples": len(experiment.splits.test or experiment.splits.validation),
         "epochs": len(history),
         "steps": int(result.state.step),
-        "parameters_total": experiment.parameters,
-        "parameters_trainable": experiment.trainable,
-        "penalised": experiment.penalised(),
+        "parameters_total": models.count_parameters(experiment.layers),
+        "parameters_trainable": models.count_trainable(experiment.layers),
+        "penalised": penalised_paths(experiment),
         "final_val_accuracy": last.val_accuracy,
         "final_val_loss": last.val_loss,
         "best_val_accuracy": best.val_accuracy,

@@ -8,12 +8,11 @@ from pathlib import Path
 from flaxlab.checkpoints.find import find_saved
 from flaxlab.checkpoints.load import reported_step
 from flaxlab.checkpoints.save import Checkpoints
-from flaxlab.run.history import from_json
+from flaxlab.run.history import from_json, from_numbers
 from flaxlab.run.record import check_resumable
 from flaxlab.run.warm_start import warm_start
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import Progress, Start
-from flaxlab.training.metrics import from_numbers
 from flaxlab.training.state import TrainState
 
 _log = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.config.read import baseline_file, load_baseline
 from flaxlab.errors import GO_ON, RunFailed, UsageError
 from flaxlab.processes import explain_lost_process, is_main
+from flaxlab.run.history import best_row
 from flaxlab.run.hooks import RunHooks, Stop
 from flaxlab.run.lock import locked
 from flaxlab.run.memory import explain_out_of_memory
@@ -25,7 +26,7 @@ from flaxlab.run.signals import Interruption
 from flaxlab.run.sources import sources, write_sources
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import Scores, finished, fit, score
-from flaxlab.training.metrics import History, best_row
+from flaxlab.training.metrics import History
 from flaxlab.training.programs import Programs, compile_programs
 from flaxlab.training.state import TrainState
 

@@ -21,18 +21,13 @@ from flaxlab.data.splits import split_for_run
 from flaxlab.errors import UsageError
 from flaxlab.kernels import Kernels
 from flaxlab.training.optimizer import make_optimizer, make_schedule
-from flaxlab.training.penalty import penalised_kernels, penalty
+from flaxlab.training.penalty import penalty
 from flaxlab.training.state import TrainState, create_state
 from flaxlab.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
 
 
 class Feeds(NamedTuple):
-    """The batches of a run on their way to the devices.
-
-    Attributes:
-        train: those of the training split.
-        validation: those of the split that is scored after each epoch.
-    """
+    """The batches of the training split and of the split that is scored after each epoch."""
 
     train: Feed
     validation: Feed
@@ -100,16 +95,6 @@ class Experiment:
         """
         return make_feed(split, self.config.train.batch_size, 1, self.devices, "streamed")
 
-    @property
-    def trainable(self) -> int:
-        """Number of values that the optimizer changes."""
-        return sum(row.trainable for row in self.layers)
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters with the running statistics, as Keras counts them."""
-        return self.trainable + sum(row.running for row in self.layers)
-
     def create_state(self) -> TrainState:
         """Draws the initial state of the config's seed."""
         shape = self.dataset.image_shape
@@ -122,12 +107,6 @@ class Experiment:
         """
         config = configs.replaced(self.config, seed=seed)
         return replace(self, config=config, splits=split_for_run(config.data, self.dataset, seed))
-
-    def penalised(self) -> list[str]:
-        """Lists the paths of the penalised kernels; empty without a penalty."""
-        if not (self.config.loss.l1 or self.config.loss.l2):
-            return []
-        return list(penalised_kernels(jax.eval_shape(self.create_state).params))
 
 
 def assemble(

@@ -23,13 +23,7 @@ from flaxlab.training.state import TrainState
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an epoch has come.
-
-    Attributes:
-        epoch: from 1.
-        steps: number of steps taken in it.
-        totals: their metrics.
-    """
+    """How far an epoch, counted from 1, has come: the steps taken in it, and their metrics."""
 
     epoch: int
     steps: int
@@ -42,13 +36,7 @@ class Progress:
 
 
 class Start(NamedTuple):
-    """Where a run begins, or goes on.
-
-    Attributes:
-        state: state after the last step taken.
-        history: rows of the complete epochs.
-        progress: what has been done of the next one.
-    """
+    """Where a run begins or goes on: rows of the epochs done, progress in the next one."""
 
     state: TrainState
     history: History
@@ -57,13 +45,9 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True)
 class Scores:
-    """How a model does on a split.
+    """How a model does on a split: mean cross entropy in nats and share of correct predictions.
 
-    Attributes:
-        loss: mean cross entropy in nats.
-        accuracy: share of correct predictions.
-        logits: float32 (N, classes), in the order of the split.
-        labels: int32 (N,).
+    The logits are float32 (N, classes), the labels int32 (N,), in the order of the split.
     """
 
     loss: float
@@ -134,16 +118,9 @@ def fit(
     start: Start,
     hooks: Hooks = NO_HOOKS,
 ) -> tuple[TrainState, History, Scores | None]:
-    """Trains from wherever `start` stands to the last epoch.
+    """Trains from wherever `start` stands to the last epoch. Takes the memory of its state.
 
     A run that was stopped and started again ends with the same bits as one that never stopped.
-
-    Args:
-        experiment: see `assemble`.
-        programs: see `compile_programs`.
-        feeds: see `Experiment.feeds`.
-        start: on the devices; the memory of its state is taken.
-        hooks: called between the steps.
 
     Returns:
         The state, one row an epoch, and the scores after the last one; None if nothing was left to

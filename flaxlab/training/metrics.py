@@ -97,34 +97,13 @@ def means(metrics: Metrics) -> dict[str, float]:
     }
 
 
-def to_numbers(metrics: Metrics) -> dict[str, float]:
-    """Returns the fields as Python numbers, exactly; JSON keeps them as they are."""
-    found = jax.device_get(metrics)
-    return {field.name: getattr(found, field.name).item() for field in dataclasses.fields(found)}
-
-
-def from_numbers(numbers: dict[str, float]) -> Metrics:
-    """Reads back what `to_numbers` returned, to the bit."""
-    like = no_metrics()
-    arrays = {name: jnp.asarray(n, getattr(like, name).dtype) for name, n in numbers.items()}
-    return like.replace(**arrays)
-
-
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One epoch of a run. The fields are the columns of history.csv; losses are in nats.
+    """One epoch of a run. The fields are the columns of history.csv.
 
-    Attributes:
-        epoch: from 1.
-        train_loss: mean cross entropy in training mode, over the epoch.
-        train_accuracy: share of correct predictions in training mode, over the epoch.
-        val_loss: mean cross entropy of the validation split after the epoch.
-        val_accuracy: share of correct predictions there.
-        learning_rate: of the last step.
-        seconds: time of training and scoring.
-        penalty: mean over the steps, apart from the loss.
-        images_per_second: speed of training.
-        skipped_steps: number of steps that changed nothing, see `Metrics.skipped`.
+    Losses are mean cross entropies in nats, accuracies shares of correct predictions: of the
+    training split over the epoch and in training mode, of the validation split after it. The
+    penalty is a mean over the steps, and the learning rate that of the last step.
     """
 
     epoch: int
@@ -140,11 +119,6 @@ class Row:
 
 
 History = list[Row]
-
-
-def best_row(history: Sequence[Row]) -> Row:
-    """Returns the row with the highest validation accuracy; of equals, the earliest."""
-    return max(history, key=lambda row: (row.val_accuracy, -row.epoch))
 
 
 def stops_early(history: Sequence[Row], patience: int, min_delta: float) -> bool:

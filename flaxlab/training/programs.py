@@ -27,11 +27,8 @@ EvalProgram = Callable[[TrainState, Metrics, Batches], tuple[Metrics, jax.Array]
 class Programs(NamedTuple):
     """The compiled programs of a run; each is compiled when it is first called.
 
-    Attributes:
-        train: (state, totals, batches) -> (state after their steps, totals + their metrics). It
-            takes the memory of `state`, which may not be used afterwards. Fewer batches at the end
-            of an epoch have a program of their own.
-        evaluate: (state, totals, batches) -> (totals + metrics, logits), for one batch at a time.
+    `train` takes the memory of the state, which may not be used afterwards, and one or several
+    batches; fewer at the end of an epoch have a program of their own. `evaluate` takes one batch.
     """
 
     train: TrainProgram
@@ -39,13 +36,7 @@ class Programs(NamedTuple):
 
 
 def compile_programs(train_step: TrainStep, eval_step: EvalStep, devices: Devices) -> Programs:
-    """Returns the steps compiled for some devices.
-
-    Args:
-        train_step: made for `devices.axis_name`.
-        eval_step: works on the examples that it is given alone.
-        devices: those that share each batch.
-    """
+    """Returns the steps compiled for some devices; `train_step` is made for their axis name."""
     return Programs(compile_training(train_step, devices), compile_evaluation(eval_step, devices))
 
 

@@ -7,9 +7,10 @@ import pytest
 
 from flaxlab.batches.devices import one_device
 from flaxlab.errors import RunFailed
+from flaxlab.run.history import from_numbers, to_numbers
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from flaxlab.training.metrics import first_nonfinite_step, from_numbers, no_metrics, to_numbers
+from flaxlab.training.metrics import first_nonfinite_step, no_metrics
 from flaxlab.training.programs import compile_programs
 from flaxlab.training.step import make_train_step
 from tests.conftest import small_config, small_dataset

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flaxlab.training.metrics import Row, best_row, stops_early
+from flaxlab.run.history import best_row
+from flaxlab.training.metrics import Row, stops_early
 
 
 def rows(accuracies):

@@ -10,11 +10,11 @@ import pytest
 
 from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.errors import RunFailed, UsageError
-from flaxlab.run.history import to_csv
+from flaxlab.run.history import best_row, to_csv
 from flaxlab.run.record import check_resumable, make_record
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from flaxlab.training.metrics import best_row, stops_early
+from flaxlab.training.metrics import stops_early
 from tests.conftest import small_config, small_dataset
 
 
