@@ -13,6 +13,8 @@ import jax.numpy as jnp
 
 from flaxlab.training.metrics import History, Metrics, Row, no_metrics
 
+COLUMNS = tuple(field.name for field in fields(Row))
+
 
 def best_row(history: Sequence[Row]) -> Row:
     """Returns the row with the highest validation accuracy; of equals, the earliest."""
@@ -22,7 +24,7 @@ def best_row(history: Sequence[Row]) -> Row:
 def to_csv(history: Sequence[Row]) -> str:
     """Returns the history as CSV text, in full float precision."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(row) for row in history)
     return text.getvalue()

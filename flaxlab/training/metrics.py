@@ -1,7 +1,4 @@
-"""Sums and counts, never means of means: they add up over batches, devices and epochs.
-
-What is left of an epoch on the host is one `Row`; a history is all rows of a run.
-"""
+"""Sums and counts, never means of means: they add up over batches, devices and epochs."""
 
 from __future__ import annotations
 
