@@ -1,4 +1,4 @@
-"""Command line: compares finished runs, paired by seed, and writes comparison.html, .md and .csv.
+"""Compares finished runs, paired by seed, and writes comparison.html, .md and .csv.
 
 Takes the folder of a suite, or any folders with runs of one protocol.
 """

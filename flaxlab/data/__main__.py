@@ -1,4 +1,4 @@
-"""Command line: draws the sheet of a data set, samples, class counts and pixel statistics."""
+"""Draws the sheet of a data set: samples, class counts and pixel statistics."""
 
 from __future__ import annotations
 

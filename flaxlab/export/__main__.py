@@ -1,4 +1,4 @@
-"""Command line: writes the model that a run has stored for use without flaxlab.
+"""Writes the model that a run has stored for use without flaxlab.
 
 StableHLO by jax.export, for any number of images at a time and for CPU, GPU and TPU; the weights as
 safetensors. The README that is written beside them shows how to call it.

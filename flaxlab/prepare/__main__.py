@@ -1,4 +1,4 @@
-"""Command line: makes a TFDS data set from original files, without TensorFlow."""
+"""Makes a TFDS data set from original files, without TensorFlow."""
 
 from __future__ import annotations
 
