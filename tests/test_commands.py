@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_process import glibc, offered
+from tests.test_machine import glibc, offered
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = {
