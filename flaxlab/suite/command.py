@@ -18,9 +18,9 @@ from flaxlab.command_line import open_console
 from flaxlab.compare.command import compare_folders
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.files import make_folder
+from flaxlab.lock import locked
 from flaxlab.machine import available_cores, compute_deterministically, keep_compiled_programs
 from flaxlab.run.advice import warnings
-from flaxlab.run.lock import locked
 from flaxlab.run.record import experiment_revision, versions
 from flaxlab.suite.options import LaunchOptions
 from flaxlab.suite.plan import Plan, plan_suite, plan_sweep
