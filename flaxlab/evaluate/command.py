@@ -10,7 +10,6 @@ from typing import Any
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from flaxlab.checkpoints.load import load_stored
 from flaxlab.command_line import open_console
 from flaxlab.config.read import apply_overrides
 from flaxlab.data.load import load_dataset
@@ -18,6 +17,7 @@ from flaxlab.data.splits import split_for_run
 from flaxlab.errors import UsageError
 from flaxlab.evaluate.evaluation import KINDS, evaluate_stored
 from flaxlab.machine import keep_compiled_programs
+from flaxlab.run.load import load_stored
 from flaxlab.scores import class_scores, confusion_matrix
 
 

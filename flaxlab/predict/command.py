@@ -9,11 +9,11 @@ from pathlib import Path
 from rich.table import Table
 
 from flaxlab import files
-from flaxlab.checkpoints.load import load_stored
 from flaxlab.command_line import open_console
 from flaxlab.data.images import SUFFIXES
 from flaxlab.errors import UsageError
 from flaxlab.predict.prediction import Prediction, predict_files, saliency
+from flaxlab.run.load import load_stored
 
 
 def predict(
