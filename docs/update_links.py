@@ -24,6 +24,7 @@ def documents() -> list[Path]:
     docs = ROOT / "docs"
     return [
         ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
         ROOT / "benchmarks/README.md",
         *sorted(docs.rglob("*.md")),
         *sorted((docs / "tutorial").rglob("*.py")),

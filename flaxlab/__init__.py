@@ -29,7 +29,7 @@ def load(run: str | Path, step: str | int | None = None) -> tuple[Any, dict[str,
             written by flaxlab.
     """
     # Commands import this package first: it must not import JAX.
-    from flaxlab.checkpoints.load import load_stored
+    from flaxlab.run.load import load_stored
 
     stored = load_stored(Path(run), None if step is None else str(step))
     return stored.model, stored.variables, stored.config

@@ -13,13 +13,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from flaxlab.errors import GO_ON, Interrupted, RunFailed, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_SIGNAL = 128  # and the number of the signal, as shells have it
+
+_PIPED_COLUMNS = 160
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -71,6 +76,18 @@ def positive_number(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is no number from 1")
     return int(text)
+
+
+def open_console(**options: Any) -> Console:
+    """Returns a console on stdout: as wide as the terminal, or 160 columns into a file or a pipe.
+
+    Args:
+        **options: what else `rich.console.Console` takes.
+    """
+    # Rich takes a tenth of a second to import: not before the options are known to be right.
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else _PIPED_COLUMNS, **options)
 
 
 def prepare_process(signals: Iterable[signal.Signals]) -> None:

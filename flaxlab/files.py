@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and the place of those that can be made again."""
+"""Writes files whole or not at all, makes folders, and says where the cache is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import shutil
 import time
 from pathlib import Path
+
+from flaxlab.errors import UsageError
 
 _TEMPORARY = ".tmp"
 _ABANDONED_SECONDS = 24 * 3600
@@ -47,6 +49,22 @@ def remove_abandoned(folder: Path, pattern: str) -> None:
 def write_text(path: Path, content: str) -> None:
     """Writes UTF-8 text like `write_bytes`."""
     write_bytes(path, content.encode())
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """Makes the folder that a command writes to, and those around it, where they are missing.
+
+    Args:
+        folder: the folder.
+        option: option that named it, for the message: "--to".
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{option}={folder} cannot be made ({error})") from error
 
 
 def cache_folder() -> Path:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import logging
@@ -19,6 +20,7 @@ _log = logging.getLogger(__name__)
 _HUGE_PAGES = "glibc.malloc.hugetlb"
 _YNN_FUSIONS = "xla_cpu_experimental_ynn_fusion_type"
 _GLIBC_WITH_HUGE_PAGES = (2, 35)
+_ZSTD = b"\x28\xb5\x2f\xfd"  # the first bytes of a file that zstd has packed
 
 
 def avoid_wrong_fusions() -> None:
@@ -104,7 +106,6 @@ def keep_compiled_programs() -> None:
     import jax
     import jaxlib
 
-    from flaxlab.compiled import remove_cut_programs
     from flaxlab.files import cache_folder
 
     if jax.config.values["jax_compilation_cache_dir"] is not None:
@@ -120,6 +121,39 @@ def keep_compiled_programs() -> None:
     remove_cut_programs(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def remove_cut_programs(folder: Path) -> None:
+    """Removes compiled programs that a killed process or a full disk has cut.
+
+    JAX writes them in place and never over one that is there: it would warn of a cut one and
+    compile anew at each later start. Each is looked at once: what is older than the last look is
+    whole. One that another process is writing at this moment is taken for cut and lost, which
+    costs compiling it once more.
+    """
+    import zstandard
+
+    looked, looking = folder / "looked", folder / f"looking.{os.getpid()}"
+    removed = 0
+    with contextlib.suppress(OSError):  # at worst, JAX warns
+        # By the clock of the file system, which may not be this machine's.
+        looking.touch()
+        last = looked.stat().st_mtime_ns if looked.exists() else 0
+        for path in folder.glob("*-cache"):
+            if path.stat().st_mtime_ns < last:
+                continue
+            content = path.read_bytes()
+            # What begins otherwise is of a form that is not known here, and JAX's affair.
+            if content[: len(_ZSTD)] != _ZSTD[: len(content)]:
+                continue
+            try:
+                zstandard.ZstdDecompressor().decompress(content)
+            except zstandard.ZstdError:
+                path.unlink(missing_ok=True)
+                removed += 1
+        looking.replace(looked)
+    if removed:
+        _log.info("removed %d compiled programs that were only half written", removed)
 
 
 def available_cores() -> frozenset[int]:

@@ -1,4 +1,4 @@
-"""Command line: runs one experiment, from its config to its report.
+"""Runs one experiment, from its config to its report.
 
 Start the same command again after an interruption, and the run goes on where it stopped.
 """

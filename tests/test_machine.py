@@ -11,9 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from flaxlab import machine as machines
-from flaxlab.compiled import remove_cut_programs
 from flaxlab.files import cache_folder
-from flaxlab.machine import available_memory, avoid_wrong_fusions
+from flaxlab.machine import available_memory, avoid_wrong_fusions, remove_cut_programs
 from tests.conftest import POOL_FILE, SMALL_RUN
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -20,10 +20,10 @@ import numpy as np
 
 import flaxlab
 from experiments import digits_small
-from flaxlab.checkpoints.load import load_stored
 from flaxlab.data.digits import load_digits
 from flaxlab.errors import UsageError
 from flaxlab.inspect import __main__ as inspect
+from flaxlab.run.load import load_stored
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
 

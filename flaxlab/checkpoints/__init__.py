@@ -1,1 +1,1 @@
-"""Checkpoints: writing, reading and verifying them. Orbax is imported here and nowhere else."""
+"""Writes, verifies, finds and reads checkpoints; no other room imports Orbax."""

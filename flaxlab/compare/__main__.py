@@ -1,4 +1,4 @@
-"""Command line: compares finished runs, paired by seed, and writes comparison.html, .md and .csv.
+"""Compares finished runs, paired by seed, and writes comparison.html, .md and .csv.
 
 Takes the folder of a suite, or any folders with runs of one protocol.
 """
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flaxlab.command_line import CommandParser, run_command
+from flaxlab.command_line import CommandParser, open_console, run_command
 
 _EXAMPLES = """examples:
   python -m flaxlab.compare runs/alexnet_fashion
@@ -35,13 +35,11 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--baseline", help="the arm to compare with")
     parser.add_argument("--vary", default="", help="fields that may differ, with commas between")
     options = parser.parse_args(arguments)
-    from rich.console import Console
-
     from flaxlab.compare.command import compare_folders
 
     folders = [folder.expanduser() for folder in options.folders]
     compare_folders(
-        Console(width=None if sys.stdout.isatty() else 160),
+        open_console(),
         folders,
         (options.to or folders[0]).expanduser(),
         options.baseline,

@@ -17,6 +17,7 @@ from flaxlab.compare.results import Comparison
 from flaxlab.compare.runs import Run, find_runs, require_one_protocol
 from flaxlab.compare.tables import accuracy_table, describe_departures, verdict_text
 from flaxlab.errors import UsageError
+from flaxlab.files import make_folder
 from flaxlab.suite.definition import SUITE_FILE, require_fields
 
 
@@ -60,10 +61,7 @@ def compare_folders(
         experiment=suite["experiment"] if suite else None,
         vary=vary,
     )
-    try:
-        to.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--to={to} cannot be made ({error})") from error
+    make_folder(to, "--to")
     written = page.write(comparison, to)
     _print(console, comparison)
     console.print(f"comparison: {written}", highlight=False, markup=False, soft_wrap=True)

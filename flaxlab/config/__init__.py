@@ -1,4 +1,4 @@
-"""What an experiment is: its knobs, their rules, and how a file and its overrides are read."""
+"""Every knob of an experiment, its rules, and how files and flags are read."""
 
 from flaxlab.config.default import ConfigDict as ConfigDict
 from flaxlab.config.default import default_config as default_config

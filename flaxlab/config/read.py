@@ -14,7 +14,6 @@ from typing import TypeVar
 from absl import flags
 from ml_collections import FrozenConfigDict, config_flags
 
-import experiments
 from flaxlab import config as configs
 from flaxlab.config import ConfigDict
 from flaxlab.config.rules import validate
@@ -110,8 +109,17 @@ def experiment_file(name: str, folders: Sequence[Path]) -> Path:
             f"{name!r} is no name of an experiment; expected that of its file, without its folder"
             " and without .py"
         )
-    places = [folder / f"{name}.py" for folder in (*folders, Path(experiments.__path__[0]))]
+    places = [folder / f"{name}.py" for folder in (*folders, own_experiments())]
     return next((place for place in places if place.is_file()), places[0])
+
+
+def own_experiments() -> Path:
+    """Returns the folder of flaxlab's own experiments, wherever it is installed."""
+    # Not by an import: experiments import this package.
+    found = importlib.util.find_spec("experiments")
+    assert found is not None
+    assert found.submodule_search_locations is not None
+    return Path(found.submodule_search_locations[0])
 
 
 def resolve_config(path: Path, overrides: Sequence[str]) -> ConfigDict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,6 @@ from ml_collections import FrozenConfigDict
 
 from flaxlab import models
 from flaxlab.config import ConfigDict, default_config, flatten
-from flaxlab.data.tfds_sets import is_tfds_name
 from flaxlab.errors import UsageError
 from flaxlab.models.blocks import ACTIVATIONS, POOLINGS
 
@@ -55,6 +55,7 @@ def _are_pairs(values: Any) -> bool:
     )
 
 
+_TFDS_NAME = r"tfds:[A-Za-z]\w*(/[\w.+-]+)?"  # tfds:NAME or tfds:NAME/CONFIG
 _DATA_NAMES = ("fashion_mnist", "cifar10", "digits", "folder")
 
 _RULES: dict[str, _Rule] = {
@@ -64,7 +65,7 @@ _RULES: dict[str, _Rule] = {
         "(height, width, channels) with 1 or 3 channels",
     ),
     "data.name": (
-        lambda name: name in _DATA_NAMES or is_tfds_name(name),
+        lambda name: name in _DATA_NAMES or re.fullmatch(_TFDS_NAME, name) is not None,
         f"one of {', '.join(_DATA_NAMES)}, or tfds:NAME",
     ),
     "data.train_examples": _optional(_at_least(1)),

@@ -1,1 +1,1 @@
-"""Where examples come from, and in what order and shape they reach the devices."""
+"""Where examples come from."""

@@ -1,4 +1,4 @@
-"""Command line: draws the sheet of a data set, samples, class counts and pixel statistics."""
+"""Draws the sheet of a data set: samples, class counts and pixel statistics."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flaxlab.command_line import CommandParser, run_command
-from flaxlab.config import default_config
 from flaxlab.data.catalog import CATALOG
-from flaxlab.data.load import load_dataset
 from flaxlab.errors import UsageError
+from flaxlab.files import make_folder
 
 _EXAMPLES = """examples:
   python -m flaxlab.data fashion_mnist
@@ -42,6 +41,11 @@ def main(arguments: Sequence[str]) -> None:
         raise UsageError("the data set folder needs --folder=DIR, with a folder for each class")
     if not 1 <= options.size <= 1024:
         raise UsageError(f"--size={options.size} is no side of an image; expected 1 to 1024")
+    # Importing JAX takes a second: not before the options are known to be right.
+    from flaxlab.config import default_config
+    from flaxlab.data.load import load_dataset
+    from flaxlab.data.sheet import write_data_sheet
+
     data = default_config().data
     data.name = options.name
     data.data_dir, data.folder = options.data_dir, options.folder
@@ -53,12 +57,7 @@ def main(arguments: Sequence[str]) -> None:
         data.image_shape = (options.size, options.size, 3)
     dataset = load_dataset(data)
     folder = (options.to or Path("data_sheets") / options.name).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--to={folder} cannot be made ({error})") from error
-    from flaxlab.data.sheet import write_data_sheet
-
+    make_folder(folder, "--to")
     print(f"data sheet: {write_data_sheet(dataset, folder)}")
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from flaxlab.data.dataset import Split
 from flaxlab.files import cache_folder, remove_abandoned, write_bytes
-from flaxlab.run.lock import one_at_a_time
+from flaxlab.lock import one_at_a_time
 
 _UNFINISHED = ".tmp-"
 _OF_FILES = "files-"

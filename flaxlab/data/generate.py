@@ -1,4 +1,4 @@
-"""Command line: writes class folders of generated JPEG pictures, to try what large data sets need.
+"""Writes class folders of generated JPEG pictures, to try what large data sets need.
 
 A class is an angle of stripes and a colour: a network learns it in an epoch or two. The pictures
 differ in size, like photographs, and are the same on every machine but for the JPEG encoder.

@@ -33,11 +33,6 @@ _INFO = "dataset_info.json"
 _log = logging.getLogger(__name__)
 
 
-def is_tfds_name(name: str) -> bool:
-    """Whether `name` is "tfds:NAME" or "tfds:NAME/CONFIG"."""
-    return re.fullmatch(rf"{PREFIX}[A-Za-z]\w*(/[\w.+-]+)?", name) is not None
-
-
 def load_tfds_set(
     name: str, data_dir: Path, shape: tuple[int, int, int], is_lazy: Callable[[int], bool]
 ) -> Dataset:

@@ -1,4 +1,4 @@
-"""Command line: scores the model that a run has stored, on its own or on other data.
+"""Scores the model that a run has stored, on its own or on other data.
 
 The same weights can be scored under three kinds of statistics of batch normalization: the running
 ones that were stored, each batch's own, and ones that are computed anew on the training split.

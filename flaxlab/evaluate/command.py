@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
-from rich.console import Console
 from rich.table import Table
 
-from flaxlab.checkpoints.load import load_stored
+from flaxlab.command_line import open_console
 from flaxlab.config.read import apply_overrides
 from flaxlab.data.load import load_dataset
 from flaxlab.data.splits import split_for_run
 from flaxlab.errors import UsageError
 from flaxlab.evaluate.evaluation import KINDS, evaluate_stored
 from flaxlab.machine import keep_compiled_programs
+from flaxlab.run.load import load_stored
 from flaxlab.scores import class_scores, confusion_matrix
 
 
@@ -94,7 +94,7 @@ def evaluate(
         about = {"checkpoint": str(stored.saved.folder), "epoch": stored.epoch}
         print(json.dumps({**about, "dataset": dataset.title, "results": results}, indent=2))
         return
-    console = _console()
+    console = open_console()
     console.print(
         f"{config.name}, epoch {stored.epoch} ({stored.saved.folder}), on {len(test):,} test"
         f" examples of {dataset.title}",
@@ -115,8 +115,3 @@ def evaluate(
         numbers = [f"{scores[key]:.4f}" for key in ("precision", "recall", "f1")]
         table.add_row(name, *numbers, str(scores["support"]))
     console.print(table)
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=200)

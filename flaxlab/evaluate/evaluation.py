@@ -15,10 +15,10 @@ from flaxlab.batches.augment import scale_pixels
 from flaxlab.batches.devices import one_device
 from flaxlab.batches.feed import Batches, Feed
 from flaxlab.batches.order import epoch_order
-from flaxlab.checkpoints.load import StoredModel, Variables
 from flaxlab.data.dataset import Split
 from flaxlab.errors import UsageError
 from flaxlab.models import ConvNet
+from flaxlab.run.load import StoredModel, Variables
 from flaxlab.training.loop import score
 from flaxlab.training.metrics import Metrics, batch_metrics
 from flaxlab.training.programs import compile_evaluation

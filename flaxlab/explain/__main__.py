@@ -1,4 +1,4 @@
-"""Command line: shows what one training step of an experiment is made of, and what it does.
+"""Shows what one training step of an experiment is made of, and what it does.
 
 Everything is read off the real objects: the modules, the random keys, the state before and after
 the first step, and the compiled program. Three steps are taken, and nothing is saved.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from rich.tree import Tree
 
 from flaxlab import models
 from flaxlab.batches.order import epoch_order
+from flaxlab.command_line import open_console
 from flaxlab.config import ConfigDict
 from flaxlab.config.read import resolve_config
 from flaxlab.data.catalog import CATALOG
@@ -50,7 +50,7 @@ def explain(config_file: Path, overrides: Sequence[str]) -> None:
     config = resolve_config(config_file, [*overrides, *alone])
     dataset, missing = _dataset(config)
     experiment = assemble(config, dataset)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = open_console()
     _say(console, f"{config.name} on {dataset.title}: {dataset.origin}")
     if missing:
         _say(console, f"The images below are drawn, since the data cannot be had: {missing}")

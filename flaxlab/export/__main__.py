@@ -1,4 +1,4 @@
-"""Command line: writes the model that a run has stored for use without flaxlab.
+"""Writes the model that a run has stored for use without flaxlab.
 
 StableHLO by jax.export, for any number of images at a time and for CPU, GPU and TPU; the weights as
 safetensors. The README that is written beside them shows how to call it.
@@ -35,8 +35,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to write to")
     parser.add_argument("--step", help="latest, best or a number; default: the one reported")
     options = parser.parse_args(arguments)
-    from flaxlab.checkpoints.load import load_stored
     from flaxlab.export.export import export_model
+    from flaxlab.run.load import load_stored
 
     stored = load_stored(options.run, options.step)
     to = options.to.expanduser()

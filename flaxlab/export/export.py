@@ -15,8 +15,8 @@ from safetensors.numpy import save
 
 from flaxlab import files
 from flaxlab.batches.augment import scale_pixels
-from flaxlab.checkpoints.load import StoredModel
 from flaxlab.errors import UsageError
+from flaxlab.run.load import StoredModel
 
 # What the exported program may run on; each adds its own lowering to the file.
 _PLATFORMS = ("cpu", "cuda", "tpu")

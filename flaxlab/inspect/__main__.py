@@ -1,4 +1,4 @@
-"""Command line: shows what is in a checkpoint of flaxlab or of any other project that uses Orbax.
+"""Shows what is in a checkpoint of flaxlab or of any other project that uses Orbax.
 
 Takes a run directory, its checkpoints, one step, or one saved tree. Without --stats, --plot and
 --diff no array is read.

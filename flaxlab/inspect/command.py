@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from flaxlab import config as configs
@@ -17,6 +16,7 @@ from flaxlab.checkpoints.find import Saved, choose, find_saved, require_intact
 from flaxlab.checkpoints.manifest import NAME as MANIFEST
 from flaxlab.checkpoints.manifest import find_damage
 from flaxlab.checkpoints.read import Leaf, list_leaves, read_leaves, read_pieces
+from flaxlab.command_line import open_console
 from flaxlab.errors import UsageError
 from flaxlab.inspect import listing
 from flaxlab.inspect.difference import config_changes, structure_changes, value_changes
@@ -73,7 +73,7 @@ def show(path: Path, step: str, keep: Keep, form: str, with_statistics: bool) ->
     elif form == "csv":
         print(listing.to_csv(rows), end="")
     else:
-        console = _console()
+        console = open_console()
         console.print(f"{chosen.folder}", highlight=False, markup=False, soft_wrap=True)
         if "config" in record and "dataset" in record:
             config, title = record["config"], record["dataset"]["title"]
@@ -108,7 +108,7 @@ def verify(path: Path) -> None:
     Raises:
         UsageError: some files are damaged, or a checkpoint of flaxlab has lost its manifest.
     """
-    console = _console()
+    console = open_console()
     damaged, unknown = [], []
     for saved in find_saved(path):
         found = find_damage(saved.folder)
@@ -191,7 +191,7 @@ def _print_difference(
     structure: Sequence[dict[str, Any]],
     values: Sequence[dict[str, Any]],
 ) -> None:
-    console = _console()
+    console = open_console()
     for name, saved in (("a", left), ("b", right)):
         console.print(f"{name}: {saved.folder}", highlight=False, markup=False, soft_wrap=True)
     if config is None:
@@ -263,15 +263,7 @@ def plot(path: Path, step: str, keep: Keep, to: Path) -> None:
         raise UsageError(
             f"there is nothing to draw in {tree}: no weights of two dimensions or more"
         )
-    try:
-        to.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--plot={to} cannot be made ({error})") from error
+    files.make_folder(to, "--plot")
     for name, figure in figures.items():
         files.write_bytes(to / f"{name}.png", plots.png(figure))
         print(f"wrote {to / name}.png")
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=200)

@@ -1,8 +1,10 @@
-"""How convolutions and max pooling are computed: models are given these functions.
+"""Computes convolutions and max pooling on a CPU.
+
+Models are given these functions, and import none of them.
 
 On a GPU, XLA calls the vendor's kernels and needs no help. On a CPU, what XLA makes of a
 convolution is slow in the gradient of the weights and with large kernels, and its gradient of max
-pooling is a scatter: there, the functions of this package say the same in matrix products and
+pooling is a scatter: there, the functions of this package compute the same by matrix products and
 copies.
 """
 

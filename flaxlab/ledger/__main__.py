@@ -1,4 +1,4 @@
-"""Command line: keeps finished runs in a ledger, without their checkpoints and pictures.
+"""Keeps finished runs in a ledger, without their checkpoints and pictures.
 
 Each run is checked first: its accuracy is computed again from its predictions, its config must be
 that of its experiment file, and all of its code must have been committed. What is kept names no

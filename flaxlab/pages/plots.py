@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from flaxlab.data.lazy import Images
 from flaxlab.scores import Mistake
-from flaxlab.training.metrics import History
+
+if TYPE_CHECKING:  # pages import no other package: data and runs import them
+    from flaxlab.data.lazy import Images
+    from flaxlab.training.metrics import History
 
 GREY = "#595959"
 _BLUE, _VERMILLION = "#0072B2", "#D55E00"

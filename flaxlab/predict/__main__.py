@@ -1,4 +1,4 @@
-"""Command line: classifies pictures with the model that a run has stored.
+"""Classifies pictures with the model that a run has stored.
 
 A picture of any size and mode is turned upright, made grey or RGB with transparency laid on white,
 cropped at its centre to the aspect of the model's input, and resized.

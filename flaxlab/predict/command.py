@@ -6,14 +6,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from flaxlab import files
-from flaxlab.checkpoints.load import load_stored
+from flaxlab.command_line import open_console
 from flaxlab.data.images import SUFFIXES
 from flaxlab.errors import UsageError
 from flaxlab.predict.prediction import Prediction, predict_files, saliency
+from flaxlab.run.load import load_stored
 
 
 def predict(
@@ -37,7 +37,7 @@ def predict(
         explain: folder to write saliency pictures to; None: none.
 
     Raises:
-        UsageError: a file is no picture, or something else that is given is wrong.
+        UsageError: a file is not a picture, or something else that is given is wrong.
     """
     pictures = _list_pictures(paths)
     stored = load_stored(run, step)
@@ -54,11 +54,11 @@ def predict(
             chosen = each.order[:top]
             texts = [f"{stored.class_names[k]} {each.probabilities[k]:.1%}" for k in chosen]
             table.add_row(str(each.path), *texts)
-        _console().print(table)
+        open_console().print(table)
     if explain is not None:
         from flaxlab.pages import plots
 
-        explain.mkdir(parents=True, exist_ok=True)
+        files.make_folder(explain, "--explain")
         for number, each in enumerate(predictions):
             label = each.order[0]
             figure = plots.saliency(
@@ -89,8 +89,3 @@ def _list_pictures(paths: Sequence[Path]) -> list[Path]:
         else:
             raise UsageError(f"there is no picture {path}")
     return found
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=200)

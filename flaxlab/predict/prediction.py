@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxlab.batches.augment import scale_pixels
-from flaxlab.checkpoints.load import StoredModel, Variables
 from flaxlab.data.images import read_image
 from flaxlab.models import ConvNet
+from flaxlab.run.load import StoredModel, Variables
 from flaxlab.scores import probabilities
 
 _BATCH = 64

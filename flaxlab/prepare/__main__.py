@@ -1,4 +1,4 @@
-"""Command line: makes a TFDS data set from original files, without TensorFlow."""
+"""Makes a TFDS data set from original files, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 from flaxlab.command_line import CommandParser, run_command
 from flaxlab.data.catalog import CATALOG
-from flaxlab.data.load import prepare, prepared_folder, tfds_folder
 from flaxlab.errors import UsageError
 
 _EXAMPLES = """examples:
@@ -40,6 +39,8 @@ def main(arguments: Sequence[str]) -> None:
         help="accept files whose published checksums do not match",
     )
     options = parser.parse_args(arguments)
+    from flaxlab.data.load import prepare, prepared_folder, tfds_folder
+
     data_dir = tfds_folder(options.data_dir)
     existing = prepared_folder(options.name, data_dir)
     if existing is not None:

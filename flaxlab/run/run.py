@@ -13,10 +13,10 @@ from flaxlab import files
 from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.config.read import baseline_file, load_baseline
 from flaxlab.errors import GO_ON, RunFailed, UsageError
+from flaxlab.lock import locked
 from flaxlab.processes import explain_lost_process, is_main
 from flaxlab.run.history import best_row
 from flaxlab.run.hooks import RunHooks, Stop
-from flaxlab.run.lock import locked
 from flaxlab.run.memory import explain_out_of_memory
 from flaxlab.run.profile import Profile
 from flaxlab.run.record import experiment_revision

@@ -8,8 +8,8 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import experiments
 from flaxlab import files
+from flaxlab.config.read import own_experiments
 
 SOURCE_FOLDER = "source"
 
@@ -48,7 +48,7 @@ def _imported(path: Path) -> Iterator[Path]:
 def _is_of_the_user(file: Path) -> bool:
     if file.suffix != ".py":
         return False
-    if file.is_relative_to(Path(experiments.__path__[0]).resolve()):  # wherever it is installed
+    if file.is_relative_to(own_experiments().resolve()):  # wherever it is installed
         return file.name != "__init__.py"
     flaxlab = Path(__file__).resolve().parents[1]
     return not any(file.is_relative_to(folder) for folder in (flaxlab, *_LIBRARIES))

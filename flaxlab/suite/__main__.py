@@ -1,4 +1,4 @@
-"""Command line: runs a suite, each of its arms with each of its seeds, and compares them.
+"""Runs a suite, each of its arms with each of its seeds, and compares them.
 
 Start the same command again after an interruption: what is finished is skipped, and the run that
 was interrupted goes on where it stopped. With --sweep, the arms are values of one field. With

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +14,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiments.claims import CLAIMS
+from flaxlab.command_line import open_console
 from flaxlab.compare.command import compare_folders
 from flaxlab.errors import RunFailed, UsageError
+from flaxlab.files import make_folder
+from flaxlab.lock import locked
 from flaxlab.machine import available_cores, compute_deterministically, keep_compiled_programs
 from flaxlab.run.advice import warnings
-from flaxlab.run.lock import locked
 from flaxlab.run.record import experiment_revision, versions
 from flaxlab.suite.options import LaunchOptions
 from flaxlab.suite.plan import Plan, plan_suite, plan_sweep
@@ -79,7 +80,7 @@ def run(
     experiments = assemble_arms(plan)
     workdir = (workdir or Path("runs") / plan.name).expanduser()
     runs = list_runs(plan, experiments, workdir)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = open_console()
     style = plan.baseline.config.log.progress
     finished = sum(run.finished for run in runs)
     if show or style != "none":
@@ -99,10 +100,7 @@ def run(
             tasks = make_tasks(plan, left, launch.seeds_per_task, workdir)
             console.print(f"{len(tasks)} tasks", highlight=False)
         return
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--workdir={workdir} cannot be made ({error})") from error
+    make_folder(workdir, "--workdir")
     command = shlex.join(["python", "-m", "flaxlab.suite", *arguments])
     with locked(workdir):
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from flaxlab.errors import Interrupted
-from flaxlab.run.lock import is_locked
+from flaxlab.lock import is_locked
 from flaxlab.run.signals import Interruption
 from flaxlab.suite.launchers.jobs import Ended, Launcher
 from flaxlab.suite.plan import Plan

@@ -1,1 +1,1 @@
-"""How a model is trained: pure state and steps, the loop around them, and its checkpoints."""
+"""How a model is trained: a pure state and step, and the loop around them."""

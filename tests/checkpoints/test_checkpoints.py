@@ -16,11 +16,11 @@ from flaxlab import config as configs
 from flaxlab.batches.augment import scale_pixels
 from flaxlab.checkpoints.find import choose, find_saved
 from flaxlab.checkpoints.folder import StepManager, Trouble
-from flaxlab.checkpoints.load import load_stored
 from flaxlab.checkpoints.read import list_leaves, read_collection, read_leaves
 from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.config.rules import complete
 from flaxlab.data.load import load_dataset
+from flaxlab.run.load import load_stored
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
 from tests.conftest import small_config, small_dataset

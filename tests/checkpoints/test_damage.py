@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 import flaxlab
 from flaxlab import config as configs
 from flaxlab.checkpoints.find import find_saved
-from flaxlab.checkpoints.load import load_stored
 from flaxlab.checkpoints.manifest import NAME, find_damage
 from flaxlab.checkpoints.read import list_leaves, read_collection
 from flaxlab.config.rules import complete
 from flaxlab.data.load import load_dataset
 from flaxlab.errors import UsageError
 from flaxlab.inspect.command import verify
+from flaxlab.run.load import load_stored
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
 

@@ -22,7 +22,7 @@ DECODING = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from flaxlab.run import lock
+from flaxlab import lock
 from flaxlab.data.cache import fingerprinted, labels_through_cache, through_cache
 from flaxlab.data.dataset import Split
 from flaxlab.command_line import prepare_process
@@ -133,7 +133,7 @@ def test_a_file_system_without_locks_is_no_obstacle(monkeypatch, number):
     def flock(file, how):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("flaxlab.run.lock.fcntl.flock", flock)
+    monkeypatch.setattr("flaxlab.lock.fcntl.flock", flock)
     calls = []
     before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else None
     for _ in range(2):

@@ -14,7 +14,6 @@ from PIL import Image
 import flaxlab
 from flaxlab.batches.augment import scale_pixels
 from flaxlab.batches.order import epoch_order
-from flaxlab.checkpoints.load import load_stored
 from flaxlab.command_line import run_command
 from flaxlab.data.digits import load_digits
 from flaxlab.data.load import load_dataset
@@ -25,6 +24,7 @@ from flaxlab.export import __main__ as export
 from flaxlab.main import main as run_main
 from flaxlab.predict import __main__ as predict
 from flaxlab.predict.prediction import predict_files, saliency
+from flaxlab.run.load import load_stored
 from flaxlab.run.run import train
 from flaxlab.run.warm_start import warm_start
 from flaxlab.training.experiment import assemble

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from flaxlab.errors import UsageError
-from flaxlab.run.lock import locked
+from flaxlab.lock import locked
 from tests.helpers.processes import Training
 
 
@@ -57,6 +57,6 @@ def test_a_lock_that_its_holder_removed_is_no_lock(tmp_path, monkeypatch):
         return original(file, how)
 
     original = fcntl.flock
-    monkeypatch.setattr("flaxlab.run.lock.fcntl.flock", flock)
+    monkeypatch.setattr("flaxlab.lock.fcntl.flock", flock)
     with locked(tmp_path), pytest.raises(UsageError, match="in use"):
         locked(tmp_path).__enter__()

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from flaxlab.errors import RunFailed, UsageError
-from flaxlab.run.lock import is_locked, locked
+from flaxlab.lock import is_locked, locked
 from flaxlab.suite.__main__ import main
 from flaxlab.suite.launchers import slurm
 from flaxlab.suite.launchers.jobs import Job, Submission
