@@ -3,12 +3,11 @@
 Each runs in a process of its own: XLA reads its flags once.
 """
 
-import os
 import platform
-import subprocess
-import sys
 
 import pytest
+
+from tests.helpers.processes import run_code
 
 # The first is https://github.com/jax-ml/jax/issues/39103, which jaxlib 0.12.0.1 computes rightly.
 # What both return is exact or nearly so in float32: whole numbers, or a sum of few products.
@@ -43,8 +42,10 @@ for _ in range(5):
 
 def wrong(program: str) -> str:
     """Runs a program and returns the names of what it found wrong; a crash raises."""
-    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
-    return subprocess.check_output([sys.executable, "-c", program], env=environment, text=True)
+    ended = run_code(program, environment={"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"})
+    if ended.code:
+        raise RuntimeError(ended.errors)
+    return ended.shown
 
 
 def test_programs_come_out_right_where_flaxlab_is_imported():

@@ -3,7 +3,6 @@
 import dataclasses
 import inspect
 import re
-from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -22,8 +21,9 @@ from flaxlab.training import step as steps
 from flaxlab.training.metrics import Row, stops_early
 from flaxlab.training.optimizer import make_optimizer
 from flaxlab.training.penalty import penalty
+from tests.helpers.runs import ROOT
 
-PAGE = (Path(__file__).parent.parent / "docs/from-keras.md").read_text()
+PAGE = (ROOT / "docs/from-keras.md").read_text()
 CONFIG = default_config()
 
 

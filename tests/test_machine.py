@@ -3,8 +3,6 @@
 import logging
 import os
 import platform
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,9 +11,9 @@ import pytest
 from flaxlab import machine as machines
 from flaxlab.files import cache_folder
 from flaxlab.machine import available_memory, avoid_wrong_fusions, remove_cut_programs
-from tests.conftest import POOL_FILE, SMALL_RUN
+from tests.helpers.processes import Process, run_code, start
+from tests.helpers.runs import ROOT, SMALL_POOL
 
-ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = """
 import os, sys
 from flaxlab.machine import use_huge_pages
@@ -32,16 +30,12 @@ glibc = platform.libc_ver()[0] == "glibc"
 def run_script(tmp_path, **environment):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    kept = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", script, "--a=b c", "d"],
-        env={**kept, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 3, done.stderr
-    return done.stdout.splitlines()
+    environment = {"GLIBC_TUNABLES": None, "PYTHONPATH": str(ROOT), **environment}
+    code, shown, errors = Process(
+        "-W", "error", script, "--a=b c", "d", environment=environment
+    ).end()
+    assert code == 3, errors
+    return shown.splitlines()
 
 
 @pytest.mark.skipif(not (glibc and offered), reason="glibc or the kernel offers no huge pages")
@@ -60,23 +54,18 @@ def test_the_users_own_setting_stays(tmp_path):
 def test_the_slow_imports_wait():
     heavy = "matplotlib tensorflow_datasets tensorboardX sklearn"
     code = f"import sys, flaxlab.run.run; print([m for m in '{heavy}'.split() if m in sys.modules])"
-    shown = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert shown.stdout.strip() == "[]"
+    assert run_code(code).shown.strip() == "[]"
+
+
+# Without the folder that the tests share.
+ITS_OWN = {"JAX_COMPILATION_CACHE_DIR": None, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": None}
 
 
 def test_a_second_start_compiles_nothing(tmp_path):
     def compiled_after(workdir):
-        command = [sys.executable, "-m", "flaxlab.main", "--config=experiments/alexnet_pool.py"]
-        command += ["--config.data.name=digits", "--config.data.train_examples=20"]
-        command += ["--config.data.test_examples=10", "--config.train.batch_size=10"]
-        command += ["--config.train.epochs=1"]
-        command += ["--config.model.blocks=(((4, 3),), ((4, 3),), ((4, 3),))"]
-        command += ["--config.model.head_units=(8, 8)", f"--workdir={workdir}"]
-        environment = {**os.environ}
-        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-        subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)
+        options = ["--config.train.epochs=1", f"--workdir={workdir}"]
+        ended = start("main", *SMALL_POOL, *options, environment=ITS_OWN).end()
+        assert ended.code == 0, ended.errors
         (folder,) = (cache_folder() / "compiled").iterdir()
         programs = folder.glob("*-cache")
         return {(path.name, path.stat().st_ino) for path in programs}
@@ -92,42 +81,34 @@ from flaxlab.command_line import prepare_process
 from flaxlab.machine import keep_compiled_programs
 prepare_process([])
 keep_compiled_programs()
-print(jax.jit(lambda x: x * 2 + 1)(3.0), jax.jit(lambda x: x - 7)(3.0))
+print(*(jax.jit(lambda x: x * 2 + number)(3.0) for number in range(3)))
 """
 
 
 def compile_in_a_process(cache):
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
-    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILING],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == "7.0 -4.0\n"
+    """Returns what a process that compiles says, and the programs that there are after it."""
+    ended = run_code(COMPILING, environment={**ITS_OWN, "XDG_CACHE_HOME": str(cache)})
+    assert ended.shown == "6.0 7.0 8.0\n"
     programs = sorted(cache.glob("flaxlab/compiled/*/*-cache"))
     written = {path: (path.stat().st_ino, path.read_bytes()) for path in programs}
-    return done.stderr, written
+    return ended.errors, written
 
 
-@pytest.mark.parametrize("left", [0, 2, 50, -1])
-def test_a_compiled_program_that_was_cut_is_replaced_at_the_next_start(tmp_path, left):
-    said, whole = compile_in_a_process(tmp_path)
+def test_compiled_programs_that_were_cut_are_replaced_at_the_next_start(tmp_path):
+    said, programs = compile_in_a_process(tmp_path)
     assert said == ""
-    assert len(whole) >= 2
-    cut, other = list(whole)[:2]
-    cut.write_bytes(whole[cut][1][:left])
-    said, healed = compile_in_a_process(tmp_path)
-    assert said == "removed 1 compiled programs that were only half written\n"
-    assert healed.keys() == whole.keys()
-    assert len(healed[cut][1]) > 100
-    assert healed[other] == whole[other]
-    said, again = compile_in_a_process(tmp_path)
-    assert said == ""
-    assert again == healed
+    assert len(programs) >= 3
+    first, second, *others = programs
+    for cuts in ((0, 2), (50, -1)):
+        whole = programs
+        for path, left in zip((first, second), cuts, strict=True):
+            path.write_bytes(whole[path][1][:left])
+        said, programs = compile_in_a_process(tmp_path)
+        assert said == "removed 2 compiled programs that were only half written\n"
+        assert programs.keys() == whole.keys()
+        assert all(len(programs[path][1]) > 100 for path in (first, second))
+        assert all(programs[path] == whole[path] for path in others)
+    assert compile_in_a_process(tmp_path) == ("", programs)
 
 
 def test_compiled_programs_that_were_looked_at_are_not_read_again(tmp_path, monkeypatch):
@@ -148,18 +129,9 @@ def test_a_cache_that_cannot_be_written_is_left_out(tmp_path):
     (tmp_path / "flaxlab").write_text("no folder")
     code = "from flaxlab.machine import keep_compiled_programs as k; import jax; k(); "
     code += "print(jax.config.values['jax_compilation_cache_dir'])"
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-    shown = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert shown.stdout.strip() == "None"
-    assert "compiled programs are not kept" in shown.stderr
+    ended = run_code(code, environment={**ITS_OWN, "XDG_CACHE_HOME": str(tmp_path)})
+    assert ended.shown.strip() == "None"
+    assert "compiled programs are not kept" in ended.errors
 
 
 DETERMINISTIC = """
@@ -172,17 +144,11 @@ print(jax.default_backend(), "xla_gpu_deterministic_ops=true" in os.environ["XLA
 
 
 def test_deterministic_operations_are_asked_for_before_the_first_array(tmp_path):
-    arguments = [f"--config={POOL_FILE}", *SMALL_RUN, "--config.train.epochs=1"]
-    arguments += [f"--workdir={tmp_path}", "--config.train.deterministic=true"]
-    result = subprocess.run(
-        [sys.executable, "-c", DETERMINISTIC, *arguments],
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1] == "cpu True"
+    options = ["--config.train.epochs=1", "--config.train.deterministic=true"]
+    arguments = [*SMALL_POOL, *options, f"--workdir={tmp_path}"]
+    ended = run_code(DETERMINISTIC, *arguments, environment={"JAX_PLATFORMS": "cpu"})
+    assert ended.code == 0, ended.errors
+    assert ended.shown.splitlines()[-1] == "cpu True"
 
 
 def control_groups(root, lines, limits):
@@ -228,39 +194,32 @@ THEIRS = "--xla_cpu_enable_fast_min_max=false"
 SHOW = "import os, jax; jax.numpy.ones(2); print(os.environ['XLA_FLAGS'])"
 
 
-def run_python(code, flags):
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip(), done.stderr.splitlines()
+def run_with_flags(code, flags):
+    ended = run_code(code, environment={"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"})
+    assert ended.code == 0, ended.errors
+    return ended.shown.strip(), ended.errors.splitlines()
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("imports", "given", "expected"),
     [
-        ("", f"{FLAG}=-reduce"),
-        (THEIRS, f"{THEIRS} {FLAG}=-reduce"),
-        (f"{THEIRS} {FLAG}=-dot", f"{THEIRS} {FLAG}=-dot"),
+        ("flaxlab", "", f"{FLAG}=-reduce"),
+        # JAX may have been imported: it reads its flags when it makes the first array.
+        ("jax, flaxlab", THEIRS, f"{THEIRS} {FLAG}=-reduce"),
+        ("flaxlab", f"{THEIRS} {FLAG}=-dot", f"{THEIRS} {FLAG}=-dot"),
     ],
 )
-def test_importing_flaxlab_sets_the_flag_beside_the_users_own(given, expected):
-    assert run_python(f"import flaxlab; {SHOW}", given) == (expected, [])
-    # JAX may have been imported: it reads its flags when it makes the first array.
-    assert run_python(f"import jax, flaxlab; {SHOW}", given) == (expected, [])
+def test_importing_flaxlab_sets_the_flag_beside_the_users_own(imports, given, expected):
+    assert run_with_flags(f"import {imports}; {SHOW}", given) == (expected, [])
 
 
 def test_importing_flaxlab_after_the_first_array_is_one_line():
-    _, shown = run_python("import jax; jax.numpy.ones(2); import flaxlab, flaxlab.main", "")
+    _, shown = run_with_flags("import jax; jax.numpy.ones(2); import flaxlab, flaxlab.main", "")
     (line,) = shown
     assert line.startswith("warning: JAX had started before flaxlab was imported")
     assert line.endswith(f"import flaxlab first, or set XLA_FLAGS={FLAG}=-reduce")
     # What it advises is heard.
-    again = run_python("import jax; jax.numpy.ones(2); import flaxlab", f"{FLAG}=-reduce")
+    again = run_with_flags("import jax; jax.numpy.ones(2); import flaxlab", f"{FLAG}=-reduce")
     assert again == ("", [])
 
 

@@ -2,8 +2,7 @@
 
 import io
 import json
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -18,31 +17,28 @@ from flaxlab.run.console import ConsoleProgress
 from flaxlab.run.run import train
 from flaxlab.run.tensorboard import TensorBoardLog
 from flaxlab.training.experiment import assemble
-from tests.conftest import RUN_FILES, small_config, small_dataset
+from tests.helpers.processes import start
 from tests.helpers.report_facts import PARAMETERS
+from tests.helpers.runs import (
+    EXPERIMENTS,
+    POOL_FILE,
+    ROOT,
+    RUN_FILES,
+    SMALL_POOL,
+    SMALL_RUN,
+    small_config,
+    small_dataset,
+)
 
-ROOT = Path(__file__).parent.parent
-SMALL = [
-    "--config.data.name=digits",
-    "--config.data.image_shape=(8, 8, 1)",
-    "--config.data.train_examples=64",
-    "--config.data.test_examples=40",
-    "--config.train.batch_size=32",
-    "--config.train.epochs=1",
-    "--config.train.devices=1",
-    "--config.model.blocks=(((4, 3),), ((8, 3),), ((8, 3),))",
-    "--config.model.pools=((2, 2), (2, 1), (2, 1))",
-    "--config.model.head_units=(16, 8)",
-]
-POOL = f"--config={ROOT}/experiments/alexnet_pool.py"
+POOL = f"--config={POOL_FILE}"
 
 
-# Two of thirteen: what differs is the model, and tests/models/test_keras_parity.py has them all.
-@pytest.mark.parametrize("name", ["alexnet_l2", "vgg_deep_head"])
-def test_an_experiment_runs_and_writes_a_complete_run_directory(tmp_path, capsys, name):
+# One of thirteen, as it is: what differs is the model, and tests/models/test_keras_parity.py has
+# them all.
+def test_an_experiment_runs_and_writes_a_complete_run_directory(tmp_path, capsys):
     main(
         [
-            f"--config={ROOT}/experiments/{name}.py",
+            f"--config={EXPERIMENTS}/alexnet_l2.py",
             f"--workdir={tmp_path}",
             "--config.data.name=digits",
             "--config.train.epochs=1",
@@ -56,46 +52,34 @@ def test_an_experiment_runs_and_writes_a_complete_run_directory(tmp_path, capsys
     assert names >= RUN_FILES
     assert all(name.startswith("events.out.tfevents") for name in names - RUN_FILES)
     summary = json.loads((tmp_path / "summary.json").read_text())
-    total, trainable, _ = PARAMETERS[name]
+    total, trainable, _ = PARAMETERS["alexnet_l2"]
     assert (summary["parameters_total"], summary["parameters_trainable"]) == (total, trainable)
     assert summary["steps"] == 2
-    assert summary["name"] == name
-    assert len(summary["penalised"]) == (7 if name == "alexnet_l2" else 0)
+    assert summary["name"] == "alexnet_l2"
+    assert len(summary["penalised"]) == 7
     shown = capsys.readouterr().out
     assert f"{total:,}" in shown
     assert "epoch 1/1" in shown
 
 
-def command(*arguments, module="flaxlab.main", cwd=None):
-    """Runs a command in a process of its own, without a terminal."""
-    environment = {**os.environ, "COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=environment,
-        check=False,
-    )
-
-
-def test_a_run_in_a_process_of_its_own_resumes_and_finishes(tmp_path):
-    arguments = [POOL, *SMALL, "--config.data.validation=holdout"]
-    first = command(*arguments, cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
+def test_a_run_in_a_process_of_its_own_resumes_and_finishes(tmp_path, monkeypatch, capsys):
+    arguments = [*SMALL_POOL, "--config.data.validation=holdout", "--config.log.progress=lines"]
+    first = start("main", *arguments, "--config.train.epochs=1", cwd=tmp_path).end()
+    assert first.code == 0, first.errors
     run = tmp_path / "runs/alexnet_pool"
-    assert "runs/alexnet_pool/report.html" in first.stdout
-    assert "test accuracy" in first.stdout
-    assert {path.name for path in run.iterdir()} >= RUN_FILES
-    again = command(*arguments, "--config.train.epochs=2", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert "resuming after epoch 1" in again.stdout
-    assert "epoch 2/2" in again.stdout
+    assert "runs/alexnet_pool/report.html" in first.shown
+    assert "test accuracy" in first.shown
+    assert {path.name for path in run.iterdir()} == RUN_FILES
+
+    monkeypatch.chdir(tmp_path)
+    main([*arguments, "--config.train.epochs=2"])
+    again = capsys.readouterr().out
+    assert "resuming after epoch 1" in again
+    assert "epoch 2/2" in again
     assert json.loads((run / "summary.json").read_text())["epochs"] == 2
     assert json.loads((run / "config.json").read_text())["train"]["epochs"] == 2
-    finished = command(*arguments, "--config.train.epochs=2", cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr
-    assert "epoch 2/2" not in finished.stdout
+    main([*arguments, "--config.train.epochs=2"])
+    assert "epoch 2/2" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -103,20 +87,23 @@ def test_a_run_in_a_process_of_its_own_resumes_and_finishes(tmp_path):
     [
         ([], "--config"),
         (["--config=experiments/nothing.py"], "there is no experiment file"),
-        ([POOL, "--config.train.epoch=3"], "did you mean --config.train.epochs?"),
+        (
+            [POOL, "--config.train.epoch=3"],
+            "did you mean --config.train.epochs?",
+        ),
         ([POOL, "--config.train.epochs=ten"], "wrong kind; expected int"),
         (
             [POOL, "--config.data.name=folder", "--config.data.folder=/nowhere"],
             "no folder /nowhere",
         ),
-        ([POOL, *SMALL, "--config.data.train_examples=9999"], "there are only 1437"),
+        ([*SMALL_POOL, "--config.data.train_examples=9999"], "there are only 1437"),
         (
-            [POOL, *SMALL, "--config.train.batch_size=65"],
-            "batch_size is 65, but the training split has 64 examples",
+            [*SMALL_POOL, "--config.train.batch_size=321"],
+            "batch_size is 321, but the training split has 320 examples",
         ),
-        ([POOL, *SMALL, "--config.model.padding=VALID"], "does not fit"),
-        ([POOL, *SMALL, "--workdir=/dev/null/x"], "cannot be made"),
-        ([POOL, *SMALL, "--config.baseline=nothing"], "there is no experiment file"),
+        ([*SMALL_POOL, "--config.model.padding=VALID"], "does not fit"),
+        ([*SMALL_POOL, "--workdir=/dev/null/x"], "cannot be made"),
+        ([*SMALL_POOL, "--config.baseline=nothing"], "there is no experiment file"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, capsys):
@@ -129,23 +116,17 @@ def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, capsys):
     assert error.count("\n") == 1
 
 
-def test_a_missing_data_set_without_a_network_is_one_line(tmp_path):
+def test_a_missing_data_set_without_a_network_is_one_line(tmp_path, monkeypatch, capsys):
     # No name can be looked up in an empty network namespace or on a machine without a network;
     # a proxy that refuses every connection does the same anywhere.
-    environment = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
-    arguments = [f"--config={ROOT}/experiments/vgg_default.py", f"--workdir={tmp_path}/run"]
-    result = subprocess.run(
-        [sys.executable, "-m", "flaxlab.main", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-        check=False,
-        timeout=60,
-    )
-    assert result.returncode == 2
-    assert "python -m flaxlab.prepare cifar10 --source=DIR" in result.stderr
-    assert result.stderr.count("\n") == 1
-    assert "Traceback" not in result.stderr
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with pytest.raises(SystemExit) as stop:
+        run_command(main, [f"--config={EXPERIMENTS}/vgg_default.py", f"--workdir={tmp_path}/run"])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "python -m flaxlab.prepare cifar10 --source=DIR" in error
+    assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
@@ -170,21 +151,21 @@ def test_exit_codes(error, code, start, capsys):
 
 def test_an_experiment_of_ones_own_in_any_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    text = (ROOT / "experiments/alexnet_pool.py").read_text()
+    text = POOL_FILE.read_text()
     Path("mine.py").write_text(text.replace('"alexnet_pool"', '"my [/b] $x"'))
     workdir = "run [/b] $x"
-    main(["--config=mine.py", *SMALL, f"--workdir={workdir}"])
+    main(["--config=mine.py", *SMALL_RUN, f"--workdir={workdir}"])
     shown = capsys.readouterr().out
     assert "my [/b] $x" in shown
     assert f"{workdir}/report.html" in shown
     assert "alexnet_default" in Path(workdir, "report.html").read_text()
     with pytest.raises(UsageError, match=r"'../x' is no name of an experiment"):
-        main(["--config=mine.py", *SMALL, "--config.baseline=../x"])
+        main(["--config=mine.py", *SMALL_RUN, "--config.baseline=../x"])
 
 
 def test_show_prints_and_trains_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    main([POOL, *SMALL, "--config.loss.l2=0.5", "--show"])
+    main([*SMALL_POOL, "--config.loss.l2=0.5", "--show"])
     shown = capsys.readouterr().out
     assert "loss.l2   0.0 -> 0.5" in shown
     assert "penalised (L1 0, L2 0.5): block1/conv1/kernel" in shown
@@ -230,12 +211,26 @@ def test_tensorboard_gets_every_epoch(tmp_path):
         assert content.count(tag) == 3
 
 
-@pytest.mark.parametrize("command_main", [main, prepare.main])
-def test_help_shows_examples(command_main, capsys):
+PACKAGE = ROOT / "flaxlab"
+COMMANDS = [PACKAGE / "main.py", *sorted(PACKAGE.glob("*/__main__.py"))]
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) > 9
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_help_shows_examples(path, monkeypatch, capsys):
+    """What `python -m` runs, without the start of a process for each."""
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")  # or it would start anew
+    monkeypatch.setattr(sys, "argv", [str(path), "--help"])
     with pytest.raises(SystemExit) as stop:
-        command_main(["--help"])
+        runpy.run_path(str(path), run_name="__main__")
     assert stop.value.code == 0
-    assert "examples:" in capsys.readouterr().out
+    name = path.parent.name if path.name == "__main__.py" else "main"
+    shown = capsys.readouterr().out
+    assert "examples:" in shown
+    assert f"python -m flaxlab.{name} " in shown
 
 
 @pytest.mark.parametrize(

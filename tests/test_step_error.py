@@ -6,19 +6,15 @@ leave machine code as it comes.
 
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from benchmarks import step_error
 from benchmarks.step_error import Comparison, Errors
 from flaxlab.errors import RunFailed
+from tests.helpers.processes import run_code
 from tests.helpers.report_facts import PARAMETERS
 
-ROOT = Path(__file__).resolve().parents[1]
 # Fewer layers, narrower heads: the time goes into compiling.
 COMPARE = """
 import importlib, json, sys
@@ -34,16 +30,9 @@ print(json.dumps([found.ours, found.plain, found.broken()]))
 
 @pytest.mark.parametrize("network", ["alexnet_pool", "vgg_default"])
 def test_a_step_as_it_is_trained_is_as_near_to_float64_as_float32_can_be(network):
-    done = subprocess.run(
-        [sys.executable, "-c", COMPARE, network],
-        cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    ours, plain, broken = json.loads(done.stdout)
+    ended = run_code(COMPARE, network, environment={"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"})
+    assert ended.code == 0, ended.errors
+    ours, plain, broken = json.loads(ended.shown)
     assert broken == []
     # Else the masks would differ, or float64 would be float32, or one way would be the other.
     assert 0 < plain[0] < 1e-5

@@ -5,18 +5,17 @@ whose programs they share.
 """
 
 import ast
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jupytext
 import nbformat
 import pytest
 
-TUTORIAL = Path(__file__).parent.parent / "docs/tutorial"
+from tests.helpers.processes import Process
+from tests.helpers.runs import ROOT
+
+TUTORIAL = ROOT / "docs/tutorial"
 CHAPTERS = sorted(TUTORIAL.glob("*.py"))
 SOLUTIONS = sorted(TUTORIAL.glob("solutions/*.py"))
 names = {"ids": lambda path: path.relative_to(TUTORIAL).as_posix()}
@@ -24,7 +23,7 @@ names = {"ids": lambda path: path.relative_to(TUTORIAL).as_posix()}
 
 @pytest.mark.parametrize("path", [*CHAPTERS, *SOLUTIONS], **names)
 def test_it_runs_and_its_assertions_hold(path, tmp_path):
-    environment = os.environ | {
+    environment = {
         "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
         "JAX_PLATFORMS": "cpu",
@@ -32,12 +31,10 @@ def test_it_runs_and_its_assertions_hold(path, tmp_path):
         "XLA_FLAGS": "",
     }
     # Whoever reads it is shown no warning.
-    command = [sys.executable, "-W", "error::UserWarning", str(path)]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "warning: " not in done.stderr  # flaxlab's own
+    options = {"cwd": tmp_path, "environment": environment}
+    ended = Process("-W", "error::UserWarning", path, **options).end()
+    assert ended.code == 0, ended.errors
+    assert "warning: " not in ended.errors  # flaxlab's own
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,9 +7,8 @@ import pytest
 from flaxlab.batches.augment import augment, example_keys
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from tests.batches.test_devices import SGD
-from tests.conftest import small_config, small_dataset
-from tests.training.test_steps import assert_close
+from tests.helpers.comparing import assert_close
+from tests.helpers.runs import SGD, small_config, small_dataset
 
 COUNT, SHAPE = 200, (6, 5, 3)
 

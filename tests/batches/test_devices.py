@@ -11,17 +11,9 @@ from flaxlab.errors import UsageError
 from flaxlab.main import main
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from tests.conftest import POOL_FILE, SMALL_RUN, small_config, small_dataset
-from tests.training.test_steps import assert_close
+from tests.helpers.comparing import assert_close
+from tests.helpers.runs import SGD, SMALL_POOL, small_config, small_dataset
 
-# Plain SGD in small steps: where a gradient is zero but for rounding, Adam takes a whole step of
-# it, and batch normalization makes rounding errors grow from step to step.
-SGD = {
-    "optimizer.name": "sgd",
-    "optimizer.learning_rate": 0.005,
-    "optimizer.momentum": 0.0,
-    "loss.l2": 0.01,
-}
 # 21 examples in batches of 8: of the last one, five count, and with eight devices three have none.
 WAYS = [("sharded", 2), ("sharded", 8), ("pmap", 2), ("pmap", 8)]
 
@@ -73,8 +65,8 @@ def test_a_run_goes_on_with_another_number_of_devices(tmp_path, alone, parallel)
 
 
 def test_the_report_says_how_many_devices_there_were(tmp_path):
-    options = [*SMALL_RUN, "--config.train.devices=8", "--config.train.epochs=1"]
-    main([f"--config={POOL_FILE}", f"--workdir={tmp_path}", *options])
+    options = ["--config.train.devices=8", "--config.train.epochs=1"]
+    main([*SMALL_POOL, f"--workdir={tmp_path}", *options])
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["device"].startswith("8 x cpu")
 

@@ -1,9 +1,6 @@
 """Reading checkpoints: what is found, what is read, what damage is noticed."""
 
 import json
-import os
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -23,7 +20,8 @@ from flaxlab.data.load import load_dataset
 from flaxlab.run.load import load_stored
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from tests.conftest import small_config, small_dataset
+from tests.helpers.processes import run_code
+from tests.helpers.runs import small_config, small_dataset
 
 
 def test_a_run_is_found_from_every_folder_of_it(stored_run):
@@ -165,14 +163,9 @@ assert isinstance(found, np.ndarray)
 def test_arrays_load_on_another_number_of_devices(tmp_path, saving, reading):
     for program, devices in ((SAVE, saving), (READ, reading)):
         flags = f"--xla_force_host_platform_device_count={devices}"
-        result = subprocess.run(
-            [sys.executable, "-c", program.format(devices=devices), str(tmp_path / "saved")],
-            env={**os.environ, "XLA_FLAGS": flags},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 0, result.stderr
+        program = program.format(devices=devices)
+        ended = run_code(program, tmp_path / "saved", environment={"XLA_FLAGS": flags})
+        assert ended.code == 0, ended.errors
 
 
 def test_a_state_is_restored_to_other_devices(tmp_path):

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -23,6 +21,8 @@ from flaxlab.inspect.command import verify
 from flaxlab.run.load import load_stored
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
+from tests.helpers.damage import flip_a_bit
+from tests.helpers.processes import start
 
 
 @pytest.fixture
@@ -130,13 +130,6 @@ def test_what_is_no_tree_of_named_arrays_is_refused(tmp_path, tree):
         read_collection(tmp_path / "tree", "params")
 
 
-def flip_a_bit(folder):
-    path = max(data_files(folder / "state"), key=lambda path: path.stat().st_size)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
 def test_a_flipped_bit_is_found_on_restore(copy, stored_run):
     flip_a_bit(copy / "checkpoints/latest/30")
     with pytest.raises(UsageError, match=r"latest/30 is damaged: state/.* is changed"):
@@ -151,12 +144,11 @@ def test_truncated_arrays_are_one_line_even_without_a_manifest(copy, size):
     for path in (folder / "state").rglob("d/*"):
         path.write_bytes(path.read_bytes()[:size])
     # In a process of its own, for what Orbax's threads say after the failure.
-    command = [sys.executable, "-m", "flaxlab.inspect", str(copy), "--stats"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: ")
-    assert "cannot be read" in result.stderr
-    assert result.stderr.count("\n") == 1
+    code, _, errors = start("inspect", copy, "--stats").end()
+    assert code == 2
+    assert errors.startswith("error: ")
+    assert "cannot be read" in errors
+    assert errors.count("\n") == 1
 
 
 @pytest.mark.parametrize("content", ["{", "[]", ""])

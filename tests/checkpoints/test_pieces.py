@@ -1,6 +1,5 @@
 """Large arrays are read in pieces, in whichever of Orbax's layouts they were saved."""
 
-import subprocess
 import sys
 
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ import tensorstore
 from flaxlab.checkpoints.pieces import StoredPieces
 from flaxlab.checkpoints.read import list_leaves, read_pieces
 from flaxlab.errors import UsageError
+from tests.helpers.processes import run_code
 
 _LAYOUTS = {
     "as by default": {},
@@ -123,8 +123,7 @@ def test_statistics_of_an_array_take_less_memory_than_the_array(tmp_path):
     array = np.random.default_rng(0).standard_normal((16000, 2000), np.float32)  # 128 MB
 
     def peak(*arguments):
-        program = [sys.executable, "-c", PEAK, str(tmp_path / "saved"), *arguments]
-        shown = subprocess.run(program, check=True, capture_output=True, text=True).stdout
+        shown = run_code(PEAK, tmp_path / "saved", *arguments).shown
         return int(shown.split("VmHWM:")[1].split()[0]) * 1024
 
     save(tmp_path / "saved", {"w": array})

@@ -14,19 +14,8 @@ from flaxlab.compare.runs import find_runs
 from flaxlab.compare.statistics import Estimate
 from flaxlab.config.read import load_experiment
 from flaxlab.errors import UsageError
-from tests.helpers.finished_runs import CLASSES, EXPERIMENTS, TEST_EXAMPLES, write_run
-
-FILES = {"comparison.md", "comparison.csv", "comparison.html"} | {
-    f"comparison_{name}.png"
-    for name in (
-        "curves",
-        "differences",
-        "seeds",
-        "class_accuracy",
-        "confusion",
-        "confusion_difference",
-    )
-}
+from tests.helpers.finished_runs import CLASSES, COMPARISON_FILES, TEST_EXAMPLES, write_run
+from tests.helpers.runs import EXPERIMENTS
 
 
 @pytest.fixture
@@ -50,7 +39,7 @@ def read_csv(folder):
 
 def test_all_outputs_are_written_and_say_the_same(suite, capsys):
     main([str(suite)])
-    assert {path.name for path in suite.iterdir() if path.is_file()} == FILES
+    assert {path.name for path in suite.iterdir() if path.is_file()} == COMPARISON_FILES
     rows = read_csv(suite)
     assert list(rows) == ["alexnet_default", "alexnet_no_dropout", "alexnet_pool"]
     worse = rows["alexnet_no_dropout"]

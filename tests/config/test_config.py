@@ -17,8 +17,8 @@ from flaxlab.config.read import load_experiment, resolve_config
 from flaxlab.config.rules import validate
 from flaxlab.errors import UsageError
 from tests.helpers.report_facts import ACCURACIES
+from tests.helpers.runs import EXPERIMENTS
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 POOL = EXPERIMENTS / "alexnet_pool.py"
 NOT_IN_THE_REPORT = (
     "digits_small",

@@ -9,7 +9,6 @@ import pickle
 import shutil
 import socket
 import struct
-import tarfile
 import threading
 import time
 from dataclasses import replace
@@ -27,24 +26,16 @@ from flaxlab.data.catalog import CATALOG, CIFAR10, FASHION_MNIST, Download
 from flaxlab.data.download import reachable
 from flaxlab.data.load import load_dataset, prepare, prepared_folder
 from flaxlab.errors import UsageError
-from tests.conftest import small_config
-
-COUNTS = {"train": 30, "test": 20}
-
-
-def idx(array: np.ndarray) -> bytes:
-    header = bytes([0, 0, 8, array.ndim]) + b"".join(struct.pack(">I", n) for n in array.shape)
-    return header + array.astype(np.uint8).tobytes()
-
-
-def fashion_files(seed: int = 0) -> dict[str, bytes]:
-    rng = np.random.default_rng(seed)
-    contents = {}
-    for part, count in (("train", COUNTS["train"]), ("t10k", COUNTS["test"])):
-        images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        contents[f"{part}-images-idx3-ubyte"] = idx(images)
-        contents[f"{part}-labels-idx1-ubyte"] = idx(np.arange(count) % 10)
-    return contents
+from tests.helpers.archives import (
+    COUNTS,
+    cifar_arrays,
+    cifar_binary,
+    cifar_pickle,
+    fashion_files,
+    idx,
+    pack,
+)
+from tests.helpers.runs import small_config
 
 
 @pytest.fixture
@@ -169,40 +160,10 @@ def test_parse_idx_takes_nothing_that_is_damaged(content):
         parse_idx(content, 3, "file")
 
 
-def cifar_pickle(images: np.ndarray, labels: np.ndarray) -> bytes:
-    """A batch as Python 2 wrote them: bytes as keys, pixels by channel."""
-    pixels = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
-    return pickle.dumps({b"data": pixels, b"labels": labels.tolist()}, protocol=2)
-
-
-def cifar_binary(images: np.ndarray, labels: np.ndarray) -> bytes:
-    pixels = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
-    return np.concatenate([labels[:, None].astype(np.uint8), pixels], axis=1).tobytes()
-
-
-@pytest.fixture(scope="module")
-def cifar_arrays():
-    rng = np.random.default_rng(0)
-    names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
-    return {
-        name: (rng.integers(0, 256, (10, 32, 32, 3), dtype=np.uint8), rng.permutation(10))
-        for name in names
-    }
-
-
-def pack(contents: dict[str, bytes], path, folder="cifar-10-batches"):
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in contents.items():
-            member = tarfile.TarInfo(f"{folder}/{name}")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return path
-
-
 @pytest.mark.parametrize("form", ["py", "bin", "py.tar.gz", "bin.tar.gz"])
-def test_cifar_10_in_each_form(cifar_arrays, tmp_path, monkeypatch, form):
+def test_cifar_10_in_each_form(tmp_path, monkeypatch, form):
     encode, suffix = (cifar_binary, ".bin") if form.startswith("bin") else (cifar_pickle, "")
-    contents = {name + suffix: encode(*arrays) for name, arrays in cifar_arrays.items()}
+    contents = {name + suffix: encode(*arrays) for name, arrays in cifar_arrays().items()}
     md5 = {name: hashlib.md5(content).hexdigest() for name, content in contents.items()}
     path = tmp_path / f"cifar-10-batches-{form}"
     if form.endswith("gz"):
@@ -215,14 +176,14 @@ def test_cifar_10_in_each_form(cifar_arrays, tmp_path, monkeypatch, form):
     # A folder's parent will do as well.
     source = read_source(entry, path if form.endswith("gz") else tmp_path)
     assert source.verified is (None if suffix else True)
-    images = np.concatenate([cifar_arrays[f"data_batch_{n}"][0] for n in range(1, 6)])
+    images = np.concatenate([cifar_arrays()[f"data_batch_{n}"][0] for n in range(1, 6)])
     assert np.array_equal(source.train.images, images)
-    assert np.array_equal(source.test.labels, cifar_arrays["test_batch"][1])
+    assert np.array_equal(source.test.labels, cifar_arrays()["test_batch"][1])
     assert (len(source.train), len(source.test)) == (50, 10)
 
 
-def test_cifar_10_is_prepared_with_its_official_features(cifar_arrays, tmp_path):
-    contents = {f"{name}.bin": cifar_binary(*arrays) for name, arrays in cifar_arrays.items()}
+def test_cifar_10_is_prepared_with_its_official_features(tmp_path):
+    contents = {f"{name}.bin": cifar_binary(*arrays) for name, arrays in cifar_arrays().items()}
     archive = pack(contents, tmp_path / "cifar-10-binary.tar.gz")
     prepare(CIFAR10, archive, tmp_path / "tfds", allow_unverified=False)
     source = tfds.data_source("cifar10", data_dir=tmp_path / "tfds", split="test")
@@ -234,16 +195,16 @@ def test_cifar_10_is_prepared_with_its_official_features(cifar_arrays, tmp_path)
     assert as_set(dataset.test) == as_set(read_source(CIFAR10, archive).test)
 
 
-def test_a_truncated_archive_is_named(cifar_arrays, tmp_path):
-    contents = {f"{name}.bin": cifar_binary(*arrays) for name, arrays in cifar_arrays.items()}
+def test_a_truncated_archive_is_named(tmp_path):
+    contents = {f"{name}.bin": cifar_binary(*arrays) for name, arrays in cifar_arrays().items()}
     archive = pack(contents, tmp_path / "cifar.tar.gz")
     archive.write_bytes(archive.read_bytes()[:-3000])
     with pytest.raises(UsageError, match=r"cifar\.tar\.gz is no intact tar archive"):
         read_source(CIFAR10, archive)
 
 
-def test_an_archive_writes_nothing_to_disk(cifar_arrays, tmp_path):
-    contents = {f"{name}.bin": cifar_binary(*arrays) for name, arrays in cifar_arrays.items()}
+def test_an_archive_writes_nothing_to_disk(tmp_path):
+    contents = {f"{name}.bin": cifar_binary(*arrays) for name, arrays in cifar_arrays().items()}
     archive = pack({**contents, "../../evil": b"x"}, tmp_path / "cifar.tar.gz")
     before = sorted(tmp_path.rglob("*"))
     read_source(CIFAR10, archive)
@@ -258,8 +219,8 @@ class Malicious:
         return (print, ("this code must not run",))
 
 
-def test_a_pickle_that_would_run_code_is_refused(cifar_arrays, tmp_path, capsys):
-    for name, arrays in cifar_arrays.items():
+def test_a_pickle_that_would_run_code_is_refused(tmp_path, capsys):
+    for name, arrays in cifar_arrays().items():
         (tmp_path / name).write_bytes(cifar_pickle(*arrays))
     batch = {b"data": Malicious(), b"labels": []}
     (tmp_path / "data_batch_2").write_bytes(pickle.dumps(batch, protocol=2))
@@ -270,9 +231,9 @@ def test_a_pickle_that_would_run_code_is_refused(cifar_arrays, tmp_path, capsys)
 
 @settings(max_examples=50, deadline=None)
 @given(st.data())
-def test_a_damaged_batch_is_refused_or_right(cifar_arrays, tmp_path_factory, data):
+def test_a_damaged_batch_is_refused_or_right(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("damaged")
-    contents = {name: cifar_pickle(*arrays) for name, arrays in cifar_arrays.items()}
+    contents = {name: cifar_pickle(*arrays) for name, arrays in cifar_arrays().items()}
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     md5 = {name: hashlib.md5(content).hexdigest() for name, content in contents.items()}

@@ -20,7 +20,7 @@ from flaxlab.errors import UsageError
 from flaxlab.files import cache_folder
 from flaxlab.run.advice import warnings
 from flaxlab.training.experiment import assemble
-from tests.conftest import small_config
+from tests.helpers.runs import small_config
 
 sizes = st.integers(1, 40)
 labels_of_few_classes = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)

@@ -3,9 +3,6 @@
 import contextlib
 import errno
 import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +12,9 @@ from flaxlab.data.cache import fingerprinted, labels_through_cache, through_cach
 from flaxlab.data.dataset import Split
 from flaxlab.errors import Interrupted
 from flaxlab.files import cache_folder
+from tests.helpers.processes import Process
+from tests.helpers.runs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 # Decoding writes a line to a file, and lasts until there is a file "go".
 DECODING = """
 import sys, time
@@ -53,33 +51,21 @@ else:
 """
 
 
-class Decoding:
+class Decoding(Process):
+    """A process that decodes; what it says can be read while it runs."""
+
     def __init__(self, folder, kind):
-        self._folder = folder
         self._errors = (folder / f"errors_{len(list(folder.glob('errors_*')))}").open("w+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", DECODING, folder, kind],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
+        super().__init__("-c", DECODING, folder, kind, cwd=ROOT, stderr=self._errors)
 
     @property
     def said(self):
         return Path(self._errors.name).read_text()
 
-    def wait_until(self, condition):
-        end = time.monotonic() + 120
-        while not condition():
-            assert self.process.poll() is None, self.said
-            assert time.monotonic() < end, self.said
-            time.sleep(0.01)
-
     def end(self):
-        shown, _ = self.process.communicate(timeout=120)
+        ended = super().end()
         self._errors.close()
-        return self.process.returncode, shown
+        return ended
 
 
 def count(folder):
@@ -89,33 +75,31 @@ def count(folder):
 
 @contextlib.contextmanager
 def decoder_and_waiter(folder, kind):
-    first = Decoding(folder, kind)
-    first.wait_until(lambda: count(folder) == 1)
-    second = Decoding(folder, kind)
-    try:
-        second.wait_until(lambda: "waiting for another" in second.said or count(folder) > 1)
-        assert count(folder) == 1
-        yield first, second
-    finally:
-        for each in (first, second):
-            each.process.kill()
-            each.end()
+    with Decoding(folder, kind) as first:
+        first.wait_for(lambda: count(folder) == 1)
+        with Decoding(folder, kind) as second:
+            second.wait_for(lambda: "waiting for another" in second.said or count(folder) > 1)
+            assert count(folder) == 1
+            yield first, second
 
 
 @pytest.mark.parametrize("kind", ["images", "labels"])
 def test_of_two_processes_one_decodes_and_the_other_waits(tmp_path, kind):
     with decoder_and_waiter(tmp_path, kind) as (first, second):
         (tmp_path / "go").touch()
-        assert first.end() == second.end() == (0, "[0, 1, 2, 3]\n")
+        for each in (first, second):
+            code, shown, _ = each.end()
+            assert (code, shown) == (0, "[0, 1, 2, 3]\n"), each.said
     assert count(tmp_path) == 1
     assert not list(cache_folder().rglob("*.lock"))
 
 
 def test_one_that_waits_for_a_killed_one_decodes_itself(tmp_path):
     with decoder_and_waiter(tmp_path, "images") as (first, second):
-        first.process.kill()
+        first.kill()
         (tmp_path / "go").touch()
-        assert second.end() == (0, "[0, 1, 2, 3]\n")
+        code, shown, _ = second.end()
+        assert (code, shown) == (0, "[0, 1, 2, 3]\n"), second.said
     assert count(tmp_path) == 2
 
 

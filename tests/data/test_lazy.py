@@ -22,8 +22,8 @@ from flaxlab.errors import Interrupted, RunFailed, UsageError
 from flaxlab.main import main
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from tests.conftest import RUN_FILES, small_config
-from tests.training.test_steps import assert_close
+from tests.helpers.comparing import assert_close
+from tests.helpers.runs import RUN_FILES, small_config
 
 SHAPE = (16, 12, 3)
 

@@ -9,7 +9,7 @@ from flaxlab.command_line import run_command
 from flaxlab.data.__main__ import main
 from flaxlab.data.dataset import Split
 from flaxlab.data.sheet import class_means, describe, pixel_counts
-from tests.conftest import small_dataset
+from tests.helpers.runs import small_dataset
 
 FILES = {
     "data_sheet.html",

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -28,8 +26,9 @@ from flaxlab.run.load import load_stored
 from flaxlab.run.run import train
 from flaxlab.run.warm_start import warm_start
 from flaxlab.training.experiment import assemble
-from tests.checkpoints.test_damage import flip_a_bit
-from tests.conftest import POOL_FILE, SMALL_RUN, small_config, small_dataset
+from tests.helpers.damage import flip_a_bit
+from tests.helpers.processes import Process
+from tests.helpers.runs import SMALL_POOL, small_config, small_dataset
 
 
 def evaluated(capsys, *arguments):
@@ -260,9 +259,8 @@ def test_an_exported_model_runs_without_flaxlab(stored_run, tmp_path, capsys):
     assert about["class_names"] == list(map(str, range(10)))
     config = load_stored(stored_run).config
     np.save(tmp_path / "images.npy", load_dataset(config.data).test.images)
-    command = [sys.executable, "-I", "-c", USE_IT, str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    ended = Process("-I", "-c", USE_IT, tmp_path, cwd=tmp_path).end()
+    assert ended.code == 0, ended.errors
     with np.load(stored_run / "predictions.npz") as stored:
         expected = stored["logits"]
     for count in (1, 5, 100):
@@ -270,19 +268,13 @@ def test_an_exported_model_runs_without_flaxlab(stored_run, tmp_path, capsys):
         np.testing.assert_allclose(logits, expected[:count], atol=1e-4)
     # What the README shows does run.
     code = (tmp_path / "README.md").read_text().split("```python")[1].split("```")[0]
-    result = subprocess.run(
-        [sys.executable, "-I", "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert result.returncode == 0, result.stderr
+    ended = Process("-I", "-c", code, cwd=tmp_path).end()
+    assert ended.code == 0, ended.errors
 
 
 def test_a_warm_start_takes_what_fits(stored_run, tmp_path, caplog):
     caplog.set_level("INFO", logger="flaxlab")
-    arguments = [f"--config={POOL_FILE}", f"--workdir={tmp_path}", *SMALL_RUN]
+    arguments = [*SMALL_POOL, f"--workdir={tmp_path}"]
     train(
         [
             *arguments,
@@ -307,7 +299,7 @@ def test_a_warm_start_takes_what_fits(stored_run, tmp_path, caplog):
 
 
 def test_a_warm_start_from_any_checkpoint_that_fits(foreign_checkpoints, tmp_path, capsys):
-    arguments = [f"--config={POOL_FILE}", f"--workdir={tmp_path}", *SMALL_RUN]
+    arguments = [*SMALL_POOL, f"--workdir={tmp_path}"]
     for source, message in (
         (foreign_checkpoints / "managed", "nothing in"),
         (tmp_path / "nowhere", "there is no folder"),

@@ -15,9 +15,7 @@ from flaxlab.explain.__main__ import main
 from flaxlab.explain.changes import list_changes, moments, on_host
 from flaxlab.explain.program import take_first_steps
 from flaxlab.training.experiment import assemble
-from tests.conftest import POOL_FILE, SMALL_RUN, small_config, small_dataset
-
-SMALL_POOL = [f"--config={POOL_FILE}", *SMALL_RUN]
+from tests.helpers.runs import POOL_FILE, SMALL_POOL, small_config, small_dataset
 
 
 @pytest.fixture(scope="module")
@@ -171,10 +169,3 @@ def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, capsys):
     assert message in error
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-
-
-def test_help_shows_examples(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["--help"])
-    assert stop.value.code == 0
-    assert "python -m flaxlab.explain --config=experiments/" in capsys.readouterr().out

@@ -11,12 +11,11 @@ from flaxlab import config as configs
 from flaxlab.command_line import run_command
 from flaxlab.config.rules import _RULES
 from flaxlab.main import main
-from tests.conftest import POOL_FILE, SMALL_RUN
+from tests.helpers.runs import SMALL_POOL
 
 # Two steps of eight examples.
 BASE = [
-    f"--config={POOL_FILE}",
-    *SMALL_RUN,
+    *SMALL_POOL,
     "--config.data.train_examples=16",
     "--config.data.test_examples=10",
     "--config.train.batch_size=8",

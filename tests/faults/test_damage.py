@@ -13,16 +13,16 @@ from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.errors import RunFailed
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from tests.conftest import small_config, small_dataset
-from tests.helpers.processes import stop_at
-from tests.training.test_training import assert_same_bits, run, without_times
+from tests.helpers.comparing import assert_same_bits, without_times
+from tests.helpers.damage import flip_a_bit
+from tests.helpers.runs import run_small, small_config, small_dataset, stop_at
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A run of three epochs: its directory and its result."""
     workdir = tmp_path_factory.mktemp("saved")
-    return workdir, run(workdir)
+    return workdir, run_small(workdir)
 
 
 @pytest.fixture
@@ -98,16 +98,9 @@ def test_every_truncated_file_leads_to_the_checkpoint_before(saved, tmp_path, ke
         print(f"\ntruncated files: {len(names)}")
 
 
-def flip(folder):
-    path = max(files_of(folder / "state"), key=lambda path: path.stat().st_size)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 16
-    path.write_bytes(content)
-
-
 def test_a_run_goes_on_from_the_checkpoint_before_with_the_same_bits(copy, saved, caplog):
-    flip(copy / "checkpoints/latest/9")
-    result = run(copy)
+    flip_a_bit(copy / "checkpoints/latest/9")
+    result = run_small(copy)
     assert_same_bits(result.state, saved[1].state)
     assert without_times(result.history) == without_times(saved[1].history)
     warnings = [record for record in caplog.records if "is damaged" in record.message]
@@ -115,16 +108,16 @@ def test_a_run_goes_on_from_the_checkpoint_before_with_the_same_bits(copy, saved
     assert "latest/9 is damaged (state/" in warnings[0].message
     assert warnings[0].message.endswith("checkpoints/damaged/latest-9")
     # Damaged once more: what was set aside before is not overwritten.
-    flip(copy / "checkpoints/latest/9")
-    run(copy)
+    flip_a_bit(copy / "checkpoints/latest/9")
+    run_small(copy)
     names = {path.name for path in (copy / "checkpoints/damaged").iterdir()}
     assert names == {"latest-9", "latest-9-2"}
 
 
 def test_where_all_are_damaged_the_run_starts_again_and_says_so(copy, saved, caplog):
     for step in ("6", "9"):
-        flip(copy / "checkpoints/latest" / step)
-    result = run(copy)
+        flip_a_bit(copy / "checkpoints/latest" / step)
+    result = run_small(copy)
     assert_same_bits(result.state, saved[1].state)
     assert "no intact checkpoint is left; the run starts from its beginning" in caplog.text
     assert len(list((copy / "checkpoints/damaged").iterdir())) == 2
@@ -137,19 +130,19 @@ def test_a_damaged_midway_checkpoint_leads_to_the_end_of_the_epoch_before(tmp_pa
         train(experiment, tmp_path, stop=stop_at(3 + 2 + 1 + 2))
     (midway,) = (tmp_path / "checkpoints/midway").iterdir()
     assert midway.name == "5"
-    flip(midway)
+    flip_a_bit(midway)
     assert resume_point(tmp_path) == 1
-    assert_same_bits(run(tmp_path).state, saved[1].state)
+    assert_same_bits(run_small(tmp_path).state, saved[1].state)
     assert (tmp_path / "checkpoints/damaged/midway-5").is_dir()
 
 
 def test_a_best_epoch_that_is_damaged_fails_a_holdout_in_one_line(tmp_path):
     holdout = {"data.validation": "holdout", "optimizer.learning_rate": 1e-12}
-    run(tmp_path, **holdout, **{"model.batch_norm_momentum": 0.0})
+    run_small(tmp_path, **holdout, **{"model.batch_norm_momentum": 0.0})
     for step in (tmp_path / "checkpoints/best").iterdir():
-        flip(step)
+        flip_a_bit(step)
     with pytest.raises(RunFailed, match="parameters of the best epoch"):
-        run(tmp_path, **holdout, **{"model.batch_norm_momentum": 0.0})
+        run_small(tmp_path, **holdout, **{"model.batch_norm_momentum": 0.0})
     assert any(
         path.name.startswith("best-") for path in (tmp_path / "checkpoints/damaged").iterdir()
     )

@@ -18,12 +18,9 @@ from flaxlab import files
 from flaxlab.checkpoints.manifest import find_damage
 from flaxlab.errors import RunFailed
 from flaxlab.main import main
-from tests.helpers.processes import (
-    EPOCHS,
-    STEPS_PER_EPOCH,
-    TRAINING,
-    Training,
-    assert_same,
+from tests.helpers.processes import EPOCHS, STEPS_PER_EPOCH, TRAINING, Training
+from tests.helpers.run_directories import (
+    assert_same_outcome,
     history_rows,
     outcome,
     require_clean,
@@ -84,7 +81,7 @@ def test_a_disk_that_fills_up_and_has_room_again_costs_nothing(small_disk, undis
     assert "No space left on device" in errors
     assert "checkpoints can be saved again" in errors
     assert "Traceback" not in errors
-    assert_same(outcome(workdir), undisturbed)
+    assert_same_outcome(outcome(workdir), undisturbed)
 
 
 def test_a_disk_that_stays_full_is_told_and_the_last_good_checkpoint_stays(small_disk, undisturbed):
@@ -107,7 +104,7 @@ def test_a_disk_that_stays_full_is_told_and_the_last_good_checkpoint_stays(small
     code, shown, errors = Training(workdir).end()
     assert code == 0, errors
     assert "resuming after" in shown
-    assert_same(outcome(workdir), undisturbed)
+    assert_same_outcome(outcome(workdir), undisturbed)
     require_clean(workdir)
 
 
@@ -126,7 +123,7 @@ def test_a_disk_that_becomes_read_only(small_disk, undisturbed):
     assert code == 0, errors
     assert errors.count("could not be saved") == 1
     assert "Traceback" not in errors
-    assert_same(outcome(workdir), undisturbed)
+    assert_same_outcome(outcome(workdir), undisturbed)
 
 
 def test_a_run_directory_that_vanishes_is_made_again(tmp_path, undisturbed):
@@ -155,7 +152,7 @@ def test_a_limit_on_the_size_of_files(tmp_path, undisturbed):
     assert "Traceback" not in errors
     code, _, errors = Training(workdir).end()
     assert code == 0, errors
-    assert_same(outcome(workdir), undisturbed)
+    assert_same_outcome(outcome(workdir), undisturbed)
 
 
 def test_a_report_without_a_last_checkpoint_is_no_complete_run(tmp_path, monkeypatch):

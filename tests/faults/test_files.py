@@ -6,8 +6,6 @@ import hashlib
 import io
 import os
 import random
-import subprocess
-import sys
 import tarfile
 import tempfile
 import time
@@ -28,9 +26,8 @@ from flaxlab.data.cache import fingerprinted, through_cache
 from flaxlab.data.catalog import CATALOG
 from flaxlab.data.load import prepare, prepared_folder
 from flaxlab.errors import UsageError
-from tests.data.test_archives import cifar_arrays, cifar_binary, cifar_pickle, fashion_files, pack
-
-__all__ = ["cifar_arrays"]  # a fixture
+from tests.helpers.archives import cifar_arrays, cifar_binary, cifar_pickle, fashion_files, pack
+from tests.helpers.processes import start
 
 FASHION, CIFAR = CATALOG["fashion_mnist"], CATALOG["cifar10"]
 
@@ -98,9 +95,7 @@ def for_all(names, damages, cases, check, counts):
     run()
 
 
-def test_randomly_damaged_files_are_an_error_or_the_right_data(
-    cifar_arrays, tmp_path, request, capsys
-):
+def test_randomly_damaged_files_are_an_error_or_the_right_data(tmp_path, request, capsys):
     counts = Counter()
     cases = 3 * request.config.getoption("cases")
 
@@ -125,7 +120,7 @@ def test_randomly_damaged_files_are_an_error_or_the_right_data(
         assert equal(found, expected)
         return "the right data"
 
-    for form, entry, contents in forms(cifar_arrays):
+    for form, entry, contents in forms(cifar_arrays()):
         folder = tmp_path / form
         folder.mkdir()
         for name, content in contents.items():
@@ -186,22 +181,16 @@ def test_files_that_unpack_to_far_too_much_are_refused(tmp_path, monkeypatch):
         read_source(FASHION, tmp_path)
 
 
-def test_a_preparation_that_is_killed_leaves_nothing_that_is_taken_for_data(
-    cifar_arrays, tmp_path, request
-):
+def test_a_preparation_that_is_killed_leaves_nothing_that_is_taken_for_data(tmp_path, request):
     dice = random.Random(request.config.getoption("faults_seed"))
-    contents = {f"{name}.bin": cifar_binary(*pair) for name, pair in cifar_arrays.items()}
+    contents = {f"{name}.bin": cifar_binary(*pair) for name, pair in cifar_arrays().items()}
     archive = pack(contents, tmp_path / "cifar.tar.gz")
     data_dir = tmp_path / "tfds"
-    command = [sys.executable, "-m", "flaxlab.prepare", "cifar10"]
-    command += [f"--source={archive}", f"--data_dir={data_dir}"]
     for _ in range(3):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not list(data_dir.glob(".flaxlab-*")):
-            time.sleep(0.001)
+        process = start("prepare", "cifar10", f"--source={archive}", f"--data_dir={data_dir}")
+        process.watch(lambda: list(data_dir.glob(".flaxlab-*")), seconds=240)
         time.sleep(dice.uniform(0, 0.1))
         process.kill()
-        process.wait()
         for left in data_dir.glob(".flaxlab-*"):
             old = time.time() - 2 * 24 * 3600
             os.utime(left, (old, old))

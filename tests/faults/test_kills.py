@@ -10,11 +10,9 @@ from collections import Counter
 
 import pytest
 
-from tests.helpers.processes import (
-    EPOCHS,
-    STEPS_PER_EPOCH,
-    Training,
-    assert_same,
+from tests.helpers.processes import EPOCHS, STEPS_PER_EPOCH, Training
+from tests.helpers.run_directories import (
+    assert_same_outcome,
     history_rows,
     outcome,
     require_clean,
@@ -74,7 +72,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(
                 assert now >= rows
                 rows = now
             counts["starts"] += 1
-        assert_same(outcome(workdir), expected)
+        assert_same_outcome(outcome(workdir), expected)
         assert rows == EPOCHS
         require_clean(workdir)
         counts["runs"] += 1

@@ -11,14 +11,13 @@ from flaxlab.checkpoints.find import find_saved
 from flaxlab.errors import Interrupted, UsageError
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from tests.conftest import small_config, small_dataset
-from tests.helpers.processes import stop_at
-from tests.training.test_training import assert_same_bits, run, without_times
+from tests.helpers.comparing import assert_same_bits, without_times
+from tests.helpers.runs import run_small, small_config, small_dataset, stop_at
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("undisturbed"))
+    return run_small(tmp_path_factory.mktemp("undisturbed"))
 
 
 def resumed(workdir, stops, dataset=None, **overrides):

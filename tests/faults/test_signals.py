@@ -1,14 +1,13 @@
 """SIGTERM and SIGINT: the step ends, the state is saved, and the run goes on with the same bits."""
 
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
-from tests.conftest import POOL_FILE, SMALL_RUN
-from tests.helpers.processes import Training, assert_same, outcome, require_clean
+from tests.helpers.processes import Training, run_code, start
+from tests.helpers.run_directories import assert_same_outcome, outcome, require_clean
+from tests.helpers.runs import SMALL_POOL
 
 # Long enough not to be over before the signal comes.
 LONG = ("--config.train.epochs=2000",)
@@ -40,7 +39,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bits(tmp_path):
         training.send(signal.SIGTERM)
         assert training.end()[0] in (143, 0)
     assert Training(tmp_path / "interrupted").end()[0] == 0
-    assert_same(outcome(tmp_path / "interrupted"), outcome(tmp_path / "undisturbed"))
+    assert_same_outcome(outcome(tmp_path / "interrupted"), outcome(tmp_path / "undisturbed"))
     require_clean(tmp_path / "interrupted")
 
 
@@ -100,24 +99,17 @@ run_command(command, [])
 
 
 def test_a_signal_inside_of_a_destructor_is_not_lost():
-    command = [sys.executable, "-c", IN_A_DESTRUCTOR]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
-    assert result.returncode == 143
-    assert result.stderr == "interrupted: start the same command again to go on\n"
+    code, _, errors = run_code(IN_A_DESTRUCTOR)
+    assert code == 143
+    assert errors == "interrupted: start the same command again to go on\n"
 
 
 def test_a_suite_is_interrupted_as_a_whole(tmp_path):
-    command = [sys.executable, "-m", "flaxlab.suite", f"--config={POOL_FILE}", *SMALL_RUN]
-    command += ["--sweep.optimizer.learning_rate=1e-3,1e-2", "--seeds=2", *LONG]
-    command += [f"--workdir={tmp_path}"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("*/seed_0/checkpoints/latest/*0")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 143, errors
+    sweep = ["--sweep.optimizer.learning_rate=1e-3,1e-2", "--seeds=2", f"--workdir={tmp_path}"]
+    process = start("suite", *SMALL_POOL, *LONG, *sweep)
+    process.wait_for(lambda: list(tmp_path.glob("*/seed_0/checkpoints/latest/*0")))
+    process.send(signal.SIGTERM)
+    code, _, errors = process.end()
+    assert code == 143, errors
     assert "start the same command again to go on" in errors
     assert len(list(tmp_path.glob("*/seed_*"))) == 1

@@ -10,9 +10,22 @@ import numpy as np
 
 from flaxlab import config as configs
 from flaxlab.config.read import load_experiment
-from flaxlab.run.history import COLUMNS
+from flaxlab.run.history import to_csv
+from flaxlab.training.metrics import Row
+from tests.helpers.runs import EXPERIMENTS
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+# What a comparison of several seeds writes beside the runs.
+COMPARISON_FILES = {"comparison.md", "comparison.csv", "comparison.html"} | {
+    f"comparison_{name}.png"
+    for name in (
+        "curves",
+        "differences",
+        "seeds",
+        "class_accuracy",
+        "confusion",
+        "confusion_difference",
+    )
+}
 CLASSES = ("shirt", "shoe", "bag")
 TEST_EXAMPLES = 300
 
@@ -48,10 +61,11 @@ def write_run(
     )
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(configs.to_json(config))
-    rows = [",".join(COLUMNS)]
-    for epoch, accuracy in enumerate(validation, 1):
-        rows.append(f"{epoch},0.5,{train},0.6,{accuracy},0.001,2.0,0.0,1000.0,0")
-    (folder / "history.csv").write_text("\n".join(rows) + "\n")
+    rows = [
+        Row(epoch, 0.5, train, 0.6, accuracy, 0.001, 2.0, 0.0, 1000.0, 0)
+        for epoch, accuracy in enumerate(validation, 1)
+    ]
+    (folder / "history.csv").write_text(to_csv(rows))
     rng = np.random.default_rng(seed)
     labels = np.arange(TEST_EXAMPLES) % len(CLASSES)
     right = rng.random(TEST_EXAMPLES) < validation[-1]

@@ -4,8 +4,6 @@ import csv
 import io
 import json
 import shutil
-import subprocess
-import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +20,7 @@ from flaxlab.command_line import run_command
 from flaxlab.inspect import pictures
 from flaxlab.inspect.__main__ import main
 from flaxlab.inspect.statistics import BINS, describe_array, find_flaws
-from tests.checkpoints.test_damage import flip_a_bit
+from tests.helpers.damage import flip_a_bit
 
 
 def as_json(capsys, *arguments):
@@ -325,20 +323,6 @@ def test_several_items_are_told_apart(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "model: w" in shown
     assert "other: w" in shown
-
-
-@pytest.mark.parametrize(
-    "module", ["inspect", "evaluate", "predict", "export", "suite", "compare", "data"]
-)
-def test_help_has_examples(module):
-    result = subprocess.run(
-        [sys.executable, "-m", f"flaxlab.{module}", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "examples:" in result.stdout
-    assert f"python -m flaxlab.{module} " in result.stdout
 
 
 @pytest.mark.parametrize(("low", "scale"), [(0.9, "linear"), (0.01, "log"), (0.0, "linear")])

@@ -16,7 +16,7 @@ from flaxlab import kernels
 from flaxlab.batches.order import train_batches
 from flaxlab.kernels import patches, winograd
 from flaxlab.training.experiment import assemble
-from tests.conftest import small_config, small_dataset
+from tests.helpers.runs import small_config, small_dataset
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 many = settings(max_examples=25, deadline=None)

@@ -18,11 +18,11 @@ from flaxlab.main import main
 from flaxlab.run.predictions import from_logits, read_predictions
 from flaxlab.suite.runner import is_finished
 from flaxlab.training.experiment import assemble
+from tests.helpers.runs import ROOT
 
-ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
 
-from update_results import (  # noqa: E402
+from update_results import (
     README,
     RESULTS,
     arms,

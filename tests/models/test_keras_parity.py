@@ -1,7 +1,5 @@
 """The networks against the same networks in Keras, with the same weights."""
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import keras
@@ -16,8 +14,8 @@ from flaxlab.training.penalty import penalty
 from flaxlab.training.state import TrainState
 from flaxlab.training.step import make_train_step
 from tests.helpers.report_facts import DROPOUTS, PARAMETERS, keras_model
+from tests.helpers.runs import EXPERIMENTS
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 # Keras's names of what a layer keeps, as Flax names them: (collection, leaf).
 _LEAVES = {
     "kernel": ("params", "kernel"),

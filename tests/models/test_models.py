@@ -10,7 +10,7 @@ import pytest
 
 from flaxlab import models
 from flaxlab.models import ConvBlock, DenseBlock, Pool
-from tests.conftest import small_config
+from tests.helpers.runs import small_config
 
 KEY = jax.random.key(0)
 

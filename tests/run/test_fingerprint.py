@@ -17,7 +17,7 @@ from flaxlab.run.run import train
 from flaxlab.suite.runner import is_finished
 from flaxlab.training import penalty as losses
 from flaxlab.training.experiment import assemble
-from tests.conftest import small_config, small_dataset
+from tests.helpers.runs import small_config, small_dataset
 
 
 def experiment(**overrides):

@@ -1,11 +1,10 @@
 """One run in several real processes: the numbers of one process, and an end for all together."""
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
-import sys
-import time
 from argparse import ArgumentParser
 
 import jax
@@ -16,13 +15,15 @@ import flaxlab
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.processes import Agreement, explain_lost_process, from_main
 from flaxlab.run.group import add_options, find_group
-from tests.conftest import POOL_FILE, SMALL_RUN
+from tests.helpers.damage import flip_a_bit
+from tests.helpers.processes import start
+from tests.helpers.runs import SMALL_POOL
 
-# As in test_devices: small steps of plain SGD. 331 examples in batches of 32: the last has 11. With
-# the larger images that padding keeps, no value is so near to another that rounding picks the
-# other maximum.
+# As in tests/batches/test_devices.py: small steps of plain SGD. 331 examples in batches of 32: the
+# last has 11. With the larger images that padding keeps, no value is so near to another that
+# rounding picks the other maximum.
 RUN = [
-    *(option for option in SMALL_RUN if "train.devices" not in option),
+    *(option for option in SMALL_POOL if "train.devices" not in option),
     "--config.data.train_examples=331",
     "--config.model.head_dropout=(0.3, 0.3)",
     "--config.model.block_dropout=(0.1, 0.1, 0.1)",
@@ -47,35 +48,24 @@ class Processes:
     """
 
     def __init__(self, workdir, count, *overrides, each=lambda number: []):
-        command = [sys.executable, "-m", "flaxlab.main", f"--config={POOL_FILE}", *RUN]
-        command += [f"--workdir={workdir}", *overrides]
+        command = [*RUN, f"--workdir={workdir}", *overrides]
         if count > 1:
             command += [f"--coordinator=localhost:{free_port()}", f"--num_processes={count}"]
         self.workdir = workdir
-        self.all = [
-            subprocess.Popen(
-                [*command, *each(number), *([f"--process_id={number}"] if count > 1 else [])],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for number in range(count)
-        ]
+        self.all = []
+        for number in range(count):
+            own = [*each(number), *([f"--process_id={number}"] if count > 1 else [])]
+            self.all.append(start("main", *command, *own, stdout=subprocess.DEVNULL))
 
     def __enter__(self):
         return self
 
     def __exit__(self, *error):
         for process in self.all:
-            process.kill()
-            process.communicate()
+            process.__exit__()
 
     def wait_for_epochs(self, count):
-        deadline = time.monotonic() + 120
-        while self.epochs() < count:
-            assert all(process.poll() is None for process in self.all), self.end()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        self.all[0].wait_for(lambda: self.epochs() >= count)
 
     def epochs(self):
         file = self.workdir / "history.csv"
@@ -83,8 +73,8 @@ class Processes:
 
     def end(self):
         """Exit code and stderr of each."""
-        outputs = [process.communicate(timeout=180)[1] for process in self.all]
-        return [(p.returncode, text) for p, text in zip(self.all, outputs, strict=True)]
+        ends = [process.end() for process in self.all]
+        return [(ended.code, ended.errors) for ended in ends]
 
 
 def finish(workdir, count, *overrides):
@@ -98,6 +88,15 @@ def alone(tmp_path_factory):
     return finish(tmp_path_factory.mktemp("alone"), 1)
 
 
+# Each process reads its own columns of a batch; alone, the examples are resident.
+GRAIN = "--config.data.placement=grain"
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    return finish(tmp_path_factory.mktemp("together"), 2, GRAIN)
+
+
 def assert_same_numbers(ours, expected):
     found, wanted = (np.genfromtxt(run / "history.csv", delimiter=",") for run in (ours, expected))
     timed = (6, 8)
@@ -109,46 +108,41 @@ def assert_same_numbers(ours, expected):
         np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-5)
 
 
-def test_two_processes_give_the_numbers_of_one(tmp_path, alone):
-    # By grain, so that each reads its own columns of a batch; alone, the examples are resident.
-    assert_same_numbers(finish(tmp_path, 2, "--config.data.placement=grain"), alone)
-    assert json.loads((tmp_path / "summary.json").read_text())["device"].startswith("2 x cpu")
+def test_two_processes_give_the_numbers_of_one(alone, together):
+    assert_same_numbers(together, alone)
+    assert json.loads((together / "summary.json").read_text())["device"].startswith("2 x cpu")
     # Each has saved its part.
-    parts = (tmp_path / "checkpoints/latest/33/state").glob("ocdbt.process_*")
+    parts = (together / "checkpoints/latest/33/state").glob("ocdbt.process_*")
     assert {path.name for path in parts} == {"ocdbt.process_0", "ocdbt.process_1"}
 
 
-def test_a_run_ends_when_a_process_is_killed_and_goes_on_with_another_number(tmp_path, alone):
+def test_a_run_ends_when_a_process_is_killed_and_goes_on_with_another_number(tmp_path):
     with Processes(tmp_path, 2, "--config.train.epochs=3000") as processes:
         processes.wait_for_epochs(1)
-        processes.all[1].send_signal(signal.SIGKILL)
+        processes.all[1].send(signal.SIGKILL)
         (code, errors), _ = processes.end()
     assert code == 1
     assert errors.startswith("failed: another process of this run was lost")
     assert len(errors.splitlines()) == 1
     reached = processes.epochs()
     finish(tmp_path, 1, f"--config.train.epochs={reached + 1}")
-    finish(tmp_path, 4, f"--config.train.epochs={reached + 2}")
+    finish(tmp_path, 2, f"--config.train.epochs={reached + 2}")
     expected = finish(tmp_path / "undisturbed", 1, f"--config.train.epochs={reached + 2}")
     assert_same_numbers(tmp_path, expected)
 
 
-def test_several_processes_go_on_from_before_a_damaged_checkpoint(tmp_path, alone):
-    finish(tmp_path, 2, "--config.train.epochs=2")
-    newest = [path for path in (tmp_path / "checkpoints/latest/22").rglob("*") if path.is_file()]
-    largest = max(newest, key=lambda path: path.stat().st_size)
-    content = bytearray(largest.read_bytes())
-    content[len(content) // 2] ^= 1
-    largest.write_bytes(content)
-    assert_same_numbers(finish(tmp_path, 2), alone)
-    assert (tmp_path / "checkpoints/damaged/latest-22").is_dir()
+def test_several_processes_go_on_from_before_a_damaged_checkpoint(tmp_path, alone, together):
+    copy = shutil.copytree(together, tmp_path / "copy")
+    flip_a_bit(copy / "checkpoints/latest/33")
+    assert_same_numbers(finish(copy, 2, GRAIN), alone)
+    assert (copy / "checkpoints/damaged/latest-33").is_dir()
 
 
 @pytest.mark.parametrize(("number", "heard_by"), [(signal.SIGTERM, 1), (signal.SIGUSR2, 0)])
 def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path, number, heard_by):
     with Processes(tmp_path, 2, "--config.train.epochs=3000") as processes:
         processes.wait_for_epochs(1)
-        processes.all[heard_by].send_signal(number)
+        processes.all[heard_by].send(number)
         ends = processes.end()
     assert [code for code, _ in ends] == [128 + number] * 2
     lines = [errors.splitlines()[-1] for _, errors in ends]
@@ -158,27 +152,21 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path, number, he
 
 
 def test_processes_that_do_not_come_together_say_so(tmp_path):
-    command = [sys.executable, "-m", "flaxlab.main", f"--config={POOL_FILE}", *RUN]
-    command += [f"--workdir={tmp_path}", f"--coordinator=localhost:{free_port()}"]
+    command = [*RUN, f"--workdir={tmp_path}", f"--coordinator=localhost:{free_port()}"]
     command += ["--num_processes=2", "--process_id=1", "--join_seconds=2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    code, _, errors = start("main", *command).end()
+    assert code == 2
+    (line,) = errors.splitlines()
     assert "did not come together within 2 seconds" in line
     assert "check --coordinator" in line
 
 
 def test_what_a_run_cannot_do_is_said_by_each_process(tmp_path):
-    cases = {
-        "--config.train.batch_size=31": "2 devices cannot share evenly; use 30 or 32",
-        "--config.data.train_examples=1": "the training split has 1 examples",
-    }
-    for override, message in cases.items():
-        with Processes(tmp_path, 2, override) as processes:
-            for code, errors in processes.end():
-                assert code == 2
-                assert message in errors
-                assert len(errors.splitlines()) == 1
+    with Processes(tmp_path, 2, "--config.train.batch_size=31") as processes:
+        for code, errors in processes.end():
+            assert code == 2
+            assert "2 devices cannot share evenly; use 30 or 32" in errors
+            assert len(errors.splitlines()) == 1
 
 
 def test_processes_that_would_run_something_else_are_refused(tmp_path):

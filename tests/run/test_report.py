@@ -17,7 +17,7 @@ from flaxlab.pages import plots
 from flaxlab.run.report import write_report
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from tests.conftest import RUN_FILES, small_config, small_dataset
+from tests.helpers.runs import RUN_FILES, small_config, small_dataset
 
 pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=50)
 

@@ -2,14 +2,11 @@
 
 import shutil
 import sys
-from pathlib import Path
 
 from flaxlab.config.read import load_experiment
 from flaxlab.main import main
 from flaxlab.run.sources import sources, write_sources
-from tests.conftest import SMALL_RUN
-
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+from tests.helpers.runs import EXPERIMENTS, SMALL_RUN
 
 MINE = """
 from experiments import alexnet_pool

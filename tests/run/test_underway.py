@@ -15,7 +15,7 @@ from flaxlab.run.run import train
 from flaxlab.run.underway import Underway
 from flaxlab.training.experiment import assemble
 from flaxlab.training.programs import compile_programs
-from tests.conftest import small_config, small_dataset
+from tests.helpers.runs import small_config, small_dataset
 
 ASKED_AFTER = 10
 

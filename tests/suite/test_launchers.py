@@ -3,42 +3,25 @@
 import csv
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.processes import assert_same, outcome, require_clean
-from tests.suite.test_suite import POOL, SMALL, start, wait_for
+from tests.helpers.processes import start
+from tests.helpers.run_directories import assert_same_outcome, outcome, require_clean
+from tests.helpers.runs import PROCESSES, SMALL_POOL, SWEEP
 
-SWEEP = [
-    f"--config={POOL}",
-    *SMALL,
-    "--config.train.epochs=8",
-    "--sweep.optimizer.learning_rate=1e-2,1e-3",
-    "--seeds=2",
-]
-PROCESSES = "--launcher=processes"
 # What a comparison takes from the clock.
 TIMED = {"seconds", "seconds_low", "seconds_high"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled(tmp_path_factory):
-    """Has the processes of this module compile each program once."""
-    folder = str(tmp_path_factory.mktemp("compiled_by_tasks"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-        yield
-
-
 @pytest.fixture(scope="module")
-def undisturbed(compiled, tmp_path_factory):
+def undisturbed(tmp_path_factory):
     """The suite of `SWEEP`, done in one process."""
     folder = tmp_path_factory.mktemp("one_process")
-    process = start(*SWEEP, f"--workdir={folder}")
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    code, output, _ = start_suite(*SWEEP, f"--workdir={folder}").end()
+    assert code == 0, output
     return folder
 
 
@@ -47,6 +30,11 @@ def compared(folder):
     with (folder / "comparison.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [{key: value for key, value in row.items() if key not in TIMED} for row in rows]
+
+
+def start_suite(*arguments):
+    """Starts the command with what it warns of among what it shows."""
+    return start("suite", *arguments, stderr=subprocess.STDOUT)
 
 
 def run_folders(folder):
@@ -58,7 +46,7 @@ def require_same_suite(folder, expected):
     assert len(run_folders(folder)) == 4
     for run in run_folders(folder):
         require_clean(folder / run)
-        assert_same(outcome(folder / run), outcome(expected / run))
+        assert_same_outcome(outcome(folder / run), outcome(expected / run))
     assert compared(folder) == compared(expected)
     named = {path.name for path in folder.iterdir()} - {"tasks"}
     assert named == {path.name for path in expected.iterdir()}
@@ -82,12 +70,12 @@ def saved_epochs(folder):
 
 
 def test_a_killed_task_is_started_again_and_all_is_as_in_one_process(tmp_path, undisturbed):
-    process = start(*SWEEP, f"--workdir={tmp_path}", PROCESSES)
-    wait_for(lambda: saved_epochs(tmp_path) > 0, process)
+    process = start_suite(*SWEEP, f"--workdir={tmp_path}", PROCESSES)
+    process.wait_for(lambda: saved_epochs(tmp_path) > 0)
     (task,) = task_processes(tmp_path)
     os.kill(task, signal.SIGKILL)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    code, output, _ = process.end()
+    assert code == 0, output
     assert "learning_rate=0.001, seeds 0, 1: the task left no word" in output
     assert "it is started again" in output
     assert output.count("best ") == 4  # one line a run
@@ -101,12 +89,12 @@ def test_a_killed_task_is_started_again_and_all_is_as_in_one_process(tmp_path, u
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_tasks_and_a_second_start_goes_on(tmp_path, undisturbed, number):
     arguments = [*SWEEP, f"--workdir={tmp_path}", PROCESSES, "--seeds_per_task=1"]
-    process = start(*arguments)
-    wait_for(lambda: saved_epochs(tmp_path) > 0, process)
+    process = start_suite(*arguments)
+    process.wait_for(lambda: saved_epochs(tmp_path) > 0)
     tasks = task_processes(tmp_path)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 128 + number, output
+    process.send(number)
+    code, output, _ = process.end()
+    assert code == 128 + number, output
     assert f"{number.name}: the tasks save after their steps" in output
     assert "start the same command again to go on" in output
     assert tasks
@@ -118,47 +106,46 @@ def test_a_signal_stops_the_tasks_and_a_second_start_goes_on(tmp_path, undisturb
     if number == signal.SIGINT:
         return  # what it leaves behind is what SIGTERM does
 
-    again = start(*arguments)
-    output, _ = again.communicate(timeout=300)
-    assert again.returncode == 0, output
+    again = start_suite(*arguments)
+    code, output, _ = again.end()
+    assert code == 0, output
     require_same_suite(tmp_path, undisturbed)
 
-    finished = start(*arguments)
-    output, _ = finished.communicate(timeout=120)
-    assert finished.returncode == 0, output
+    finished = start_suite(*arguments)
+    code, output, _ = finished.end()
+    assert code == 0, output
     assert "4 of them finished" in output
     assert "process " not in output  # nothing was started
 
 
 def test_what_goes_on_without_its_command_is_waited_for(tmp_path):
     arguments = [*SWEEP, f"--workdir={tmp_path}", PROCESSES]
-    process = start(*arguments)
-    wait_for(lambda: saved_epochs(tmp_path) > 0, process)
-    process.kill()
-    process.wait()  # and not for its output, which the task could still write to
+    process = start_suite(*arguments)
+    process.wait_for(lambda: saved_epochs(tmp_path) > 0)
+    process.abandon()
     (task,) = task_processes(tmp_path)
     os.kill(task, signal.SIGSTOP)
-    again = start(*arguments)
-    line = next(line for line in again.stdout if "seeds 0, 1" in line)
+    again = start_suite(*arguments)
+    line = again.wait_for_line("seeds 0, 1")
     assert (
         line.strip() == "learning_rate=0.001, seeds 0, 1: waiting for another process that is at it"
     )
     os.kill(task, signal.SIGCONT)
-    output, _ = again.communicate(timeout=300)
-    assert again.returncode == 0, output
-    process.stdout.close()
+    code, output, _ = again.end()
+    assert code == 0, output
+    process.end()
     assert run_folders(tmp_path)
     assert not list(tmp_path.rglob("failure.txt"))
 
 
 def test_failures_are_gathered_and_the_others_complete(tmp_path):
     folder = tmp_path / "runs"
-    arguments = [f"--config={POOL}", *SMALL, "--seeds=1", f"--workdir={folder}", PROCESSES]
+    arguments = [*SMALL_POOL, "--seeds=1", f"--workdir={folder}", PROCESSES]
     # The second arm's loss is not finite from its first steps on.
     arguments += ["--sweep.optimizer.learning_rate=1e-3,1e30", "--tasks_at_once=2"]
-    process = start(*arguments)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 1, output
+    process = start_suite(*arguments)
+    code, output, _ = process.end()
+    assert code == 1, output
     assert "failed: 1 of 2 runs: learning_rate=1e+30, seed 0 (" in output
     assert "NaN or infinite" in output
     log = output.split("; log ")[-1].split(")")[0]

@@ -1,7 +1,6 @@
 """What suites and sweeps plan, and what they refuse."""
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -10,10 +9,9 @@ from flaxlab.command_line import run_command
 from flaxlab.errors import UsageError
 from flaxlab.suite.__main__ import main
 from flaxlab.suite.plan import folder_name, plan_suite, plan_sweep
+from tests.helpers.runs import EXPERIMENTS, POOL_FILE, write_suite
 
-ROOT = Path(__file__).parents[2]
-ALEXNETS = ROOT / "experiments/suites/alexnet_fashion.py"
-POOL = ROOT / "experiments/alexnet_pool.py"
+ALEXNETS = EXPERIMENTS / "suites/alexnet_fashion.py"
 
 
 def refused(arguments, capsys) -> str:
@@ -29,19 +27,19 @@ def refused(arguments, capsys) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([f"--config={POOL}"], "has no get_suite(): it is an experiment; run it by python -m"),
+        ([f"--config={POOL_FILE}"], "has no get_suite(): it is an experiment; run it by python -m"),
         (
             [f"--config={ALEXNETS}", "--seeds=0"],
             "0 is no number of runs; expected 1 to 10,000",
         ),
         ([f"--config={ALEXNETS}", "--sweep.train.epochs=1,2"], "is a suite; run it by"),
-        ([f"--config={POOL}", "--sweep.optimizer.learning_rat=1,2"], "did you mean"),
-        ([f"--config={POOL}", "--sweep.optimizer.learning_rate=1"], "two or more values"),
-        ([f"--config={POOL}", "--sweep.optimizer.learning_rate"], "is no sweep"),
-        ([f"--config={POOL}", "--sweep.train.epochs=a,b"], "wrong kind; expected int"),
-        ([f"--config={POOL}", "--sweep.train.epochs=2,2"], "would give the same runs"),
-        ([f"--config={POOL}", "--sweep.checkpoint.keep=1,2"], "would give the same runs"),
-        ([f"--config={POOL}", "--sweep.seed=1,2"], "give their number by --seeds=N"),
+        ([f"--config={POOL_FILE}", "--sweep.optimizer.learning_rat=1,2"], "did you mean"),
+        ([f"--config={POOL_FILE}", "--sweep.optimizer.learning_rate=1"], "two or more values"),
+        ([f"--config={POOL_FILE}", "--sweep.optimizer.learning_rate"], "is no sweep"),
+        ([f"--config={POOL_FILE}", "--sweep.train.epochs=a,b"], "wrong kind; expected int"),
+        ([f"--config={POOL_FILE}", "--sweep.train.epochs=2,2"], "would give the same runs"),
+        ([f"--config={POOL_FILE}", "--sweep.checkpoint.keep=1,2"], "would give the same runs"),
+        ([f"--config={POOL_FILE}", "--sweep.seed=1,2"], "give their number by --seeds=N"),
         ([f"--config={ALEXNETS}", "--config.seed=4294967295"], "go beyond 2**32 - 1"),
         (
             [f"--config={ALEXNETS}", "--config.model.batch_norm=false"],
@@ -55,15 +53,6 @@ def refused(arguments, capsys) -> str:
 )
 def test_wrong_input_is_one_line(arguments, message, capsys):
     assert message in refused([*arguments, "--show"], capsys)
-
-
-def write_suite(folder, arms, fixed=""):
-    path = folder / "mine.py"
-    path.write_text(
-        "from flaxlab.suite.definition import Arm, Suite\n"
-        f"def get_suite():\n    return Suite('mine', 'alexnet_default', {arms}{fixed})\n"
-    )
-    return path
 
 
 def test_an_arm_may_not_touch_what_is_fixed(tmp_path):
@@ -104,7 +93,7 @@ def test_a_wrong_suite_file_is_explained(tmp_path, arms, rest, message):
 
 def test_an_arm_is_called_after_its_file(tmp_path):
     """A copied experiment that still has the name of another would be taken for it."""
-    text = (ROOT / "experiments/alexnet_pool.py").read_text()
+    text = POOL_FILE.read_text()
     (tmp_path / "copied.py").write_text(text.replace('"alexnet_pool"', '"alexnet_default"'))
     suite = write_suite(tmp_path, "(Arm('copied'),)")
     plan = plan_suite(suite, None, ["--config.name=other"])
@@ -150,7 +139,7 @@ def test_a_sweep_makes_an_arm_of_each_combination():
         "--sweep.optimizer.learning_rate=1e-2,1e-3",
         "--sweep.model.head_dropout=(0.1, 0.2),(0.5, 0.5)",
     ]
-    plan = plan_sweep(POOL, 3, ["--config.seed=7"], sweeps)
+    plan = plan_sweep(POOL_FILE, 3, ["--config.seed=7"], sweeps)
     assert plan.seeds == (7, 8, 9)
     assert plan.vary == ("optimizer.learning_rate", "model.head_dropout")
     values = [

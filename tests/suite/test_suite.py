@@ -3,12 +3,6 @@
 import dataclasses
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -25,60 +19,37 @@ from flaxlab.suite.plan import plan_suite
 from flaxlab.suite.progress import SuiteProgress
 from flaxlab.training import experiment as experiments
 from flaxlab.training import state
-from tests.compare.test_comparison import FILES as COMPARISON_FILES
-from tests.conftest import RUN_FILES, small_dataset
+from tests.helpers.finished_runs import COMPARISON_FILES
+from tests.helpers.processes import start
+from tests.helpers.runs import (
+    EXPERIMENTS,
+    POOL_FILE,
+    RUN_FILES,
+    SMALL_SUITE,
+    small_dataset,
+    write_suite,
+)
 
-ROOT = Path(__file__).parents[2]
-ALEXNETS = ROOT / "experiments/suites/alexnet_fashion.py"
-POOL = ROOT / "experiments/alexnet_pool.py"
-# Small networks on digits of 28x28, which every arm can take.
-SMALL = [
-    "--config.data.name=digits",
-    "--config.data.train_examples=48",
-    "--config.data.test_examples=30",
-    "--config.train.epochs=1",
-    "--config.train.batch_size=16",
-    "--config.train.devices=1",
-    "--config.model.batch_norm_momentum=0.5",
-    "--config.model.blocks=(((2, 11),), ((4, 5),), ((4, 3),))",
-    "--config.model.head_units=(8, 8)",
-    "--config.log.tensorboard=false",
-]
+ALEXNETS = EXPERIMENTS / "suites/alexnet_fashion.py"
+# One epoch of each run will do.
+SMALL = [*SMALL_SUITE, "--config.train.epochs=1"]
 
 
-def start(*arguments):
-    """Starts the command in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "flaxlab.suite", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"},
-    )
+def shown_since(capsys):
+    return "".join(capsys.readouterr())
 
 
-def wait_for(condition, process, seconds=240):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def test_a_suite_killed_half_way_resumes_and_finishes(tmp_path):
+def test_a_suite_killed_half_way_resumes_and_finishes(tmp_path, capsys):
     arguments = [f"--config={ALEXNETS}", f"--workdir={tmp_path}", "--seeds=1", *SMALL]
-    killed = start(*arguments)
-    wait_for(lambda: len(list(tmp_path.rglob("summary.json"))) >= 2, killed)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    killed = start("suite", *arguments)
+    killed.wait_for(lambda: len(list(tmp_path.rglob("summary.json"))) >= 2)
+    killed.kill()
     done = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}
     assert 2 <= len(done) < 6
     assert not (tmp_path / "comparison.html").exists()
 
-    again = start(*arguments)
-    output, _ = again.communicate(timeout=400)
-    assert again.returncode == 0, output
-    assert f"6 runs in {tmp_path}, {len(done)} of them finished" in output
+    main(arguments)
+    assert f"6 runs in {tmp_path}, {len(done)} of them finished" in shown_since(capsys)
     runs = sorted(path.parent for path in tmp_path.rglob("summary.json"))
     assert len(runs) == 6
     assert {run.parent.name for run in runs} == {
@@ -100,26 +71,16 @@ def test_a_suite_killed_half_way_resumes_and_finishes(tmp_path):
     assert command.startswith("python -m flaxlab.main --config=")
     assert "--config.seed=0" in command
 
-    finished = start(*arguments)
-    output, _ = finished.communicate(timeout=200)
-    assert finished.returncode == 0, output
+    main(arguments)
+    output = shown_since(capsys)
     assert "6 of them finished" in output
     assert "[" not in output.split("finished")[1].split("arm")[0]  # no run was started
-
-
-def write_suite(folder, arms, fixed=""):
-    path = folder / "mine.py"
-    path.write_text(
-        "from flaxlab.suite.definition import Arm, Suite\n"
-        f"def get_suite():\n    return Suite('mine', 'alexnet_default', {arms}{fixed})\n"
-    )
-    return path
 
 
 def test_a_sweep_runs_and_is_compared(tmp_path, capsys):
     main(
         [
-            f"--config={POOL}",
+            f"--config={POOL_FILE}",
             f"--workdir={tmp_path}",
             "--seeds=2",
             "--sweep.optimizer.learning_rate=1e-2,1e-3",
@@ -250,7 +211,7 @@ def test_fewer_epochs_or_other_data_are_refused_too(planned):
 
 def test_the_same_seed_starts_all_arms_alike():
     arms = [
-        load_experiment(ROOT / f"experiments/{name}.py")
+        load_experiment(EXPERIMENTS / f"{name}.py")
         for name in ("alexnet_default", "alexnet_pool", "alexnet_l2", "alexnet_no_batchnorm")
     ]
     small = {

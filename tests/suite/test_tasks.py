@@ -17,13 +17,13 @@ from flaxlab.suite.launchers.processes import find_slots, visible_gpus
 from flaxlab.suite.options import Resources
 from flaxlab.suite.plan import plan_suite
 from flaxlab.suite.task import Task, make_tasks
-from tests.suite.test_launchers import PROCESSES, SWEEP
-from tests.suite.test_suite import SMALL, write_suite
+from tests.helpers.processes import run_code
+from tests.helpers.runs import PROCESSES, SMALL_SUITE, SWEEP, write_suite
 
 
 @pytest.fixture
 def tasks(tmp_path):
-    plan = plan_suite(write_suite(tmp_path, "(Arm('alexnet_no_dropout'),)"), 5, SMALL)
+    plan = plan_suite(write_suite(tmp_path, "(Arm('alexnet_no_dropout'),)"), 5, SMALL_SUITE)
     runs = [type("Run", (), {"arm": arm, "seed": seed}) for arm in plan.arms for seed in plan.seeds]
     return lambda size, left=runs: make_tasks(plan, left, size, tmp_path / "runs")
 
@@ -41,7 +41,7 @@ def test_tasks_have_every_run_once(tasks):
 
 def test_a_task_says_that_its_experiment_has_changed(tasks):
     (task, *_) = tasks(2)
-    changed = Task(**{**vars(task), "config": task.config.replace('"epochs": 1', '"epochs": 2')})
+    changed = Task(**{**vars(task), "config": task.config.replace('"epochs": 3', '"epochs": 2')})
     assert changed != task
     with pytest.raises(UsageError, match="has changed since the suite was started"):
         changed.run()
@@ -94,22 +94,15 @@ def test_a_job_goes_back_into_the_queue_unless_it_was_cancelled(
     write_tool(tmp_path / "squeue", f'[ "$2" = --jobs=12_3 ] && echo {state}')
     write_tool(tmp_path / "scontrol", f'echo "$@" > {tmp_path}/asked')
     environment = {
-        **os.environ,
         "PATH": f"{tmp_path}:{os.environ['PATH']}",
         "SUBMITIT_EXECUTOR": "slurm",
         "SLURM_JOB_ID": "12",
         "SLURM_ARRAY_JOB_ID": "12",
         "SLURM_ARRAY_TASK_ID": "3",
     }
-    result = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, number, str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == code, result.stderr
-    assert "Traceback" not in result.stderr
+    ended = run_code(INTERRUPTED, number, tmp_path, environment=environment)
+    assert ended.code == code, ended.errors
+    assert "Traceback" not in ended.errors
     assert (tmp_path / "asked").exists() == requeued
     if requeued:
         assert (tmp_path / "asked").read_text() == "requeue 12_3\n"

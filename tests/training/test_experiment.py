@@ -15,7 +15,7 @@ from flaxlab.errors import UsageError
 from flaxlab.run.advice import warnings
 from flaxlab.training.experiment import assemble
 from flaxlab.training.optimizer import make_optimizer, make_schedule
-from tests.conftest import small_config, small_dataset
+from tests.helpers.runs import small_config, small_dataset
 
 
 def schedule_values(**overrides):

@@ -18,7 +18,8 @@ from flaxlab.training.metrics import first_nonfinite_step, means, no_metrics
 from flaxlab.training.penalty import penalised_kernels, penalty
 from flaxlab.training.state import create_state
 from flaxlab.training.step import make_train_step
-from tests.conftest import small_config, small_dataset
+from tests.helpers.comparing import assert_close
+from tests.helpers.runs import small_config, small_dataset
 
 STEPS = 4
 
@@ -49,15 +50,6 @@ def one_by_one(experiment, batches):
         state, metrics = step(state, batch)
         totals += metrics
     return state, totals
-
-
-def assert_close(ours, expected, atol=1e-6):
-    ours, expected = jax.tree.leaves(ours), jax.tree.leaves(expected)
-    assert len(ours) == len(expected)
-    for a, b in zip(ours, expected, strict=True):
-        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
-            a, b = jax.random.key_data(a), jax.random.key_data(b)
-        np.testing.assert_allclose(a, b, atol=atol, rtol=1e-5)
 
 
 def test_a_step_changes_what_it_should(experiment, batches):

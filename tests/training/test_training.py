@@ -12,19 +12,10 @@ from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.run.history import best_row, to_csv
 from flaxlab.run.record import check_resumable, make_record
-from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
 from flaxlab.training.metrics import stops_early
-from tests.conftest import small_config, small_dataset
-
-
-class Listener:
-    """A reporter that does nothing; subclasses interrupt the run."""
-
-    def run_started(self, experiment, epochs, steps): ...
-    def step_done(self, epoch, step, running): ...
-    def epoch_done(self, row): ...
-    def run_done(self): ...
+from tests.helpers.comparing import assert_same_bits, without_times
+from tests.helpers.runs import Listener, run_small, small_config, small_dataset
 
 
 class StopAfter(Listener):
@@ -36,31 +27,10 @@ class StopAfter(Listener):
             raise KeyboardInterrupt
 
 
-def run(workdir, reporters=(), dataset=None, **overrides):
-    experiment = assemble(small_config(**overrides), dataset or small_dataset())
-    return train(experiment, workdir, reporters)
-
-
-def assert_same_bits(ours, expected):
-    ours, expected = (jax.tree_util.tree_leaves_with_path(tree) for tree in (ours, expected))
-    assert len(ours) == len(expected) > 20
-    for (path, a), (other, b) in zip(ours, expected, strict=True):
-        assert path == other
-        if jax.numpy.issubdtype(a.dtype, jax.dtypes.prng_key):
-            a, b = jax.random.key_data(a), jax.random.key_data(b)
-        assert a.dtype == b.dtype
-        assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), jax.tree_util.keystr(path)
-
-
-def without_times(history):
-    timed = ("seconds", "images_per_second")
-    return [dataclasses.replace(row, **dict.fromkeys(timed)) for row in history]
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     return {
-        protocol: run(tmp_path_factory.mktemp(protocol), **{"data.validation": protocol})
+        protocol: run_small(tmp_path_factory.mktemp(protocol), **{"data.validation": protocol})
         for protocol in ("test", "holdout")
     }
 
@@ -70,8 +40,8 @@ def undisturbed(tmp_path_factory):
 def test_a_stopped_and_resumed_run_ends_with_the_same_bits(tmp_path, undisturbed, protocol, stops):
     for epoch in stops:
         with pytest.raises(KeyboardInterrupt):
-            run(tmp_path, [StopAfter(epoch)], **{"data.validation": protocol})
-    resumed = run(tmp_path, **{"data.validation": protocol})
+            run_small(tmp_path, [StopAfter(epoch)], **{"data.validation": protocol})
+    resumed = run_small(tmp_path, **{"data.validation": protocol})
     expected = undisturbed[protocol]
     assert_same_bits(resumed.state, expected.state)
     assert without_times(resumed.history) == without_times(expected.history)
@@ -87,22 +57,22 @@ def test_a_run_stopped_inside_an_epoch_repeats_that_epoch(tmp_path, undisturbed,
 
     monkeypatch.setattr("flaxlab.run.hooks._TICK_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, [StopInside()])
-    resumed = run(tmp_path)
+        run_small(tmp_path, [StopInside()])
+    resumed = run_small(tmp_path)
     assert_same_bits(resumed.state, undisturbed["test"].state)
 
 
 def test_more_epochs_go_on_from_a_finished_run(tmp_path, undisturbed):
-    run(tmp_path, **{"train.epochs": 1})
-    assert_same_bits(run(tmp_path).state, undisturbed["test"].state)
+    run_small(tmp_path, **{"train.epochs": 1})
+    assert_same_bits(run_small(tmp_path).state, undisturbed["test"].state)
 
 
 @pytest.mark.parametrize("protocol", ["test", "holdout"])
 def test_one_program_each_for_training_and_evaluation(tmp_path, undisturbed, protocol):
     # 21 examples in batches of 8: the last batch is partial in every split.
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, [StopAfter(1)], **{"data.validation": protocol})
-    resumed = run(tmp_path, **{"data.validation": protocol})
+        run_small(tmp_path, [StopAfter(1)], **{"data.validation": protocol})
+    resumed = run_small(tmp_path, **{"data.validation": protocol})
     for result in (undisturbed[protocol], resumed):
         assert result.programs.train._cache_size() == 1
         assert result.programs.evaluate._cache_size() == 1
@@ -128,7 +98,7 @@ def test_a_holdout_takes_nothing_from_the_test_split(tmp_path):
 
 
 def test_a_holdout_reports_the_best_epoch_on_the_test_split(tmp_path):
-    result = run(tmp_path, **{"data.validation": "holdout", "optimizer.learning_rate": 0.05})
+    result = run_small(tmp_path, **{"data.validation": "holdout", "optimizer.learning_rate": 0.05})
     best = best_row(result.history).epoch
     assert result.test_epoch == best
     experiment = assemble(small_config(**{"data.validation": "holdout"}), small_dataset())
@@ -163,7 +133,7 @@ def test_a_save_is_not_touched_by_the_steps_after_it(tmp_path):
 
 
 def test_latest_and_best_are_apart(tmp_path):
-    run(tmp_path, **{"checkpoint.keep": 1})
+    run_small(tmp_path, **{"checkpoint.keep": 1})
     latest, best = tmp_path / "checkpoints/latest", tmp_path / "checkpoints/best"
     assert [path.name for path in latest.iterdir()] == ["9"]
     assert 1 <= len(list(best.iterdir())) <= 2
@@ -178,10 +148,10 @@ def test_latest_and_best_are_apart(tmp_path):
     ],
 )
 def test_another_config_is_refused_and_nothing_is_lost(tmp_path, overrides, named):
-    run(tmp_path, **{"train.epochs": 1})
+    run_small(tmp_path, **{"train.epochs": 1})
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(UsageError) as error:
-        run(tmp_path, **overrides)
+        run_small(tmp_path, **overrides)
     assert named in str(error.value)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
@@ -206,10 +176,12 @@ def test_the_epochs_of_a_cosine_schedule_cannot_change():
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
-    run(tmp_path, **{"train.epochs": 1, "optimizer.name": "sgd", "optimizer.learning_rate": 0.1})
+    run_small(
+        tmp_path, **{"train.epochs": 1, "optimizer.name": "sgd", "optimizer.learning_rate": 0.1}
+    )
     config = {"optimizer.name": "sgd", "optimizer.learning_rate": 1e30}
     with pytest.raises(RunFailed, match=r"step \d+ \(epoch 1\)"):
-        run(tmp_path / "other", **config)
+        run_small(tmp_path / "other", **config)
     assert not any((tmp_path / "other/checkpoints/latest").iterdir())
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         assert len(checkpoints.newest().record["history"]) == 1
@@ -219,7 +191,7 @@ def test_a_last_step_that_destroys_the_model_is_not_saved(tmp_path):
     # One step an epoch: its loss is that of the state before it, and still finite.
     rate = {"optimizer.name": "sgd", "optimizer.learning_rate": 1e30, "train.batch_size": 21}
     with pytest.raises(RunFailed, match=r"validation loss is NaN or infinite after step 1"):
-        run(tmp_path, **rate)
+        run_small(tmp_path, **rate)
     assert not any((tmp_path / "checkpoints/latest").iterdir())
     assert not any((tmp_path / "checkpoints/best").iterdir())
 
@@ -228,50 +200,50 @@ def test_a_run_killed_between_the_best_and_the_latest_save(tmp_path, undisturbed
     def killed(self, state, record):
         raise KeyboardInterrupt
 
-    run(tmp_path, **{"train.epochs": 1})
+    run_small(tmp_path, **{"train.epochs": 1})
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save_latest", killed)
         with pytest.raises(KeyboardInterrupt):
-            run(tmp_path)
-    assert_same_bits(run(tmp_path).state, undisturbed["test"].state)
+            run_small(tmp_path)
+    assert_same_bits(run_small(tmp_path).state, undisturbed["test"].state)
 
 
 def test_the_best_of_another_run_is_not_taken_for_ones_own(tmp_path, undisturbed):
     holdout = {"data.validation": "holdout"}
-    run(tmp_path, **holdout, seed=7)
+    run_small(tmp_path, **holdout, seed=7)
     shutil.rmtree(tmp_path / "checkpoints/latest")
-    result = run(tmp_path, **holdout)
+    result = run_small(tmp_path, **holdout)
     expected = undisturbed["holdout"].test_scores
     assert np.array_equal(result.test_scores.logits, expected.logits)
 
 
 def test_fewer_epochs_than_there_are_are_refused(tmp_path):
-    run(tmp_path, **{"train.epochs": 2})
+    run_small(tmp_path, **{"train.epochs": 2})
     with pytest.raises(UsageError, match=r"has come to epoch 2, but config\.train\.epochs is 1"):
-        run(tmp_path, **{"train.epochs": 1})
+        run_small(tmp_path, **{"train.epochs": 1})
     assert json.loads((tmp_path / "config.json").read_text())["train"]["epochs"] == 2
 
 
 def test_what_a_finished_run_lost_is_written_again(tmp_path):
-    run(tmp_path)
+    run_small(tmp_path)
     before = (tmp_path / "history.csv").read_text()
     (tmp_path / "history.csv").unlink()
     (tmp_path / "summary.json").write_text("{}")
-    run(tmp_path)
+    run_small(tmp_path)
     assert (tmp_path / "history.csv").read_text() == before
     assert (tmp_path / "summary.json").exists()
-    run(tmp_path, **{"train.epochs": 4})
+    run_small(tmp_path, **{"train.epochs": 4})
     assert not (tmp_path / "summary.json").exists()
 
 
 def test_early_stopping_ends_a_run_that_no_longer_improves(tmp_path, caplog):
     rate = {"optimizer.learning_rate": 1e-12, "train.early_stopping_patience": 2}
-    result = run(tmp_path, **rate, **{"train.epochs": 50, "model.batch_norm_momentum": 0.0})
+    result = run_small(tmp_path, **rate, **{"train.epochs": 50, "model.batch_norm_momentum": 0.0})
     assert 3 <= len(result.history) < 50
     assert stops_early(result.history, 2, 0.0)
     assert not stops_early(result.history[:-1], 2, 0.0)
     caplog.set_level("INFO", logger="flaxlab")
-    run(tmp_path, **rate, **{"train.epochs": 60, "model.batch_norm_momentum": 0.0})
+    run_small(tmp_path, **rate, **{"train.epochs": 60, "model.batch_norm_momentum": 0.0})
     assert f"this run stopped early after epoch {len(result.history)}" in caplog.text
 
 
@@ -286,5 +258,5 @@ def test_history_csv_keeps_every_digit(undisturbed):
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_every_optimizer_trains(tmp_path, name):
-    result = run(tmp_path, **{"optimizer.name": name, "optimizer.learning_rate": 0.01})
+    result = run_small(tmp_path, **{"optimizer.name": name, "optimizer.learning_rate": 0.01})
     assert result.history[-1].train_loss < result.history[0].train_loss
