@@ -97,7 +97,7 @@ def main() -> None:
         print(json.dumps(rate(*json.loads(options.job))))
         return
     sys.path.insert(0, str(ROOT))
-    from flaxlab.data.generate import write_folders
+    from benchmarks.generate_pictures import write_folders
 
     with tempfile.TemporaryDirectory() as made:
         print("| JPEG | way | images/s | first batch, s | peak, MB |")

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import platform
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +10,7 @@ import pytest
 from flaxlab import machine as machines
 from flaxlab.files import cache_folder
 from flaxlab.machine import available_memory, avoid_wrong_fusions, remove_cut_programs
-from tests.helpers.processes import Process, run_code, start
+from tests.helpers.processes import HUGE_PAGES, Process, run_code, start
 from tests.helpers.runs import ROOT, SMALL_POOL
 
 SCRIPT = """
@@ -22,9 +21,6 @@ use_huge_pages()
 print(os.environ.get("GLIBC_TUNABLES"), *sys.argv[1:])
 sys.exit(3)
 """
-OFFERED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-offered = OFFERED.exists() and "[never]" not in OFFERED.read_text()
-glibc = platform.libc_ver()[0] == "glibc"
 
 
 def run_script(tmp_path, **environment):
@@ -38,7 +34,7 @@ def run_script(tmp_path, **environment):
     return shown.splitlines()
 
 
-@pytest.mark.skipif(not (glibc and offered), reason="glibc or the kernel offers no huge pages")
+@pytest.mark.skipif(not HUGE_PAGES, reason="glibc or the kernel offers no huge pages")
 def test_a_command_starts_again_once_with_its_arguments(tmp_path):
     setting = "glibc.malloc.hugetlb=1"
     assert run_script(tmp_path) == ["started", "started", f"{setting} --a=b c d"]

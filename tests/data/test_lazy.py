@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import generate_pictures
 from experiments.imagenet import alexnet, vgg16
 from flaxlab import models
 from flaxlab.batches.grain import read_batches
 from flaxlab.batches.order import train_order
-from flaxlab.data import generate
 from flaxlab.data.catalog import FASHION_MNIST
 from flaxlab.data.dataset import Split
 from flaxlab.data.images import random_resized_crop
@@ -31,7 +31,7 @@ SHAPE = (16, 12, 3)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("pictures") / "stripes"
-    generate.main([str(root), "--classes=3", "--images=7", "--size=24"])
+    generate_pictures.main([str(root), "--classes=3", "--images=7", "--size=24"])
     return root
 
 
@@ -296,12 +296,12 @@ def test_a_network_of_imagenet_starts_on_generated_pictures(folder, tmp_path):
 
 
 def test_generated_pictures_are_learnable_and_the_same_each_time(tmp_path):
-    first, again = (generate.draw_picture(1, 4, 2, 32) for _ in range(2))
+    first, again = (generate_pictures.draw_picture(1, 4, 2, 32) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert min(first.shape[:2]) == 32
     assert max(first.shape[:2]) <= 48
-    colours = [generate.draw_picture(label, 4, 0, 32).mean((0, 1)) for label in range(4)]
+    colours = [generate_pictures.draw_picture(label, 4, 0, 32).mean((0, 1)) for label in range(4)]
     apart = [np.abs(a - b).max() for i, a in enumerate(colours) for b in colours[:i]]
     assert min(apart) > 20
     with pytest.raises(UsageError, match="is not empty"):
-        generate.main([str(tmp_path.parent), "--images=1"])
+        generate_pictures.main([str(tmp_path.parent), "--images=1"])

@@ -1,6 +1,7 @@
 """Commands and programs in processes of their own: started, waited for, signalled, killed."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -9,6 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.helpers.runs import ROOT, SMALL_POOL
+
+_OFFERED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+# Whether glibc and the kernel offer huge pages.
+HUGE_PAGES = (
+    platform.libc_ver()[0] == "glibc"
+    and _OFFERED.exists()
+    and "[never]" not in _OFFERED.read_text()
+)
 
 EPOCHS = 6
 STEPS_PER_EPOCH = 10  # 9 with a holdout

@@ -20,7 +20,7 @@ from flaxlab.command_line import CommandParser, positive_number, run_command
 from flaxlab.errors import UsageError
 
 _EXAMPLES = """examples:
-  python -m flaxlab.data.generate data/stripes --classes=10 --images=100
+  python -m benchmarks.generate_pictures data/stripes --classes=10 --images=100
   python -m flaxlab.main --config=experiments/imagenet/alexnet.py \\
       --config.data.name=folder --config.data.folder=data/stripes --config.train.epochs=2
 """
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
         UsageError: an option is wrong, or the folder is not empty.
     """
     parser = CommandParser(
-        prog="python -m flaxlab.data.generate",
+        prog="python -m benchmarks.generate_pictures",
         description=__doc__,
         epilog=_EXAMPLES,
         allow_abbrev=False,
