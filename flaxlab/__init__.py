@@ -13,7 +13,7 @@ avoid_wrong_fusions()
 
 
 def load(run: str | Path, step: str | int | None = None) -> tuple[Any, dict[str, Any], Any]:
-    """Loads what a run has trained: `model, variables, config = flaxlab.load("runs/mine")`.
+    """Loads a trained model: `model, variables, config = flaxlab.load("runs/mine")`.
 
     Args:
         run: a run directory, its checkpoints, or one step.

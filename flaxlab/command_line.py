@@ -1,4 +1,4 @@
-"""What a command says when it cannot go on: one line on stderr and an exit code, never a traceback.
+"""Ends a command that cannot go on with one line on stderr and an exit code, never a traceback.
 
 A traceback therefore always means a bug in flaxlab itself.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-EXIT_SIGNAL = 128  # and the number of the signal, as shells have it
+EXIT_SIGNAL = 128  # plus the number of the signal, as in shells
 
 _PIPED_COLUMNS = 160
 
@@ -30,7 +30,7 @@ _PIPED_COLUMNS = 160
 class CommandParser(argparse.ArgumentParser):
     """An `ArgumentParser` that reports a wrong argument as a `UsageError`.
 
-    Its help leaves the line breaks of descriptions and examples alone.
+    Its help keeps the line breaks of descriptions and examples.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -56,7 +56,7 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
     except RunFailed as error:
         _exit(f"failed: {error}", EXIT_FAILED)
     except OSError as error:
-        # A place that cannot be read or written; an error that names no file is a bug.
+        # A file that cannot be read or written; an error that names no file is a bug.
         if error.filename is None:
             raise
         _exit(f"error: {error.filename}: {error.strerror}", EXIT_USAGE)
@@ -68,13 +68,13 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
 
 
 def positive_number(text: str) -> int:
-    """Reads the value of an option that is a whole number from 1: a type for `add_argument`.
+    """Returns the value of an option that takes whole numbers from 1: a type for `add_argument`.
 
     Raises:
-        argparse.ArgumentTypeError: it is not.
+        argparse.ArgumentTypeError: the text is not such a number.
     """
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no number from 1")
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
     return int(text)
 
 
@@ -91,10 +91,10 @@ def open_console(**options: Any) -> Console:
 
 
 def prepare_process(signals: Iterable[signal.Signals]) -> None:
-    """Has what flaxlab logs go to stderr as plain lines, and `signals` raise `Interrupted`.
+    """Sends flaxlab's log to stderr as plain lines, and lets `signals` raise `Interrupted`.
 
-    Where a checkpoint is damaged, Orbax raises what the first read says, and that is reported; of
-    the reads that it has under way then, nothing is.
+    If a checkpoint is damaged, Orbax raises the error of the first read, which is reported; the
+    errors of the other reads that are still running are not.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
@@ -114,7 +114,7 @@ def _interrupt(received: int, frame: FrameType | None) -> NoReturn:
 
 def _report_unraisable(problem: sys.UnraisableHookArgs) -> None:
     if isinstance(problem.exc_value, Interrupted):
-        # The signal came inside of a destructor, from which nothing can be raised: it comes again.
+        # The signal came inside a destructor, which cannot raise: send it again.
         again = threading.Timer(0.05, os.kill, (os.getpid(), problem.exc_value.signal))
         again.daemon = True
         again.start()

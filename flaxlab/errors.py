@@ -1,4 +1,4 @@
-"""What ends a command early: wrong input, a run that cannot go on, a signal."""
+"""The exceptions that end a command early: wrong input, a run that cannot go on, a signal."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ class UsageError(Exception):
 
 
 class RunFailed(Exception):
-    """The input was right, yet the run cannot go on (a loss that is no number, say)."""
+    """The input was right, but the run cannot go on (the loss is NaN, for example)."""
 
 
 class Interrupted(KeyboardInterrupt):
     """The user or the system asked the command to stop.
 
     Attributes:
-        signal: by which it was asked.
+        signal: number of the signal.
     """
 
     def __init__(self, received: int, message: str) -> None:

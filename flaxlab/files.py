@@ -20,7 +20,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
-            # Else the new name could be on the disk before the content, when the power fails.
+            # Otherwise a power failure could leave the new name without its content.
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
@@ -28,7 +28,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what killed processes have left of `write_bytes` in `folder`.
+    """Removes the temporary files that killed processes left in `folder`.
 
     No other process may be writing there.
     """
@@ -37,9 +37,9 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def remove_abandoned(folder: Path, pattern: str) -> None:
-    """Removes folders that killed processes have left, in a place where others may be at work.
+    """Removes folders that killed processes left in a place where other processes may be working.
 
-    Whatever has not changed for a day is taken for abandoned: even a slow download takes less.
+    A folder that has not changed for a day counts as abandoned: even a slow download takes less.
     """
     for path in folder.glob(pattern):
         if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:

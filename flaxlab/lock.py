@@ -1,4 +1,4 @@
-"""What one process at a time does: writing to a folder, making what others wait for."""
+"""Locks a folder for one process, or lets one process make what others wait for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flaxlab.errors import UsageError
 
 _FILE = ".lock"
 
-# Seconds to wait without a word, and between two tries then.
+# Seconds to wait silently, and between two tries.
 _PATIENCE, _BETWEEN_TRIES = 10.0, 0.02
 
 _log = logging.getLogger(__name__)
@@ -24,13 +24,13 @@ _log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of `folder` inside of the block.
+    """Keeps other processes out of `folder` during the block.
 
-    The kernel gives the lock back when its process ends, however it ends. It is advisory, and on
-    a network file system as good as that file system's `flock`.
+    The kernel releases the lock when its process ends, however it ends. The lock is advisory, and
+    on a network file system only as good as that file system's `flock`.
 
     Raises:
-        UsageError: another process has it; the message names its number and its host.
+        UsageError: another process holds it; the message names its number and host.
     """
     path = folder / _FILE
     while True:
@@ -60,10 +60,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_at_a_time(path: Path) -> Iterator[None]:
-    """Waits until no other process is inside of the block with the same lock file.
+    """Waits until no other process is in the block with the same lock file.
 
-    As with `locked`, a dead process holds nothing. Where the file cannot be made, or the file
-    system knows no locks, nobody waits: what is in the block must be right without.
+    As with `locked`, a dead process holds nothing. If the file cannot be made, or the file system
+    has no locks, nobody waits: the block must be correct without the lock.
 
     Args:
         path: path of the lock file, which is removed at the end.
@@ -79,7 +79,7 @@ def one_at_a_time(path: Path) -> Iterator[None]:
 
 
 def _take(path: Path) -> int | None:
-    """Returns the open lock file once it is locked; None where that cannot be."""
+    """Returns the open lock file once it is locked; None if that is impossible."""
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,10 +111,10 @@ def _wait(file: int, path: Path) -> None:
 
 
 def is_locked(folder: Path) -> bool:
-    """Says whether a process has `folder`, at this moment.
+    """Says whether a process holds `folder` at this moment.
 
-    To find out, it takes the lock for an instant: do not ask of a folder that another process may
-    be about to take.
+    To find out, it takes the lock for an instant: do not ask about a folder that another process
+    may be about to lock.
     """
     try:
         file = os.open(folder / _FILE, os.O_RDONLY)

@@ -1,6 +1,7 @@
-"""What a process sets before it computes.
+"""Sets up a process before it computes, and says what its machine has.
 
-`import flaxlab` calls `avoid_wrong_fusions`; commands call the rest, which an import must not do.
+`import flaxlab` calls `avoid_wrong_fusions` only; the rest is for commands, since an import must
+not do it.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ _ZSTD = b"\x28\xb5\x2f\xfd"  # the first bytes of a file that zstd has packed
 
 
 def avoid_wrong_fusions() -> None:
-    """Has XLA compute reductions apart from the products before them on a CPU.
+    """Stops XLA from fusing reductions with the products before them on a CPU.
 
-    jaxlib 0.10.2 and 0.12.0.1 have YNNPACK compute both at once, and some such programs come out
-    wrong (https://github.com/jax-ml/jax/issues/39103): tests/test_canary.py has two. Products
-    stay YNNPACK's. Nothing happens where the user has set this flag, or where jaxlib does not
+    jaxlib 0.10.2 and 0.12.0.1 fuse the two in YNNPACK, and some such programs compute wrong numbers
+    (https://github.com/jax-ml/jax/issues/39103): tests/test_canary.py has two. YNNPACK still
+    computes the products. Nothing happens if the user has set this flag, or if jaxlib does not
     know it, since XLA ends a process that sets an unknown flag. XLA reads the flag when JAX makes
-    its first array: if that has happened, a line on the log says so.
+    its first array: if that has happened already, the log says so.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if _YNN_FUSIONS in flags or not _xla_knows(_YNN_FUSIONS):
@@ -47,7 +48,7 @@ def avoid_wrong_fusions() -> None:
 
 
 def _xla_knows(flag: str) -> bool:
-    """Says whether the name of a flag stands in XLA's library; looking takes some 10 ms."""
+    """Says whether XLA's library contains the name of a flag; looking takes some 10 ms."""
     found = importlib.util.find_spec("jaxlib")
     folders = (found and found.submodule_search_locations) or []
     for library in (file for folder in folders for file in Path(folder).glob("*jax_common.*")):
@@ -61,13 +62,12 @@ def _xla_knows(flag: str) -> bool:
 
 
 def use_huge_pages() -> None:
-    """Starts this command again, once, with huge pages for large arrays where glibc offers them.
+    """Restarts this command, once, with huge pages for large arrays if glibc offers them.
 
-    XLA on a CPU takes the memory for a step's intermediate values anew in each step: in pages of
-    4 KiB, that makes a step of the lab report's networks 15 to 20% slower than in pages of 2 MiB.
-    glibc reads this setting only when a process starts. Nothing happens on other systems, where
-    the kernel never gives huge pages, or where the user has set it
-    (GLIBC_TUNABLES=glibc.malloc.hugetlb=0 turns it off).
+    On a CPU, XLA allocates a step's intermediate values anew in each step: in pages of 4 KiB, a
+    step of the lab report's networks is 15 to 20% slower than in pages of 2 MiB. glibc reads this
+    setting only when a process starts. Nothing happens on other systems, if the kernel never gives
+    huge pages, or if the user has set it (GLIBC_TUNABLES=glibc.malloc.hugetlb=0 turns it off).
     """
     library, version = platform.libc_ver()
     given = os.environ.get("GLIBC_TUNABLES", "")
@@ -99,9 +99,9 @@ def _numbers(version: str) -> tuple[int, ...]:
 def keep_compiled_programs() -> None:
     """Keeps what XLA compiles in the user's cache folder, so that a second start compiles nothing.
 
-    The folder belongs to one kind of processor and one version of XLA: machine code of another
-    may not run. Where the user has set JAX_COMPILATION_CACHE_DIR, that is used as it is set;
-    JAX_ENABLE_COMPILATION_CACHE=false turns everything off.
+    Each kind of processor and each version of XLA has a folder of its own, since machine code for
+    another may not run. If the user has set JAX_COMPILATION_CACHE_DIR, JAX uses that folder;
+    JAX_ENABLE_COMPILATION_CACHE=false turns the cache off.
     """
     import jax
     import jaxlib
@@ -124,11 +124,11 @@ def keep_compiled_programs() -> None:
 
 
 def remove_cut_programs(folder: Path) -> None:
-    """Removes compiled programs that a killed process or a full disk has cut.
+    """Removes compiled programs that a killed process or a full disk left incomplete.
 
-    JAX writes them in place and never over one that is there: it would warn of a cut one and
-    compile anew at each later start. Each is looked at once: what is older than the last look is
-    whole. One that another process is writing at this moment is taken for cut and lost, which
+    JAX writes them in place and never overwrites one: it would warn of an incomplete one, and
+    compile again, at each later start. Each file is checked once: what is older than the last check
+    is complete. A file that another process is writing at this moment is removed as well, which
     costs compiling it once more.
     """
     import zstandard
@@ -143,7 +143,7 @@ def remove_cut_programs(folder: Path) -> None:
             if path.stat().st_mtime_ns < last:
                 continue
             content = path.read_bytes()
-            # What begins otherwise is of a form that is not known here, and JAX's affair.
+            # A file that begins otherwise has a form that only JAX knows.
             if content[: len(_ZSTD)] != _ZSTD[: len(content)]:
                 continue
             try:
@@ -171,13 +171,13 @@ def describe_machine() -> str:
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Returns the bytes that this process may take: the machine's, or what its control group may.
+    """Returns how many bytes this process may use: the machine's memory, or its control group's.
 
     Slurm and containers limit a job's memory by a control group, of version 1 or 2; the groups
     around it can be narrower (https://docs.kernel.org/admin-guide/cgroup-v2.html).
 
     Args:
-        root: where /proc and /sys stand.
+        root: folder that holds /proc and /sys.
     """
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
@@ -196,16 +196,16 @@ def available_memory(root: Path = Path("/")) -> int:
         for folder in (group, *group.parents[: len(group.parents) - len(top.parents)]):
             try:
                 limit = (folder / name).read_text().strip()
-            except OSError:  # in a container, the path of the group outside of it
+            except OSError:  # in a container, the path of the group outside it
                 continue
             limits += [int(limit)] if limit.isdecimal() else []
     return min(limits)
 
 
 def compute_deterministically() -> None:
-    """Has XLA use only operations on a GPU that give the same bits each time.
+    """Restricts XLA on a GPU to operations that give the same bits each time.
 
-    It reads this setting when the first array is made: call it before.
+    XLA reads this setting when JAX makes its first array: call this before.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
@@ -216,7 +216,7 @@ def _processor_flags() -> str:
 
 
 def _cpu_information(*keys: str) -> str:
-    """Returns what Linux says of the first processor under one of some keys; "" elsewhere."""
+    """Returns what Linux says about the first processor under one of `keys`; "" elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,7 +1,7 @@
-"""What the processes of a run decide together: all of them, at the same step.
+"""Lets the processes of a run decide together, at the same step.
 
 A process that stops, saves or fails on its own would leave the others waiting for it in the next
-exchange between devices. Alone, a process agrees with itself at once.
+exchange between devices. A single process decides at once.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _OF_CONNECTIONS = ("gloo", "nccl", "coordination", "barrier", "connection", "soc
 
 
 def is_main() -> bool:
-    """Whether this process writes the reports: the first one of a run does."""
+    """Says whether this process writes the reports: the first one of a run does."""
     return jax.process_index() == 0
 
 
 def in_several() -> bool:
-    """Whether the run has several processes."""
+    """Says whether the run has several processes."""
     return jax.process_count() > 1
 
 
@@ -49,7 +49,7 @@ class Agreement:
         self._last = time.monotonic()
 
     def is_time(self) -> bool:
-        """Whether to agree at this call; as many calls apart in each process. Counts the call."""
+        """Counts a call, and says whether to agree at it: at the same calls in every process."""
         self._calls += 1
         return not in_several() or self._calls >= self._every
 
@@ -65,7 +65,7 @@ class Agreement:
         mine = np.array([*requests, passed], np.float32)
         gathered = np.asarray(multihost_utils.process_allgather(mine))
         *agreed, longest = gathered.max(axis=0).tolist()
-        # The slowest one decides how many calls there will be to the next time: in all the same.
+        # The slowest process decides how many calls pass until the next time, for all of them.
         calls = self._calls * _EVERY_SECONDS / max(longest, 1e-3)
         self._every = max(1, min(int(calls), 2 * self._every))
         self._calls, self._last = 0, time.monotonic()
@@ -73,7 +73,7 @@ class Agreement:
 
 
 def is_lost_process(error: Exception) -> bool:
-    """Whether an error is of a connection to another process of this run."""
+    """Says whether an error comes from a connection to another process of this run."""
     text = f"{type(error).__name__}: {error}".lower()
     return in_several() and any(word in text for word in _OF_CONNECTIONS)
 
@@ -91,7 +91,7 @@ def require_same(what: str) -> None:
 
 @contextmanager
 def explain_lost_process() -> Iterator[None]:
-    """Turns the loss of another process inside of the block into a `RunFailed`."""
+    """Turns the loss of another process during the block into a `RunFailed`."""
     try:
         yield
     except Exception as error:  # whichever library was at the connection when it broke

@@ -11,7 +11,7 @@ class ClassScores(NamedTuple):
     """Scores of each class, float64 (classes,); 0 where a score is not defined.
 
     Attributes:
-        precision: share of the examples predicted as the class that are of it.
+        precision: share of the examples predicted as the class that belong to it.
         recall: share of the examples of the class that were predicted as it.
         f1: harmonic mean of the two.
         support: number of examples of the class.
@@ -24,7 +24,7 @@ class ClassScores(NamedTuple):
 
 
 class Mistake(NamedTuple):
-    """One wrong prediction: which example, its label, what was predicted, and how surely."""
+    """One wrong prediction: the example, its label, the predicted class and its probability."""
 
     example: int
     label: int
@@ -62,7 +62,7 @@ def most_confident_mistakes(logits: np.ndarray, labels: np.ndarray, count: int) 
     Args:
         logits: floats (N, classes).
         labels: integers (N,).
-        count: at most so many.
+        count: the most to list.
     """
     scores = probabilities(logits)
     predicted = logits.argmax(axis=1)

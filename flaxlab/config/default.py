@@ -1,6 +1,6 @@
 """Every knob of an experiment once: its default and what it means.
 
-The protocol stands here and nowhere else. The lab report states the number of epochs and that
+The protocol is defined here and nowhere else. The lab report states the number of epochs and that
 "validation" means the official test split; it does not state the optimizer, the learning rate,
 the batch size or the scaling of the inputs. Adam as Keras computes it, with Keras's defaults
 (learning rate 1e-3, epsilon 1e-7), fits what the report shows; batch size 64 and pixels in [0, 1]
@@ -63,7 +63,7 @@ def default_config(model: str = "alexnet") -> ConfigDict:
     config.data.validation = "test"
     config.data.holdout_fraction = 0.1
 
-    # The model's own fields; their comments stand with the classes in flaxlab/models/convnet.py.
+    # The model's own fields; the classes in flaxlab/models/convnet.py document them.
     config.model = ConfigDict({"name": model, **models.knobs(model)})
 
     # Penalties on every kernel but the output layer's, as Keras's regularizers.L1 and L2 have
@@ -109,8 +109,8 @@ def default_config(model: str = "alexnet") -> ConfigDict:
     # A step whose loss or gradients hold NaN or infinity: "stop" ends the run and names the step,
     # "skip" goes on without it.
     config.train.on_nonfinite = "stop"
-    # On a GPU: only operations that give the same bits each time, which are slower. On a CPU they
-    # do in any case.
+    # On a GPU: only operations that give the same bits each time, which are slower. On a CPU all
+    # of them do.
     config.train.deterministic = False
     config.train.early_stopping_patience = 0  # epochs without a better one; 0: never stop early
     config.train.early_stopping_min_delta = 0.0  # what counts as better, in accuracy

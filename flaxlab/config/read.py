@@ -37,7 +37,7 @@ def call_in_file(path: Path, function: str, kind: type[T]) -> T:
     Args:
         path: the file.
         function: its name.
-        kind: what it has to return.
+        kind: type that it must return.
 
     Raises:
         UsageError: there is no such file or function, or it fails; the message names its line.
@@ -51,7 +51,7 @@ def call_in_file(path: Path, function: str, kind: type[T]) -> T:
         raise UsageError(f"there is no experiment file {path}{hint}")
     spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"{path} is no Python file; expected one with {function}()")
+        raise UsageError(f"{path} is not a Python file; expected one with {function}()")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -67,7 +67,7 @@ def call_in_file(path: Path, function: str, kind: type[T]) -> T:
         raise UsageError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
     if not isinstance(returned, kind):
         raise UsageError(
-            f"{function}() of {path} returned {type(returned).__name__}, no {kind.__name__}"
+            f"{function}() of {path} returned {type(returned).__name__}, not {kind.__name__}"
         )
     return returned
 
@@ -81,7 +81,7 @@ def _other_kind(module: ModuleType) -> str:
 
 
 def load_baseline(path: Path, config: ConfigDict) -> ConfigDict:
-    """Loads the experiment that `config.baseline` names; none named: that of `path` itself.
+    """Loads the experiment that `config.baseline` names, or `path` itself if it names none.
 
     Looks beside the experiment file at `path`, then among flaxlab's own experiments.
 
@@ -99,15 +99,15 @@ def baseline_file(path: Path, config: ConfigDict) -> Path:
 
 
 def experiment_file(name: str, folders: Sequence[Path]) -> Path:
-    """Returns where the experiment `name` stands: in `folders`, else among flaxlab's own.
+    """Returns the file of the experiment `name`: in `folders`, else among flaxlab's own.
 
     Raises:
-        UsageError: `name` is no name of a file; a file that is not there is found out on loading.
+        UsageError: `name` is not a name of a file; whether the file exists shows on loading.
     """
     if not name.isidentifier():
         raise UsageError(
-            f"{name!r} is no name of an experiment; expected that of its file, without its folder"
-            " and without .py"
+            f"{name!r} is not a name of an experiment; expected that of its file, without"
+            " its folder and without .py"
         )
     places = [folder / f"{name}.py" for folder in (*folders, own_experiments())]
     return next((place for place in places if place.is_file()), places[0])
@@ -172,7 +172,7 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
 
 
 def _last_of_each(overrides: Sequence[str]) -> list[str]:
-    """Leaves out what a later override of the same field replaces: absl would join tuples."""
+    """Drops overrides that a later one of the same field replaces: absl would join tuples."""
     grouped: list[list[str]] = []
     for argument in overrides:
         if argument.startswith("-") or not grouped:
@@ -182,7 +182,7 @@ def _last_of_each(overrides: Sequence[str]) -> list[str]:
     last: dict[str, list[str]] = {}
     for group in grouped:
         name = group[0].lstrip("-").split("=", 1)[0]
-        last.pop(name, None)  # so that it stands at the end
+        last.pop(name, None)  # so that it comes last
         last[name] = group
     return [argument for group in last.values() for argument in group]
 

@@ -1,4 +1,4 @@
-"""Which values the knobs of `flaxlab.config` take."""
+"""Checks the values of the knobs of `flaxlab.config`."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ _RULES: dict[str, _Rule] = {
     "log.progress": _one_of("auto", "bar", "lines", "none"),
 }
 
-# Tuples with an entry for each one of another: which one, and an entry as an example.
+# Tuples that need an entry for each entry of another: which one, and an example entry.
 _ENTRIES: dict[str, tuple[str, Any]] = {
     "model.pools": ("model.blocks", (2, 2)),
     "model.strides": ("model.blocks", 1),
@@ -141,10 +141,10 @@ _ENTRIES: dict[str, tuple[str, Any]] = {
 
 
 def _written(path: str, values: dict[str, Any]) -> str:
-    """Shows how a tuple is written on a command line; empty for what is none."""
+    """Shows how to write a tuple on a command line; empty for other values."""
     default = dict(flatten(default_config()))[path]
     if not isinstance(default, tuple):
-        return "; it is no tuple" if isinstance(values[path], tuple) else ""
+        return "; it is not a tuple" if isinstance(values[path], tuple) else ""
     example = default
     if path in _ENTRIES:
         of, entry = _ENTRIES[path]
@@ -152,12 +152,12 @@ def _written(path: str, values: dict[str, Any]) -> str:
     return f', written --config.{path}="{example}" for example'
 
 
-# What was done before there was a field for it, where that is not the field's default.
+# The behaviour before a field existed, where it differs from the field's default.
 _BEFORE_THEIR_FIELD = {"optimizer.adam_form": "paper"}
 
 
 def validate(config: ConfigDict) -> None:
-    """Checks each value by itself and those that belong together.
+    """Checks each value by itself, and the values that depend on each other.
 
     Raises:
         UsageError: says which field is wrong and what it takes.

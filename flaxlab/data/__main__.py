@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> None:
     """Loads one data set and writes its sheet.
 
     Raises:
-        UsageError: an option is wrong, or the data set cannot be had.
+        UsageError: an option is wrong, or the data set is not available.
     """
     parser = CommandParser(
         prog="python -m flaxlab.data",
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.name == "folder" and not options.folder:
         raise UsageError("the data set folder needs --folder=DIR, with a folder for each class")
     if not 1 <= options.size <= 1024:
-        raise UsageError(f"--size={options.size} is no side of an image; expected 1 to 1024")
+        raise UsageError(f"--size={options.size} is not a side of an image; expected 1 to 1024")
     # Importing JAX takes a second: not before the options are known to be right.
     from flaxlab.config import default_config
     from flaxlab.data.load import load_dataset

@@ -28,7 +28,7 @@ from flaxlab.errors import UsageError
 _CIFAR_TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 _CIFAR_RECORD = 1 + 32 * 32 * 3
 
-# Unpacked; the largest file of both data sets has 47 MB. Whatever is larger is none of them.
+# Unpacked; the largest file of both data sets has 47 MB. Anything larger belongs to neither.
 _LARGEST = 100_000_000
 
 
@@ -53,7 +53,7 @@ class Source:
 
 
 def read_source(entry: Entry, path: Path) -> Source:
-    """Reads the data set from a folder or an archive, whichever form is there.
+    """Reads the data set from a folder or an archive, in whichever form it finds.
 
     Args:
         entry: the data set.
@@ -61,7 +61,7 @@ def read_source(entry: Entry, path: Path) -> Source:
             folder with "train" and "test", each with a folder of PNG or JPEG files per class.
 
     Raises:
-        UsageError: nothing of it is there, or what is there is damaged.
+        UsageError: no form of it is there, or a file is damaged.
     """
     if not path.exists():
         raise UsageError(f"--source={path} does not exist; give the folder or file to read")
@@ -128,7 +128,7 @@ def parse_idx(content: bytes, dimensions: int, name: str) -> np.ndarray:
     magic = bytes([0, 0, 8, dimensions])  # 8: unsigned bytes
     if content[:4] != magic or len(content) < header:
         raise UsageError(
-            f"{name} is no IDX file of {dimensions} dimensions: it starts with"
+            f"{name} is not an IDX file of {dimensions} dimensions: it starts with"
             f" {content[:4].hex()}, expected {magic.hex()}; get the file again"
         )
     shape = tuple(int(size) for size in np.frombuffer(content, ">u4", dimensions, 4))
@@ -174,12 +174,12 @@ def _read_cifar10_archive(entry: Entry, path: Path) -> Source:
                     raise tarfile.ReadError(f"{name} is in it twice")
                 file = archive.extractfile(member)
                 contents[name] = file.read() if file else b""
-            # The checksum of what is packed stands at its end.
+            # The checksum of the packed data is at its end.
             while archive.fileobj and archive.fileobj.read(1 << 20):
                 pass
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise UsageError(
-            f"{path} is no intact tar archive ({error}); get the file again"
+            f"{path} is not an intact tar archive ({error}); get the file again"
         ) from error
     binary = any(name.endswith(".bin") for name in contents)
     names = [name + ".bin" * binary for name in wanted]
@@ -194,14 +194,14 @@ def _read_cifar10_archive(entry: Entry, path: Path) -> Source:
 
 
 def _require_plain(path: Path, member: tarfile.TarInfo) -> None:
-    """Refuses what no archive of CIFAR-10 holds in place of a batch.
+    """Refuses a member that no archive of CIFAR-10 has.
 
-    Nothing is unpacked to disk, so that none of it could do harm; yet such an archive was made by
-    someone who means harm, or is damaged.
+    Nothing is unpacked to disk, so it could do no harm; but such an archive is damaged, or was made
+    to do harm.
     """
     parts = PurePosixPath(member.name).parts
     flaw = (
-        "is no plain file"
+        "is not a plain file"
         if not member.isreg()
         else "leads out of the archive"
         if ".." in parts or parts[:1] == ("/",)
@@ -250,7 +250,9 @@ def _decode_pickle(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
         if pixels.dtype != np.uint8 or pixels.shape != (len(labels), _CIFAR_RECORD - 1):
             raise ValueError(f"its data are {pixels.dtype}{pixels.shape} for {len(labels)} labels")
     except Exception as error:  # a damaged pickle raises nearly anything
-        raise UsageError(f"{name} is no batch of CIFAR-10 ({error}); get the file again") from error
+        raise UsageError(
+            f"{name} is not a batch of CIFAR-10 ({error}); get the file again"
+        ) from error
     return pixels, labels
 
 

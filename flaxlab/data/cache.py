@@ -1,4 +1,4 @@
-"""Decoded data sets as memory-mapped arrays, so that a second start need not decode anything."""
+"""Keeps decoded data sets as memory-mapped arrays, so that a second start decodes nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from flaxlab.lock import one_at_a_time
 
 _UNFINISHED = ".tmp-"
 _OF_FILES = "files-"
-_DAMAGE = (OSError, ValueError, KeyError, EOFError)  # what reading an entry may raise
+_DAMAGE = (OSError, ValueError, KeyError, EOFError)  # exceptions that reading an entry may raise
 
 _log = logging.getLogger(__name__)
 
@@ -57,13 +57,13 @@ def fingerprinted(train: Split, test: Split, class_names: tuple[str, ...]) -> De
 def files_key(files: Iterable[Path], *more: object) -> str:
     """Returns 16 hex digits that change when a file's place, size or time of change does.
 
-    Cheap, since no file is read: it tells whether what was decoded once is still what is there.
+    Cheap, since no file is read: it tells whether the files have changed since they were decoded.
     """
     return _digest(((path, str(path.resolve())) for path in files), more)
 
 
 def files_fingerprint(root: Path, files: Iterable[Path], *more: object) -> str:
-    """Returns the fingerprint of data that are too large to be read for one.
+    """Returns a fingerprint of data that are too large to read for it.
 
     "files-" and 16 hex digits that change when a file's place below `root`, its size or its time
     of change does. Copies that keep the times (`cp -p`, `rsync -t`) have the same one, wherever
@@ -82,12 +82,12 @@ def _digest(places: Iterable[tuple[Path, str]], more: tuple[object, ...]) -> str
 
 
 def is_lazy(fingerprint: str) -> bool:
-    """Whether a fingerprint is of files, from `files_fingerprint`, and not of decoded images."""
+    """Says whether a fingerprint comes from `files_fingerprint`, not from decoded images."""
     return fingerprint.startswith(_OF_FILES)
 
 
 def labels_through_cache(key: str, read: Callable[[], np.ndarray]) -> np.ndarray:
-    """Returns labels, int32 (N,), from the cache, after `read()` has filled it.
+    """Returns labels, int32 (N,), from the cache, which `read()` fills if needed.
 
     Like `through_cache`, without the images.
     """
@@ -113,16 +113,16 @@ def labels_through_cache(key: str, read: Callable[[], np.ndarray]) -> np.ndarray
 
 
 def through_cache(key: str, decode: Callable[[], Decoded]) -> Decoded:
-    """Returns a data set from the cache, after `decode()` has filled it.
+    """Returns a data set from the cache, which `decode()` fills if needed.
 
-    Of several processes that find it empty, one decodes and the others wait.
+    If several processes find it empty, one decodes and the others wait.
 
     Args:
         key: names the entry; must change when the data do.
         decode: makes the arrays; called again if the entry is damaged.
 
     Returns:
-        Splits whose images are memory-mapped. If the cache cannot be written, the decoded ones.
+        Splits whose images are memory-mapped. If the cache cannot be written: the decoded ones.
     """
     folder = cache_folder() / "data" / key
     with contextlib.suppress(*_DAMAGE):

@@ -1,4 +1,4 @@
-"""The two data sets of the lab report: what they contain, where they are, what they sum up to."""
+"""The two data sets of the lab report: their contents, home pages and checksums."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a data set.
+    """What is known about a data set.
 
     Attributes:
         name: its TFDS name.
@@ -38,7 +38,7 @@ class Entry:
         class_names: in the order of the labels; the names of TFDS.
         downloads: the files of its home page.
         md5: published md5 sums of the decompressed files, by file name.
-        archive_sha256: published sums of archives whose members have none, by file name.
+        archive_sha256: published sums of whole archives, if their members have none, by file name.
         system_folder: where a Linux distribution's package puts the original files.
     """
 
@@ -144,5 +144,5 @@ CATALOG: dict[str, Entry] = {entry.name: entry for entry in (FASHION_MNIST, CIFA
 
 
 def is_original(name: str, title: str) -> bool:
-    """Whether a data set is the published one: JPEG copies and unknown files have other titles."""
+    """Says whether a data set is the published one: JPEG copies, say, have other titles."""
     return name in CATALOG and title == CATALOG[name].title

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of flaxlab: images, labels, and a word on where they are from."""
+"""A data set as the rest of flaxlab sees it: images, labels, and where they are from."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Split:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> Split:
-        """Returns the examples at `indices`: in memory, or as lazily as they are."""
+        """Returns the examples at `indices`: in memory, or lazy if they are lazy."""
         if isinstance(self.images, LazyImages):
             return Split(self.images.take(indices), self.labels[indices])
         return Split(np.asarray(self.images[indices]), self.labels[indices])
@@ -42,11 +42,11 @@ class Dataset:
         version: version of the data, such as TFDS's "3.0.1".
         origin: one sentence: where the examples are from and whether they were verified.
         fingerprint: changes when an image or a label does.
-        class_names: for each label, what it stands for.
+        class_names: name of each label.
         train: the training split.
         test: the test split.
         stored_shape: (H, W, C), C 1 or 3, of the pictures before they were brought to one shape;
-            (C,) where their sizes differ; None where it is not known, or they lie in one shape.
+            (C,) if their sizes differ; None if unknown, or if they are stored in one shape.
     """
 
     name: str
@@ -74,9 +74,9 @@ class RunSplits:
     """The splits of a run, after `config.data.validation` has been applied.
 
     Attributes:
-        train: what the optimizer sees.
-        validation: what each epoch is scored on; the test split itself in the report's protocol.
-        test: what is scored once at the end; None in the report's protocol.
+        train: examples that the optimizer sees.
+        validation: examples that score each epoch; the test split in the report's protocol.
+        test: examples that are scored once, at the end; None in the report's protocol.
     """
 
     train: Split

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: real data that is always at hand.
+"""scikit-learn's handwritten digits: real data that is always there.
 
 1,797 images of 8x8 with 17 grey levels, from the UCI set "Optical Recognition of Handwritten
 Digits" (Alpaydin and Kaynak, 1998), split into 1,437 for training and 360 for testing.

@@ -1,4 +1,4 @@
-"""Fetches the original files of a data set from its home page, checked against their sums."""
+"""Downloads the original files of a data set from its home page, and checks their sums."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _CHUNK = 1 << 18
 
 
 def reachable(url: str, seconds: float = 4.0) -> bool:
-    """Whether a server answers at `url`, decided within `seconds`.
+    """Says within `seconds` whether a server answers at `url`.
 
-    In a thread of its own: looking up a name cannot be given a time limit otherwise.
+    It asks in a thread, since looking up a name has no time limit of its own.
     """
     answers: list[bool] = []
 

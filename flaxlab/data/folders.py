@@ -34,8 +34,8 @@ def load_folder(root: Path, shape: tuple[int, int, int], is_lazy: Callable[[int]
         is_lazy: says of a number of decoded bytes whether to leave the pictures in their files.
 
     Raises:
-        UsageError: there are no such folders, "train" and "test" have other classes, or a
-            picture is damaged (of lazy ones, when it is read).
+        UsageError: there are no such folders, the classes of "train" and "test" differ, or a
+            picture is damaged (lazy ones raise this when they are read).
     """
     parts = [root / "train", root / "test"]
     has_parts = all(part.is_dir() for part in parts)
@@ -75,7 +75,7 @@ def load_folder(root: Path, shape: tuple[int, int, int], is_lazy: Callable[[int]
 
 
 def _cut(splits: list[Split]) -> tuple[Split, Split]:
-    """Returns the two splits; of a single one, a stratified part is the test split."""
+    """Returns the two splits; from a single one, cuts a stratified part as the test split."""
     if len(splits) == 2:
         return splits[0], splits[1]
     train, test = stratified_split(splits[0].labels, _TEST_FRACTION, _FIXED_SEED)
@@ -86,7 +86,7 @@ def _stored_shape(paths: list[Path]) -> tuple[int, ...] | None:
     """Looks at a few pictures from all over the folders; see `Dataset.stored_shape`."""
     shapes = []
     for path in paths[:: math.ceil(len(paths) / _LOOKED_AT)]:
-        # A picture that cannot be read is reported by those who need it.
+        # Whoever needs a picture that cannot be read reports it.
         with contextlib.suppress(OSError, UsageError):
             shapes.append(tuple(decode(path.read_bytes(), str(path), stored_shape).tolist()))
     if not shapes:

@@ -1,4 +1,4 @@
-"""How any picture is brought to the input of a network, and how class folders of them are read."""
+"""Brings pictures to the input of a network, and reads class folders of them."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def fit_image(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
 def stored_shape(image: Image.Image) -> np.ndarray:
     """Returns (H, W, C) of a picture before it is brought to a shape, int (3,).
 
-    Upright; C is 1 where no pixel has a colour, whatever the mode says.
+    Upright; C is 1 if no pixel has a colour, whatever the mode says.
     """
     width, height = image.size
     if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # lies on its side
         width, height = height, width
-    image.draft(None, (1, 1))  # of a JPEG, an eighth of the size shows whether it has colours
+    image.draft(None, (1, 1))  # an eighth of a JPEG's size shows whether it has colours
     pixels = np.asarray(_upright(image, 3))
     return np.array([height, width, 3 if np.ptp(pixels, axis=-1).any() else 1])
 
@@ -63,8 +63,8 @@ def random_resized_crop(
 
     After Szegedy et al. (2015), "Going deeper with convolutions": the part has a share of the
     picture's area drawn evenly from `smallest` to 1, and an aspect between 3/4 and 4/3, drawn
-    evenly on a logarithmic scale. Where ten draws in a row do not fit into the picture, it is the
-    picture's centre, as `fit_image` has it. Turning, converting and resizing are as there.
+    evenly on a logarithmic scale. If ten draws in a row do not fit into the picture, the part is
+    its centre, as in `fit_image`, which also says how it is turned, converted and resized.
 
     Args:
         image: a picture of any size and mode.
@@ -112,10 +112,10 @@ def decode(content: bytes, name: str, bring: Callable[[Image.Image], np.ndarray]
         What `bring` returns: uint8 (H, W, C).
 
     Raises:
-        UsageError: it is no readable picture, or far too large to be one (more pixels than
+        UsageError: it is not a readable picture, or far too large (more pixels than
             Pillow's limit against decompression bombs).
     """
-    # Not by `Image.open`: it warns of too many pixels, and warnings are of the whole process.
+    # Not by `Image.open`: it warns of too many pixels, and warnings affect the whole process.
     kind = PngImageFile if content.startswith(_PNG_MAGIC) else JpegImageFile
     try:
         with kind(io.BytesIO(content)) as image:
@@ -124,7 +124,7 @@ def decode(content: bytes, name: str, bring: Callable[[Image.Image], np.ndarray]
                 raise UsageError(f"{name} has too many pixels ({pixels:,}; at most {limit:,})")
             return bring(image)
     except (OSError, SyntaxError, ValueError) as error:
-        raise UsageError(f"{name} is no readable PNG or JPEG picture ({error})") from error
+        raise UsageError(f"{name} is not a readable PNG or JPEG picture ({error})") from error
 
 
 def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
@@ -136,7 +136,7 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path} is no readable PNG or JPEG picture ({error})") from error
+        raise UsageError(f"{path} is not a readable PNG or JPEG picture ({error})") from error
     return decode(content, str(path), functools.partial(fit_image, shape=shape))
 
 

@@ -1,7 +1,7 @@
 """Images that stay in their files until they are asked for: data sets larger than the memory.
 
-`LazyImages` reads like the array of all decoded images, so that what takes a `Split` (scoring,
-reports, subsets, holdouts) need not know of it.
+`LazyImages` reads like the array of all decoded images, so that code that takes a `Split` (scoring,
+reports, subsets, holdouts) works with both.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from PIL import Image
 from flaxlab.data.images import decode, fit_image
 from flaxlab.machine import available_cores, available_memory
 
-# Of the machine's memory: a data set that takes more when it is decoded is read lazily. The rest
-# is for the model, for the cache of the files and for a second copy while arrays are made.
+# A data set that takes more than this share of the memory when decoded is read lazily. The rest is
+# for the model, for the cache of the files and for a second copy while arrays are made.
 _SHARE_OF_MEMORY = 0.25
 
 
 class Images(Protocol):
-    """What holds the images of a split, uint8 (N, H, W, C): an array, or `LazyImages`."""
+    """The images of a split, uint8 (N, H, W, C): an array, or `LazyImages`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -33,11 +33,11 @@ class Images(Protocol):
 
     @property
     def dtype(self) -> np.dtype:
-        """That of uint8."""
+        """Always uint8."""
 
     @property
     def nbytes(self) -> int:
-        """Of all images, decoded."""
+        """Bytes of all images when decoded."""
 
     def __len__(self) -> int: ...
 
@@ -55,7 +55,7 @@ class Records(Protocol):
         """Returns the content of one."""
 
     def name(self, number: int) -> str:
-        """Says which one it is, for messages."""
+        """Returns what messages call it."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class LazyImages:
 
     Attributes:
         records: where the pictures are.
-        numbers: int (N,), which of them the images are.
+        numbers: int (N,), the record of each image.
         image_shape: (H, W, C).
     """
 
@@ -105,12 +105,12 @@ class LazyImages:
 
     @property
     def dtype(self) -> np.dtype:
-        """That of uint8."""
+        """Always uint8."""
         return np.dtype(np.uint8)
 
     @property
     def nbytes(self) -> int:
-        """Of all images, decoded."""
+        """Bytes of all images when decoded."""
         return math.prod(self.shape)
 
     def __len__(self) -> int:
@@ -140,7 +140,7 @@ class LazyImages:
     ) -> np.ndarray:
         """Returns what `bring`, or else `fit_image`, makes of the picture at `index`.
 
-        uint8 (H, W, C); in the thread that asks, unlike `images[index]`.
+        uint8 (H, W, C). It runs in the calling thread, unlike `images[index]`.
         """
         return self._decode(int(self.numbers[index]), bring or self._fit)
 
@@ -157,5 +157,5 @@ def thread_count() -> int:
 
 
 def beyond_memory(nbytes: int) -> bool:
-    """Whether decoded images of `nbytes` are more than a quarter of what this process may take."""
+    """Says whether `nbytes` of decoded images are over a quarter of the memory for this process."""
     return nbytes > _SHARE_OF_MEMORY * available_memory()

@@ -1,4 +1,4 @@
-"""From `config.data` to a data set."""
+"""Loads the data set that `config.data` names, or prepares it first."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def load_dataset(config: ConfigDict) -> Dataset:
     of the memory that the process may take.
 
     Raises:
-        UsageError: the data set is not there and cannot be got, or it is damaged.
+        UsageError: the data set is missing and cannot be fetched, or it is damaged.
     """
 
     def is_lazy(decoded_bytes: int) -> bool:
@@ -113,7 +113,7 @@ def _write(entry: Entry, source: Source, data_dir: Path, allow_unverified: bool)
     if source.verified is False and not allow_unverified:
         raise UsageError(
             f"the {source.form} are not the published {entry.title}: their md5 sums differ; get the"
-            " files again, or accept them as they are with --allow_unverified"
+            " files again, or accept them with --allow_unverified"
         )
     if source.verified is None:
         _log.warning(
@@ -127,8 +127,8 @@ def _write(entry: Entry, source: Source, data_dir: Path, allow_unverified: bool)
     state = "verified by checksum" if source.verified else "not verified"
     title = f"{source.title} (unverified)" if source.verified is False else source.title
     origin = {"title": title, "origin": f"prepared from {source.form}, {state}"}
-    # In a folder of its own, renamed when it is whole: a data set that has lost its origin would
-    # be taken for the original one.
+    # In a folder of its own, renamed when complete: without its origin, the data set would pass
+    # for the original one.
     with _unfinished(data_dir) as unfinished:
         written = tfds_store.write(entry, source.train, source.test, unfinished)
         (written / _ORIGIN_FILE).write_text(json.dumps(origin, indent=2))

@@ -1,7 +1,7 @@
-"""Any TFDS image classification set that is prepared: `config.data.name = "tfds:NAME"`.
+"""Loads any image classification set that TFDS has prepared: `config.data.name = "tfds:NAME"`.
 
-Data sets are found by their folders, so that one of your own, which TFDS knows nothing of, is
-read as well. Nothing is downloaded, and nothing here needs TensorFlow.
+Data sets are found by their folders, so your own sets, which TFDS does not know, can be read as
+well. Nothing is downloaded, and nothing here needs TensorFlow.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def load_tfds_set(
             test on, damaged, or lazy and not prepared as ArrayRecord files.
     """
     folder = find_prepared(name.removeprefix(PREFIX), data_dir)
-    # Imported here: TFDS takes seconds that other data need not pay.
+    # Imported here: TFDS takes seconds, which other data should not cost.
     from flaxlab.data import tfds_store
 
     found = tfds_store.describe(folder)

@@ -46,13 +46,13 @@ def read(folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
 
 
 class Prepared(NamedTuple):
-    """What a prepared data set is.
+    """Describes a prepared data set.
 
     Attributes:
         title: its name, with its config if it has one.
         class_names: for each label.
         examples: the examples of each split.
-        random_access: whether its files can be read at any place.
+        random_access: whether its examples can be read in any order.
         stored_shape: (H, W, C) of the pictures, (C,) where their sizes differ, None where the
             number of channels does.
     """
@@ -81,8 +81,8 @@ def describe(folder: Path) -> Prepared:
             key in features and isinstance(features[key], kind) for key, kind in kinds.items()
         ):
             raise UsageError(
-                f"{folder} is no image classification set: expected the features image and label"
-                f" (a class), found {_kinds(features)}"
+                f"{folder} is not an image classification set: expected the features image and"
+                f" label (a class), found {_kinds(features)}"
             )
         label = features["label"]
         return Prepared(
@@ -124,14 +124,14 @@ def read_fitted(folder: Path, name: str, shape: tuple[int, int, int]) -> Split:
 
 
 def has_labels(folder: Path, name: str) -> bool:
-    """Whether a split that is not empty has labels: TFDS writes -1 for one that is not known."""
+    """Says whether a split (not empty) has labels: TFDS writes -1 for an unknown one."""
     with _readable(folder):
         records = _records(tfds.builder_from_directory(folder), name, _AS_STORED)
         return int(next(records)["label"]) >= 0
 
 
 class TfdsRecords:
-    """The pictures of one split, read at any place: see `flaxlab.data.lazy.Records`."""
+    """The pictures of one split, read in any order: see `flaxlab.data.lazy.Records`."""
 
     def __init__(self, folder: Path, name: str) -> None:
         """Opens a split.
@@ -141,7 +141,7 @@ class TfdsRecords:
             name: name of the split.
 
         Raises:
-            UsageError: it is not prepared as files that can be read at any place.
+            UsageError: its files cannot be read in any order.
         """
         self._folder, self._name = folder, name
         found = describe(folder)
@@ -174,7 +174,7 @@ class TfdsRecords:
             return self._source[number]["image"]
 
     def name(self, number: int) -> str:
-        """Says which picture it is."""
+        """Returns what messages call a picture."""
         return f"picture {number} of {self._folder} ({self._name})"
 
     def labels(self) -> np.ndarray:
@@ -203,22 +203,22 @@ def why_not_prepared(name: str, data_dir: Path) -> str:
     if config and config not in configs:
         return f"TFDS's {dataset} has no config {config}; expected one of {', '.join(configs)}"
     return (
-        f"{name} is not prepared in {data_dir}; prepare it where TensorFlow and a network are, by"
-        f" tfds.builder({name!r}, file_format='array_record').download_and_prepare(), and give its"
-        " TFDS folder by --config.data.data_dir"
+        f"{name} is not prepared in {data_dir}; prepare it on a machine with TensorFlow and a"
+        f" network, by tfds.builder({name!r}, file_format='array_record').download_and_prepare(),"
+        " and give its TFDS folder by --config.data.data_dir"
     )
 
 
 @contextlib.contextmanager
 def _readable(folder: Path) -> Iterator[None]:
-    """Turns what reading a damaged data set raises into a `UsageError`."""
+    """Turns the errors of a damaged data set into a `UsageError`."""
     try:
         yield
     except (UsageError, MemoryError):
         raise
     except Exception as error:  # readers of damaged files raise nearly anything
         raise UsageError(
-            f"{folder} is no readable TFDS image data set ({type(error).__name__}: {error});"
+            f"{folder} is not a readable TFDS image data set ({type(error).__name__}: {error});"
             " remove it and prepare it again"
         ) from error
 
@@ -226,8 +226,8 @@ def _readable(folder: Path) -> Iterator[None]:
 def write(entry: Entry, train: Split, test: Split, data_dir: Path) -> Path:
     """Writes a data set with the official features and version, as ArrayRecord files.
 
-    The official builder is used, with the reading of the original files replaced: that part of
-    it needs TensorFlow. Images are stored as PNG, without loss.
+    It uses the official builder and replaces only the reading of the original files, which needs
+    TensorFlow. Images are stored as PNG, without loss.
 
     Returns:
         The folder of the version that was written.

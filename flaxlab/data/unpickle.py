@@ -6,7 +6,7 @@ import pickle
 from typing import Any
 
 import numpy as np
-from numpy._core.multiarray import _reconstruct  # what pickled arrays are rebuilt by
+from numpy._core.multiarray import _reconstruct  # rebuilds pickled arrays
 
 
 def _encode_latin1(text: str, encoding: str) -> bytes:
@@ -19,7 +19,7 @@ class ArrayUnpickler(pickle.Unpickler):
     """Builds NumPy arrays and plain values; refuses every other class and function."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns what arrays are rebuilt by; raises `pickle.UnpicklingError` for all else."""
+        """Returns what rebuilds arrays; raises `pickle.UnpicklingError` for anything else."""
         allowed = {
             ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
             ("numpy._core.multiarray", "_reconstruct"): _reconstruct,

@@ -1,7 +1,7 @@
 """Scores the model that a run has stored, on its own or on other data.
 
-The same weights can be scored under three kinds of statistics of batch normalization: the running
-ones that were stored, each batch's own, and ones that are computed anew on the training split.
+Batch normalization can use three kinds of statistics: the stored running ones, each batch's own,
+and ones computed anew on the training split.
 """
 
 from __future__ import annotations
@@ -37,16 +37,18 @@ def main(arguments: Sequence[str]) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("run", type=Path, help="a run directory, its checkpoints, or one step")
-    parser.add_argument("--step", help="latest, best or a number; default: the one reported")
+    parser.add_argument(
+        "--step", help="latest, best or a number; default: the one that the run reports"
+    )
     parser.add_argument("--batch_stats", default="running", help="running, batch, recomputed")
-    parser.add_argument("--batch_size", type=int, help="default: that of the training")
+    parser.add_argument("--batch_size", type=int, help="default: that of training")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     options, rest = parser.parse_known_args(arguments)
     for argument in rest:
         if not argument.startswith("--data."):
             raise UsageError(f"what is {argument} for? Expected --data.FIELD=VALUE (see --help)")
     if options.batch_size is not None and options.batch_size < 1:
-        raise UsageError(f"--batch_size={options.batch_size} is no size; expected 1 or more")
+        raise UsageError(f"--batch_size={options.batch_size} is not a size; expected 1 or more")
     from flaxlab.evaluate.command import evaluate
 
     overrides = [argument.replace("--data.", "--config.data.", 1) for argument in rest]

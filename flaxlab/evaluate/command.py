@@ -36,7 +36,7 @@ def evaluate(
         step: see `load_stored`.
         overrides: "--config.data.FIELD=VALUE" each.
         kinds: kinds of statistics, see `evaluate_stored`.
-        batch_size: None: that of the training.
+        batch_size: number of images at a time; None: that of training.
         form: "table" or "json".
 
     Raises:
@@ -49,7 +49,7 @@ def evaluate(
     stored = load_stored(run, step)
     config = ConfigDict(stored.config)
     if any(override.startswith("--config.data.name") for override in overrides):
-        # The subsets of the training say nothing of other data.
+        # The subsets of the run do not apply to other data.
         config.data.train_examples = config.data.test_examples = None
     config = apply_overrides(config, overrides)
     dataset = load_dataset(config.data)
@@ -103,7 +103,7 @@ def evaluate(
         soft_wrap=True,
     )
     if dataset.class_names != stored.class_names:
-        note = "note: these are other class names than those of the training; compared by number"
+        note = "note: these class names are not those of training; compared by number"
         console.print(note, style="yellow")
     table = Table("statistics", "accuracy", "cross entropy, nats", box=None, pad_edge=False)
     for result in results:

@@ -56,8 +56,8 @@ def evaluate_stored(
 
     Args:
         stored: the model.
-        test: what is scored.
-        train: what "recomputed" statistics are computed on.
+        test: examples to score.
+        train: examples for the "recomputed" statistics.
         kind: "running": the stored running statistics; "batch": each batch's own; "recomputed":
             mean and variance over the whole of `train`, with the stored parameters.
         batch_size: number of images at a time.
@@ -66,7 +66,9 @@ def evaluate_stored(
         UsageError: the model has no batch normalization, and `kind` is not "running".
     """
     if kind != "running" and "batch_stats" not in stored.variables:
-        raise UsageError(f"the model has no batch normalization: --batch_stats={kind} is nothing")
+        raise UsageError(
+            f"the model has no batch normalization: --batch_stats={kind} does not apply"
+        )
     config, batch_size = stored.config, min(batch_size, len(test))
     computed_by = kernels.for_backend(jax.default_backend(), config.train.fast_kernels)
     model = stored.model.clone(conv=computed_by.conv, max_pool=computed_by.max_pool)
@@ -99,9 +101,9 @@ def evaluate_stored(
 
 
 class _Shuffled(Feed):
-    """Scores in a fixed random order; what fills the last batch up are other examples.
+    """Scores in a fixed random order, and fills up the last batch with other examples.
 
-    The last example many times, as `Feed` has it, would change the statistics of the batch.
+    `Feed` repeats the last example, which would change the statistics of the batch.
     """
 
     def eval_batches(self) -> Generator[Batches]:

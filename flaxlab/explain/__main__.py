@@ -1,7 +1,7 @@
 """Shows what one training step of an experiment is made of, and what it does.
 
-Everything is read off the real objects: the modules, the random keys, the state before and after
-the first step, and the compiled program. Three steps are taken, and nothing is saved.
+It reads everything off the real objects: the modules, the random keys, the state before and after
+the first step, and the compiled program. It takes three steps and saves nothing.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _EXAMPLES = """examples:
   python -m flaxlab.explain --config=experiments/alexnet_pool.py --config.data.name=digits
   python -m flaxlab.explain --config=experiments/alexnet_l2.py --config.train.steps_per_execution=4
 
---config.FIELD=VALUE overrides any field of flaxlab/config/default.py. Where Fashion-MNIST or
-CIFAR-10 cannot be had, images of its shape are drawn at random, and the first lines say so.
+--config.FIELD=VALUE overrides any field of flaxlab/config/default.py. If Fashion-MNIST or
+CIFAR-10 is not available, random images of its shape take its place, and the first lines say so.
 """
 
 

@@ -40,7 +40,7 @@ def on_host(state: TrainState) -> dict[str, tuple[str, np.ndarray]]:
     """Copies a state to the host, since a program that donates it takes its memory.
 
     Returns:
-        {path: (dtype, values)} of each array, in the order of the tree; of a random key, the
+        {path: (dtype, values)} of each array, in the order of the tree; for a random key, the
         values are its data, uint32.
     """
     copied = {}

@@ -53,7 +53,7 @@ def explain(config_file: Path, overrides: Sequence[str]) -> None:
     console = open_console()
     _say(console, f"{config.name} on {dataset.title}: {dataset.origin}")
     if missing:
-        _say(console, f"The images below are drawn, since the data cannot be had: {missing}")
+        _say(console, f"The images below are random, since the data are not available: {missing}")
     _print_modules(console, experiment)
     _print_keys(console, experiment)
     found = take_first_steps(experiment)
@@ -63,7 +63,7 @@ def explain(config_file: Path, overrides: Sequence[str]) -> None:
 
 
 def _dataset(config: ConfigDict) -> tuple[Dataset, str]:
-    """Loads the data set, or draws one in its shape; then, the reason stands beside it."""
+    """Loads the data set, or makes a random one of its shape and returns the reason with it."""
     try:
         return load_dataset(config.data), ""
     except UsageError as error:
@@ -74,7 +74,7 @@ def _dataset(config: ConfigDict) -> tuple[Dataset, str]:
 
 
 def _drawn(config: ConfigDict) -> Dataset:
-    """Two and a half batches of noise: what is explained are shapes and rules, not accuracies."""
+    """Makes two and a half batches of noise: enough to explain shapes and rules."""
     entry = CATALOG[config.data.name]
     rng = np.random.default_rng(config.seed)
     classes, count = len(entry.class_names), max(5 * config.train.batch_size // 2, 100)
@@ -164,7 +164,7 @@ def _print_keys(console: Console, experiment: Experiment) -> None:
                 " the step's key with the path of the layer folded in",
             )
     if not any(isinstance(module, Dropout) for module, _ in calls.values()):
-        _say(console, "no dropout: the keys of the steps are used for nothing")
+        _say(console, "no dropout: nothing uses the keys of the steps")
     order = epoch_order(len(experiment.splits.train), config.seed, 1)[:6].tolist()
     _say(
         console,
@@ -213,7 +213,7 @@ def _print_changes(console: Console, experiment: Experiment, found: FirstSteps) 
     _say(
         console,
         "before, after: the value of a scalar, else the root mean square of the values; moved by:"
-        " that of the differences",
+        " the same of the differences",
     )
 
 
@@ -261,11 +261,11 @@ def _print_program(console: Console, experiment: Experiment, found: FirstSteps) 
 
 
 def _flops(value: float | None) -> str:
-    return "not known" if value is None else f"{value / 1e6:,.1f} MFLOP"
+    return "unknown" if value is None else f"{value / 1e6:,.1f} MFLOP"
 
 
 def _bytes(value: float | None) -> str:
-    return "not known" if value is None else size(value)
+    return "unknown" if value is None else size(value)
 
 
 def _kind(module: nn.Module) -> str:

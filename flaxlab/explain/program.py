@@ -22,15 +22,15 @@ from flaxlab.training.step import Batch, TrainStep
 
 @dataclass(frozen=True)
 class Cost:
-    """What the compiler says of the training program, one call of it.
+    """What the compiler says about one call of the training program.
 
     Attributes:
         flops: floating-point operations that XLA counts in the compiled program, the body of a
-            loop over several steps once; None where it does not tell.
-        bytes_accessed: that its operations read and write, counted one by one; None likewise.
-        arguments: bytes of what it is given.
-        outputs: bytes of what it returns.
-        aliased: bytes of the outputs that lie in the memory of donated arguments.
+            loop over several steps once; None if it does not say.
+        bytes_accessed: bytes that its operations read and write, counted one by one; or None.
+        arguments: bytes of the arguments.
+        outputs: bytes of the results.
+        aliased: bytes of the results that reuse the memory of donated arguments.
         temporary: bytes of intermediate values.
     """
 
@@ -43,7 +43,7 @@ class Cost:
 
     @property
     def peak(self) -> int:
-        """Bytes in use at the most: what is given, returned and intermediate, once each.
+        """Most bytes in use: arguments, results and intermediate values, once each.
 
         XLA's own figure leaves out intermediate values on a CPU (jaxlib 0.10.2).
         """
@@ -57,11 +57,11 @@ class FirstSteps:
     Attributes:
         steps: number of steps in one call.
         loss: mean cross entropy of the first call's examples, in nats.
-        accuracy: share of them that were right.
-        penalty: that was added to the loss.
-        changes: in the state, by the first call.
-        examples: of the three calls, and how many of them count: the last batch of an epoch is
-            filled up.
+        accuracy: share of them that were classified correctly.
+        penalty: what was added to the loss.
+        changes: changes of the state by the first call.
+        examples: for each of the three calls, the examples and how many of them count: the last
+            batch of an epoch is padded.
         seconds: time of each of the three calls.
         compiled: how often the program was compiled for them.
         cost: cost of one call.
@@ -100,7 +100,7 @@ def take_first_steps(experiment: Experiment) -> FirstSteps:
         totals_of.append(means(totals))
         first_changes = first_changes or list_changes(before, on_host(state))
     compiled = len(traced)
-    # Beside the programs that have run: `jit` does not give out what it has compiled.
+    # Compiled once more, since `jit` does not hand out what it has compiled.
     lowered = cast(Any, train).lower(state, no_metrics(), calls[0])
     return FirstSteps(
         steps=len(calls[0]["mask"]),
@@ -114,7 +114,7 @@ def take_first_steps(experiment: Experiment) -> FirstSteps:
 
 
 def _counting(step: TrainStep) -> tuple[list[int], TrainStep]:
-    """Returns a list and the step, which adds an entry whenever Python runs it: to be compiled."""
+    """Returns a list and the step, which adds an entry to it each time that JAX traces it."""
     traced: list[int] = []
 
     def counted(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -125,7 +125,7 @@ def _counting(step: TrainStep) -> tuple[list[int], TrainStep]:
 
 
 def _first_second_last(calls: Iterator[Batches]) -> list[Batches]:
-    """Returns what the first two calls of an epoch are given, and the last; fewer if there are."""
+    """Returns the batches of the first two calls of an epoch and of the last; or fewer."""
     return [*itertools.islice(calls, 2), *deque(calls, maxlen=1)]
 
 

@@ -1,7 +1,7 @@
-"""Writes the model that a run has stored for use without flaxlab.
+"""Exports the model that a run has stored, for use without flaxlab.
 
-StableHLO by jax.export, for any number of images at a time and for CPU, GPU and TPU; the weights as
-safetensors. The README that is written beside them shows how to call it.
+It writes StableHLO by jax.export, for any number of images at a time and for CPU, GPU and TPU, the
+weights as safetensors, and a README that shows how to call it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> None:
     """Loads and writes.
 
     Raises:
-        UsageError: an option is wrong, the run cannot be read, or the folder not written.
+        UsageError: an option is wrong, the run cannot be read, or the folder cannot be written.
     """
     parser = CommandParser(
         prog="python -m flaxlab.export",
@@ -33,7 +33,9 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("run", type=Path, help="a run directory, its checkpoints, or one step")
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to write to")
-    parser.add_argument("--step", help="latest, best or a number; default: the one reported")
+    parser.add_argument(
+        "--step", help="latest, best or a number; default: the one that the run reports"
+    )
     options = parser.parse_args(arguments)
     from flaxlab.export.export import export_model
     from flaxlab.run.load import load_stored

@@ -26,15 +26,15 @@ Keep = Callable[[Leaf], bool]
 
 
 def matching(pattern: str | None) -> Keep:
-    """Returns whether a leaf's path matches somewhere; all do without a pattern.
+    """Returns a function that says whether a leaf's path matches; without a pattern, all do.
 
     Raises:
-        UsageError: the pattern is no regular expression.
+        UsageError: the pattern is not a regular expression.
     """
     try:
         compiled = re.compile(pattern or "")
     except re.error as error:
-        raise UsageError(f"--filter={pattern} is no regular expression ({error})") from error
+        raise UsageError(f"--filter={pattern} is not a regular expression ({error})") from error
     return lambda leaf: compiled.search(leaf.path) is not None
 
 
@@ -113,10 +113,10 @@ def verify(path: Path) -> None:
     for saved in find_saved(path):
         found = find_damage(saved.folder)
         if not saved.trees:
-            found = found or ["its metadata are missing"]
+            found = found or ["its metadata is missing"]
         if found is None and _of_flaxlab(saved):
             unknown.append(str(saved.folder))
-            verdict = f"{MANIFEST} is missing: whether its files are intact is not known"
+            verdict = f"{MANIFEST} is missing: its files may be damaged"
         elif found is None:
             verdict = "no manifest: not written by flaxlab"
         else:
@@ -195,7 +195,7 @@ def _print_difference(
     for name, saved in (("a", left), ("b", right)):
         console.print(f"{name}: {saved.folder}", highlight=False, markup=False, soft_wrap=True)
     if config is None:
-        console.print("config: not known of both", highlight=False)
+        console.print("config: not known for both", highlight=False)
     elif not config:
         console.print("config: the same", highlight=False)
     else:
@@ -221,7 +221,7 @@ def _print_difference(
 
 
 def plot(path: Path, step: str, keep: Keep, to: Path) -> None:
-    """Writes weights.png, filters.png and normalization.png, those that there is something for.
+    """Writes weights.png, filters.png and normalization.png, as far as there is something to draw.
 
     Args:
         path: see `find_saved`.

@@ -68,7 +68,7 @@ def _change(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     """Returns relative change and largest difference; infinite where one is not finite."""
     kind = np.complex128 if np.iscomplexobj(a) or np.iscomplexobj(b) else np.float64
     left, right = a.astype(kind), b.astype(kind)
-    # Equal NaNs and infinities are no change; whole numbers may be larger than float64 is exact.
+    # Equal NaNs and infinities are not a change; float64 is not exact for the largest integers.
     same = (a == b) | (np.isnan(left) & np.isnan(right))
     if same.all():
         return 0.0, 0.0

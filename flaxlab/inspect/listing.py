@@ -37,7 +37,7 @@ def describe_saved(saved: Sequence[Saved], chosen: Saved) -> list[Row]:
 
 
 def describe_leaf(leaf: Leaf, found: ArrayStatistics | None, flaws: Sequence[str]) -> Row:
-    """Makes a row of a leaf, with its statistics where there are some."""
+    """Makes a row of a leaf, with its statistics if there are any."""
     row: Row = {
         "path": leaf.path,
         "shape": None if leaf.shape is None else list(leaf.shape),
@@ -152,7 +152,7 @@ def _table(*titles: str, numbers_from: int) -> Table:
 
 
 def shape_text(row: Row) -> str:
-    """Writes a shape as "3x3x64"; "scalar" for (), "" for what is no array."""
+    """Writes a shape as "3x3x64"; "scalar" for (), "" if it is not an array."""
     if row["shape"] is None:
         return ""
     return "x".join(map(str, row["shape"])) or "scalar"

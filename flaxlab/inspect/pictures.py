@@ -38,8 +38,7 @@ def weight_histograms(found: Mapping[str, ArrayStatistics]) -> Figure:
 def filters(kernel: np.ndarray, path: str) -> Figure:
     """Draws the filters of a convolution, floats (H, W, C, F).
 
-    In colour for C = 3, else the channel mean. Zero is grey; the scale is that of the largest
-    weight.
+    In colour for C = 3, else the channel mean. Zero is grey; the largest weight sets the scale.
     """
     kernel = kernel.astype(np.float64)
     if kernel.shape[2] != 3:

@@ -1,4 +1,4 @@
-"""Statistics of one array, in pieces: neither it nor a copy of it has to be there as a whole."""
+"""Computes the statistics of an array in pieces, so that no copy of it is made."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True)
 class ArrayStatistics:
-    """What the values of an array are like; the moments are of the finite ones.
+    """Statistics of an array's values; the moments count the finite ones only.
 
     Attributes:
         mean: arithmetic mean; NaN without finite values, as are the next four.
@@ -53,7 +53,7 @@ class ArrayStatistics:
 def describe_array(array: np.ndarray) -> ArrayStatistics:
     """Computes the statistics of an array of numbers or booleans, of any shape.
 
-    Those of complex numbers are of their absolute values.
+    For complex numbers, of their absolute values.
     """
     return describe_pieces((array,))
 
@@ -62,7 +62,7 @@ def describe_pieces(arrays: Iterable[np.ndarray]) -> ArrayStatistics:
     """Computes the statistics of all values of several arrays together; see `describe_array`.
 
     Args:
-        arrays: arrays of any shapes and dtypes. They are read twice: a generator will not do.
+        arrays: arrays of any shapes and dtypes. They are read twice, so not a generator.
     """
     total = square = 0.0
     low, high = math.inf, -math.inf

@@ -2,10 +2,9 @@
 
 Models are given these functions, and import none of them.
 
-On a GPU, XLA calls the vendor's kernels and needs no help. On a CPU, what XLA makes of a
-convolution is slow in the gradient of the weights and with large kernels, and its gradient of max
-pooling is a scatter: there, the functions of this package compute the same by matrix products and
-copies.
+On a GPU, XLA calls the vendor's kernels and needs no help. On a CPU, XLA's
+convolutions are slow in the gradient of the weights and with large kernels, and its gradient of max
+pooling is a scatter: the functions of this package compute the same by matrix products and copies.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which algorithm convolves what on a CPU."""
+"""Chooses the fastest algorithm for each convolution on a CPU."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from jax import lax
 
 from flaxlab.kernels import patches, winograd
 
-# Up to so many values of a patch, writing patches out costs less than transforming tiles; of more
-# than that, the patches would take too much memory.
+# Up to this many values in a patch, writing patches out costs less than transforming tiles; beyond,
+# the patches would take too much memory.
 _SMALL_PATCH = 128
 
 # With fewer channels, transforming tiles costs more than the products that it saves.
@@ -30,9 +30,9 @@ def conv_on_cpu(
 ) -> jax.Array:
     """Convolves as `lax.conv_general_dilated` does, by the algorithm that is fast on a CPU.
 
-    Result and errors are those of `lax.conv_general_dilated`, and so are the arguments, of which
-    all but the first four are given by name. It is also what computes whatever nothing here is
-    faster for: strides, dilations, groups, large kernels, 16-bit dtypes, layouts other than NHWC.
+    It takes the arguments of `lax.conv_general_dilated`, all but the first four by name, and has
+    the same results and errors. lax itself computes what nothing here computes faster: strides,
+    dilations, groups, large kernels, 16-bit dtypes, layouts other than NHWC.
 
     Args:
         lhs: (N, H, W, C), float32 or float64 to be fast.
@@ -67,7 +67,7 @@ def conv_on_cpu(
 
 
 def _is_dense(lhs: jax.Array, rhs: jax.Array, options: Mapping[str, Any]) -> bool:
-    """Tells a convolution of NHWC images in 32 or 64 bits, without dilation or groups."""
+    """Says whether this convolves NHWC floats of 32 or 64 bits, without dilations or groups."""
     if lhs.ndim != 4 or lhs.dtype != rhs.dtype or lhs.dtype not in (jnp.float32, jnp.float64):
         return False
     given = {key: value for key, value in options.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Convolution of few channels: every patch of the image is written out, and one product does it."""
+"""Convolves images of few channels by writing out every patch and taking one matrix product."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def convolve(
 ) -> jax.Array:
     """Correlates `x` with `kernel`, stride 1, as `lax.conv_general_dilated` does.
 
-    The patches take r * s times the memory of `x`: made for the first layer of a network, whose
+    The patches take r * s times the memory of `x`: this is for the first layer of a network, where
     images have one channel or three.
 
     Args:

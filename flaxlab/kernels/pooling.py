@@ -1,4 +1,4 @@
-"""Max pooling as a maximum of shifted images, whose gradient is a sum of shifted images."""
+"""Computes max pooling as a maximum of shifted images, and its gradient as a sum of them."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ def _forward(
     x: jax.Array, window: tuple[int, int], strides: tuple[int, int]
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     best, where = _first_maximum(x, window, strides)
-    return best, (where, x)  # of x, only the shape is used: under `jit`, nothing of it is kept
+    return best, (where, x)  # only the shape of x is used: `jit` keeps none of its values
 
 
 def _written_out(where: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns its arguments, as arrays in memory.
 
-    XLA would else fuse what they are made of into each use, and compute it anew for each shift. On
-    a CPU it drops `lax.optimization_barrier` before it fuses, but it cannot see through a branch.
-    Under `vmap` the branch becomes a selection: as right, and no longer a barrier.
+    Otherwise XLA would fuse their computation into each use, and repeat it for each shift. On a CPU
+    it drops `lax.optimization_barrier` before it fuses, but it cannot see through a branch. Under
+    `vmap` the branch becomes a selection: still right, but no longer a barrier.
     """
     always = where[0, 0, 0, 0] >= 0
     arguments = (where, gradient)

@@ -4,8 +4,8 @@ A tile of m x m outputs of an r x r kernel takes (m + r - 1)^2 products for each
 in place of m^2 r^2 (Winograd, 1980; Lavin and Gray, 2016): tiles and kernels are transformed,
 multiplied point by point, summed over the channels, and transformed back. For each point, products
 and sums are one matrix product; and each two-dimensional transform is one with a Kronecker matrix,
-since compilers for CPUs run one large matrix product faster than many small sums. Derivatives are
-those of the products and copies: nothing is derived by hand.
+since compilers for CPUs run one large matrix product faster than many small sums. JAX
+differentiates the products and copies: nothing is derived by hand.
 
 Rounding: each extra point costs accuracy. With the points used here and unit-variance inputs, the
 root mean square error in float32 is 2 times that of a direct sum for 4 points, 8 times for 6 and
@@ -25,7 +25,7 @@ from jax import lax
 
 MAX_POINTS = 8
 
-# Of larger kernels, transformed tiles take more than 9 times the memory of the image.
+# With larger kernels, transformed tiles take more than 9 times the memory of the image.
 _LARGEST_KERNEL = 5
 
 # Small, and of both signs and both sides of one: that keeps rounding low (measured; the direction

@@ -74,13 +74,13 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Maps `x` (N, ...) to the same shape; itself unless training. Needs the "dropout" key."""
+        """Maps `x` (N, ...) to the same shape; in training by a "dropout" key, else itself."""
         if not train:
             return x
         keep = 1.0 - self.rate
         own, *rest = x.shape
         examples = own if self.axis_name is None else own * lax.axis_size(self.axis_name)
-        # Of a Python float, uniform numbers would be drawn in float64 where JAX has it.
+        # With a Python float, JAX would draw in float64 under `jax_enable_x64`.
         share = np.float32(keep)
         mask = jax.random.bernoulli(self.make_rng("dropout"), share, (examples, *rest))
         if self.axis_name is not None:
@@ -93,9 +93,9 @@ class ConvBlock(nn.Module):
 
     Attributes:
         convs: (filters, kernel side) of each convolution; all but the first have stride 1.
-        stride: of the first convolution, in pixels.
-        padding: "SAME" or "VALID", of the convolutions.
-        pool: (window, stride) of the pooling, in pixels.
+        stride: step of the first convolution, in pixels.
+        padding: "SAME" or "VALID", for the convolutions.
+        pool: window and stride of the pooling, in pixels.
         pool_kind: "max" or "avg".
         norm: makes the normalization layer; None leaves it out.
         dropout: share of the block's output values that training sets to zero.

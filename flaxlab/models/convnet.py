@@ -27,22 +27,22 @@ class ConvNet(nn.Module):
     Attributes:
         num_classes: number of logits.
         blocks: for each block, the (filters, kernel side) of its convolutions.
-        padding: "SAME" or "VALID", of all convolutions.
+        padding: "SAME" or "VALID", for all convolutions.
         pools: (window, stride) of each block's pooling, in pixels.
         strides: stride of each block's first convolution, in pixels; () for 1.
         pool_kind: "max" or "avg".
         batch_norm: whether a normalization follows each block's pooling.
         batch_norm_momentum: share of the old running statistics that a step keeps. The Keras
-            default of 0.99 needs about 600 steps to settle: short runs want 0.9.
+            default of 0.99 needs about 600 steps to settle: use 0.9 for short runs.
         batch_norm_epsilon: added to the variance; Keras default.
         block_dropout: dropout rate after each block; () for none.
         head_units: features of each hidden dense layer.
-        head_activation: "relu" or "tanh", of the hidden dense layers.
+        head_activation: "relu" or "tanh", for the hidden dense layers.
         head_batch_norm: whether a normalization follows each hidden dense layer.
         head_dropout: dropout rate after each hidden dense layer; () for none.
-        dtype: of the computation, "float32" or "bfloat16". Parameters, running statistics and
-            logits are float32 with either. "float64" is for references, where JAX has it: logits
-            are float64 then.
+        dtype: dtype of the computation, "float32" or "bfloat16". Parameters, running statistics and
+            logits are float32 with either. "float64" is for references, with `jax_enable_x64`:
+            logits are float64 then.
         axis_name: the mapped axis that cuts the batch under `pmap`, if there is one: batch
             statistics and dropout masks are those of the whole batch.
         conv: computes the convolutions; called as `lax.conv_general_dilated`.
@@ -150,8 +150,8 @@ class VGG(ConvNet):
 
 MODELS: dict[str, type[ConvNet]] = {"alexnet": AlexNet, "vgg": VGG}
 
-# Not a choice of the model: they follow from the data, from how the step is mapped and from the
-# machine that computes it.
+# Not choices of the experiment: they follow from the data, from how the step is mapped and from
+# the machine that computes it.
 _NOT_KNOBS = ("num_classes", "axis_name", "conv", "max_pool", "parent", "name")
 
 
@@ -162,6 +162,6 @@ def knobs(name: str) -> dict[str, Any]:
 
 
 def build(knobs: Mapping[str, Any], num_classes: int, axis_name: str | None = None) -> ConvNet:
-    """Builds the model `knobs["name"]` from its other knobs (`config.model` as it stands)."""
+    """Builds the model `knobs["name"]` from its other knobs: `config.model`, unchanged."""
     fields = {key: value for key, value in knobs.items() if key != "name"}
     return MODELS[knobs["name"]](num_classes=num_classes, axis_name=axis_name, **fields)

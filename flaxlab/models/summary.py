@@ -16,7 +16,7 @@ class LayerRow(NamedTuple):
     """One layer of a model.
 
     Attributes:
-        path: where its parameters stand, for example "block1/conv1".
+        path: path of its parameters, for example "block1/conv1".
         kind: class name, for example "Conv".
         shape: output shape for one image.
         trainable: number of values that the optimizer changes.
@@ -50,8 +50,8 @@ def trace_modules(
 
     Returns:
         {path: (module, output shape for one image)} in the order in which the calls return: a
-        block after the layers inside it, and the model itself, whose path is (), at the end. And
-        the variables, as `jax.ShapeDtypeStruct`s.
+        block after the layers inside it, and the model itself, with path (), at the end. Then the
+        variables, as `jax.ShapeDtypeStruct`s.
 
     Raises:
         ValueError: the images are too small for the model.

@@ -1,4 +1,4 @@
-"""The pictures of a run; those of a comparison stand in `flaxlab.compare.pictures`.
+"""Draws the pictures of a run; `flaxlab.compare.pictures` draws those of a comparison.
 
 Colours are from the palette of Okabe and Ito (2008), which people with colour-blindness can tell
 apart; training and validation differ in line style as well.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # pages import no other package: data and runs import them
 
 GREY = "#595959"
 _BLUE, _VERMILLION = "#0072B2", "#D55E00"
-_MAX_CELLS_WITH_TEXT = 20  # classes; more do not leave room for counts
+_MAX_CELLS_WITH_TEXT = 20  # classes; with more there is no room for counts
 _MOST_NAMES = 100  # of classes beside a matrix
 _MOST_ROWS = 50  # of samples: a sheet of a thousand would take gigabytes
 

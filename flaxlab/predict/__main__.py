@@ -36,14 +36,16 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("run", type=Path, help="a run directory, its checkpoints, or one step")
     parser.add_argument("pictures", nargs="+", type=Path, help="PNG or JPEG files, or folders")
-    parser.add_argument("--step", help="latest, best or a number; default: the one reported")
+    parser.add_argument(
+        "--step", help="latest, best or a number; default: the one that the run reports"
+    )
     parser.add_argument("--top", type=int, default=3, help="classes to show; default 3")
     parser.add_argument("--invert", action="store_true", help="turn light into dark first")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     parser.add_argument("--explain", type=Path, metavar="DIR", help="write saliency pictures here")
     options = parser.parse_args(arguments)
     if options.top < 1:
-        raise UsageError(f"--top={options.top} is no number of classes; expected 1 or more")
+        raise UsageError(f"--top={options.top} is not a number of classes; expected 1 or more")
     from flaxlab.predict.command import predict
 
     predict(

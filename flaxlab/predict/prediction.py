@@ -23,7 +23,7 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model takes a picture for.
+    """How a model classifies a picture.
 
     Attributes:
         path: path of the picture.
@@ -47,10 +47,10 @@ def predict_files(
         stored: the model.
         paths: PNG or JPEG files; `flaxlab.data.images.fit_image` says how they are brought to
             the model's input.
-        invert: turn light into dark, for a photograph on white where the model knows black.
+        invert: turn light into dark, for photographs on white if the model knows black.
 
     Raises:
-        UsageError: a file is no picture.
+        UsageError: a file is not a picture.
     """
     shape = tuple(stored.config.data.image_shape)
     images = np.stack([read_image(path, shape) for path in paths])

@@ -20,10 +20,10 @@ _EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prepares one data set and says where it stands.
+    """Prepares one data set and says where it is.
 
     Raises:
-        UsageError: it is prepared already, or its files are missing or damaged.
+        UsageError: it is already prepared, or its files are missing or damaged.
     """
     parser = CommandParser(
         prog="python -m flaxlab.prepare",

@@ -158,7 +158,7 @@ def test_a_tuple_in_a_file_where_one_value_belongs_is_said(tmp_path):
     config = load_experiment(POOL)
     with config.ignore_type():
         config.train.epochs = (3,)
-    with pytest.raises(UsageError, match=r"is \(3,\); expected at least 1; it is no tuple"):
+    with pytest.raises(UsageError, match=r"is \(3,\); expected at least 1; it is not a tuple"):
         validate(config)
 
 
@@ -176,7 +176,7 @@ def test_a_missing_experiment_file_is_named(tmp_path):
         ("import flaxlab\n\nflaxlab.nothing\n", "line 3: AttributeError"),
         ("x = 1\n", "has no get_config()"),
         ("def get_suite():\n    return 3\n", "it is a suite; run it by python -m flaxlab.suite"),
-        ("def get_config():\n    return 3\n", "returned int, no ConfigDict"),
+        ("def get_config():\n    return 3\n", "returned int, not ConfigDict"),
         ("def get_config():\n    return 1 / 0\n", "line 2: ZeroDivisionError"),
         (
             "import ml_collections\n\n\ndef get_config():\n"

@@ -144,7 +144,7 @@ def test_a_missing_file_is_named(fashion):
     [
         ("train-labels-idx1-ubyte", np.full(30, 10), "label 10; Fashion-MNIST has 0 to 9"),
         ("train-labels-idx1-ubyte", np.zeros(29), "30 images, but 29 labels"),
-        ("t10k-labels-idx1-ubyte", np.zeros((20, 1)), "is no IDX file of 1 dimensions"),
+        ("t10k-labels-idx1-ubyte", np.zeros((20, 1)), "is not an IDX file of 1 dimensions"),
     ],
 )
 def test_labels_that_cannot_be_are_refused(fashion, name, array, message):
@@ -199,7 +199,7 @@ def test_a_truncated_archive_is_named(tmp_path):
     contents = {f"{name}.bin": cifar_binary(*arrays) for name, arrays in cifar_arrays().items()}
     archive = pack(contents, tmp_path / "cifar.tar.gz")
     archive.write_bytes(archive.read_bytes()[:-3000])
-    with pytest.raises(UsageError, match=r"cifar\.tar\.gz is no intact tar archive"):
+    with pytest.raises(UsageError, match=r"cifar\.tar\.gz is not an intact tar archive"):
         read_source(CIFAR10, archive)
 
 
@@ -361,7 +361,7 @@ def test_a_damaged_tfds_folder_is_named(fashion, tmp_path, file, damage):
     (folder / file).unlink()
     if content is not None:
         (folder / file).write_bytes(content)
-    with pytest.raises(UsageError, match="is no readable TFDS image data set"):
+    with pytest.raises(UsageError, match="is not a readable TFDS image data set"):
         load_dataset(fashion_config(**{"data.data_dir": str(tmp_path / "tfds")}))
 
 

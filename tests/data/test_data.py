@@ -290,7 +290,7 @@ def test_a_folder_without_classes_is_named(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n\0\0"])
 def test_a_file_that_is_no_picture_is_named(class_folders, content):
     (class_folders / "train/cat/0.png").write_bytes(content)
-    with pytest.raises(UsageError, match=r"0\.png is no readable PNG or JPEG"):
+    with pytest.raises(UsageError, match=r"0\.png is not a readable PNG or JPEG"):
         load_dataset(data_config(name="folder", folder=str(class_folders)))
 
 

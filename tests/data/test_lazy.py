@@ -239,7 +239,7 @@ def test_a_damaged_picture_ends_a_run_in_one_line(folder, tmp_path):
     shutil.copytree(folder, copy)
     (copy / "train/class_1/000003.jpg").write_bytes(b"no picture")
     config = config_of(copy, "grain")
-    with pytest.raises(UsageError, match=r"000003.jpg is no readable PNG or JPEG picture"):
+    with pytest.raises(UsageError, match=r"000003.jpg is not a readable PNG or JPEG picture"):
         train(assemble(config, load_dataset(config.data)), tmp_path / "run")
 
 

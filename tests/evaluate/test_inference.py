@@ -313,7 +313,7 @@ def test_a_warm_start_from_any_checkpoint_that_fits(foreign_checkpoints, tmp_pat
 
 
 def test_a_warm_start_without_a_kernel_is_refused(stored_run):
-    """Biases of the output fit any network for ten digits: that is nothing that was learned."""
+    """Biases of the output fit any network for ten digits: nothing learned is in them."""
     blocks = (((5, 3),), ((6, 3),))
     other = small_config(**{"model.blocks": blocks, "model.head_units": (15,)})
     state = assemble(other, small_dataset(classes=10)).create_state()
@@ -341,7 +341,7 @@ def test_a_resumed_run_does_not_start_anew_from_another(stored_run, tmp_path):
     [
         (evaluate, ["/nowhere"], "there is no folder"),
         (evaluate, ["{run}", "--batch_stats=none"], "expected running, batch, recomputed"),
-        (evaluate, ["{run}", "--batch_size=0"], "is no size"),
+        (evaluate, ["{run}", "--batch_size=0"], "is not a size"),
         (evaluate, ["{run}", "--data.nam=digits"], "did you mean --config.data.name"),
         (evaluate, ["{run}", "--config.seed=1"], "Expected --data.FIELD=VALUE"),
         (evaluate, ["{run}", "--data.name=folder", "--data.folder={pictures}"], "has 1 classes"),
@@ -354,9 +354,9 @@ def test_a_resumed_run_does_not_start_anew_from_another(stored_run, tmp_path):
         (export, ["{flipped}", "--to=x"], "is damaged: state/"),
         (export, ["{run}", "--to={pictures}"], "holds other files"),
         (predict, ["{run}", "/nowhere.png"], "there is no picture"),
-        (predict, ["{run}", "{text}"], "is no readable PNG or JPEG"),
+        (predict, ["{run}", "{text}"], "is not a readable PNG or JPEG"),
         (predict, ["{run}", "{empty}"], "holds no PNG or JPEG pictures"),
-        (predict, ["{run}", "{text}", "--top=0"], "is no number of classes"),
+        (predict, ["{run}", "{text}", "--top=0"], "is not a number of classes"),
         (predict, ["{foreign}", "{text}"], "was not written by flaxlab"),
         (export, ["{foreign}", "--to=x"], "was not written by flaxlab"),
         (export, ["{run}", "--to=/dev/null/x"], "cannot be written"),

@@ -150,9 +150,9 @@ def member(name, size=0, kind=tarfile.REGTYPE, link=""):
     [
         (member("../data_batch_1", 3), r"\.\./data_batch_1 leads out of the archive"),
         (member("/etc/data_batch_1", 3), "leads out of the archive"),
-        (member("x/data_batch_1", 0, tarfile.SYMTYPE, "/etc/passwd"), "is no plain file"),
-        (member("x/data_batch_1", 0, tarfile.LNKTYPE, "x/test_batch"), "is no plain file"),
-        (member("x/data_batch_1", 0, tarfile.CHRTYPE), "is no plain file"),
+        (member("x/data_batch_1", 0, tarfile.SYMTYPE, "/etc/passwd"), "is not a plain file"),
+        (member("x/data_batch_1", 0, tarfile.LNKTYPE, "x/test_batch"), "is not a plain file"),
+        (member("x/data_batch_1", 0, tarfile.CHRTYPE), "is not a plain file"),
     ],
 )
 def test_members_that_mean_harm_are_refused(tmp_path, made, message):

@@ -182,7 +182,7 @@ def test_a_difference_shows_config_structure_and_values(stored_run, tmp_path, ca
 def test_a_difference_to_a_foreign_one(stored_run, foreign_checkpoints, capsys):
     main(["--diff", str(stored_run), str(foreign_checkpoints / "managed")])
     shown = capsys.readouterr().out
-    assert "config: not known of both" in shown
+    assert "config: not known for both" in shown
     assert "params/w" in shown
 
 
@@ -226,7 +226,7 @@ def test_verify_does_not_pass_over_a_lost_manifest(stored_run, tmp_path, capsys)
         (["{empty}"], "there is no checkpoint in"),
         (["{run}", "--step=7"], "there is no step 7"),
         (["{run}", "--step=first"], "--step=first is no step"),
-        (["{run}", "--filter=("], "is no regular expression"),
+        (["{run}", "--filter=("], "is not a regular expression"),
         (["{run}", "{run}"], "expected two checkpoints after --diff"),
         (["{run}", "--stats", "--verify"], "exclude each other"),
         (["{run}", "--verify", "--format=json"], "leave out --step, --filter and --format"),

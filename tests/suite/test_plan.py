@@ -112,7 +112,7 @@ def test_folder_names_do_not_collide():
 def test_a_file_that_returns_no_suite_is_refused(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("def get_suite(): return 3")
-    with pytest.raises(UsageError, match="returned int, no Suite"):
+    with pytest.raises(UsageError, match="returned int, not Suite"):
         plan_suite(path, None, [])
 
 

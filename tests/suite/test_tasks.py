@@ -274,7 +274,7 @@ def test_a_lock_can_be_looked_at(tmp_path):
         (["--launcher=kubernetes"], "invalid choice: 'kubernetes'.*none.*processes.*slurm"),
         (["--tasks_at_once=2"], "--tasks_at_once is for tasks; give --launcher=processes"),
         (["--seeds_per_task=2"], "--seeds_per_task is for tasks"),
-        ([PROCESSES, "--seeds_per_task=0"], "0 is no number from 1"),
+        ([PROCESSES, "--seeds_per_task=0"], "0 is not a whole number from 1"),
         ([PROCESSES, "--gpus=1"], "--gpus is for --launcher=slurm.*CUDA_VISIBLE_DEVICES"),
         (["--slurm.account=lab"], "--slurm.account is for --launcher=slurm"),
         ([PROCESSES, "--tasks_at_once=100000"], "is more than the"),
