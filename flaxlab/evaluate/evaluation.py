@@ -18,7 +18,7 @@ from flaxlab.batches.order import epoch_order
 from flaxlab.data.dataset import Split
 from flaxlab.errors import UsageError
 from flaxlab.models import ConvNet
-from flaxlab.run.load import StoredModel, Variables
+from flaxlab.run.load import StoredModel, Variables, eval_state
 from flaxlab.training.loop import score
 from flaxlab.training.metrics import Metrics, batch_metrics
 from flaxlab.training.programs import compile_evaluation
@@ -86,15 +86,8 @@ def evaluate_stored(
     else:
         step = make_eval_step(model, preprocess)
         feed, order = Feed(test, batch_size, 1, devices, {}), np.arange(len(test))
-    # What a step that only scores reads of a state.
-    state = TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=variables["params"],
-        batch_stats=variables.get("batch_stats", {}),
-        opt_state=(),
-        key=jax.random.key(0),
-    )
-    scores = score(compile_evaluation(step, devices), devices.put(state), feed)
+    state = devices.put(eval_state(variables))
+    scores = score(compile_evaluation(step, devices), state, feed)
     predicted = np.empty(len(test), np.int64)
     predicted[order] = scores.logits.argmax(axis=1)
     return Evaluation(kind, scores.accuracy, scores.loss, predicted)

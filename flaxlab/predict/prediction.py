@@ -13,10 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxlab.batches.augment import scale_pixels
+from flaxlab.batches.devices import one_device
+from flaxlab.batches.feed import Feed
+from flaxlab.data.dataset import Split
 from flaxlab.data.images import read_image
 from flaxlab.models import ConvNet
-from flaxlab.run.load import StoredModel, Variables
+from flaxlab.run.load import StoredModel, Variables, eval_state
 from flaxlab.scores import probabilities
+from flaxlab.training.loop import score
+from flaxlab.training.programs import compile_evaluation
+from flaxlab.training.step import make_eval_step
 
 _BATCH = 64
 
@@ -56,21 +62,13 @@ def predict_files(
     images = np.stack([read_image(path, shape) for path in paths])
     if invert:
         images = 255 - images
-    variables = jax.device_put(stored.variables)
-
-    @jax.jit
-    def logits_of(variables: Variables, images: jax.Array) -> jax.Array:
-        scaled = scale_pixels(images, stored.config.data.scaling)
-        logits: Any = stored.model.apply(variables, scaled, train=False)
-        return logits
-
-    found = []
-    for start in range(0, len(images), _BATCH):
-        batch = images[start : start + _BATCH]
-        # Always a whole batch: another size would be compiled again.
-        filled = np.concatenate([batch, np.zeros((_BATCH - len(batch), *shape), np.uint8)])
-        found.append(np.asarray(logits_of(variables, filled))[: len(batch)])
-    scores = probabilities(np.concatenate(found))
+    preprocess = functools.partial(scale_pixels, scaling=stored.config.data.scaling)
+    devices = one_device()
+    evaluate = compile_evaluation(make_eval_step(stored.model, preprocess), devices)
+    unlabelled = Split(images, np.zeros(len(images), np.int32))
+    state = devices.put(eval_state(stored.variables))
+    found = score(evaluate, state, Feed(unlabelled, _BATCH, 1, devices, {}))
+    scores = probabilities(found.logits)
     return [
         Prediction(path, image, row.tolist(), np.argsort(-row, kind="stable").tolist())
         for path, image, row in zip(paths, images, scores, strict=True)

@@ -22,6 +22,7 @@ from flaxlab.config.rules import complete
 from flaxlab.data.catalog import CATALOG
 from flaxlab.errors import UsageError
 from flaxlab.run.fingerprint import describe_other_code, network_fingerprints
+from flaxlab.training.state import TrainState
 
 Variables = dict[str, Any]
 
@@ -48,6 +49,17 @@ class StoredModel:
     class_names: tuple[str, ...]
     saved: Saved
     epoch: int
+
+
+def eval_state(variables: Variables) -> TrainState:
+    """Returns the state that a step which only scores reads: no optimizer, and no key in use."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=(),
+        key=jax.random.key(0),
+    )
 
 
 def load_stored(path: Path, step: str | None = None) -> StoredModel:
