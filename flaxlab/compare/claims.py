@@ -23,7 +23,7 @@ class Statement:
     """One inequality: a quantity is larger in one arm than in another, or than a number.
 
     Attributes:
-        quantity: field of `flaxlab.compare.runs.Scores`.
+        quantity: field of `flaxlab.compare.runs.RunScores`.
         larger: an arm, or a number.
         smaller: an arm, or a number.
         margin: what is added to the larger side: with 0.01, it may be up to one point smaller.

@@ -16,9 +16,10 @@ from flaxlab.compare.comparison import compare
 from flaxlab.compare.results import Comparison
 from flaxlab.compare.runs import Run, find_runs, require_one_protocol
 from flaxlab.compare.tables import accuracy_table, describe_departures, verdict_text
+from flaxlab.config.fields import require_fields
 from flaxlab.errors import UsageError
 from flaxlab.files import make_folder
-from flaxlab.suite.definition import SUITE_FILE, require_fields
+from flaxlab.suite.definition import SUITE_FILE
 
 
 def compare_folders(

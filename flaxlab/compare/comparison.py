@@ -10,7 +10,7 @@ from typing import Any
 from experiments.claims import CLAIMS
 from flaxlab import config as configs
 from flaxlab.compare.claims import decide, judge
-from flaxlab.compare.results import LEVEL, Arm, Comparison, JudgedClaim, Reported
+from flaxlab.compare.results import LEVEL, ComparedArm, Comparison, JudgedClaim, Reported
 from flaxlab.compare.runs import SHARES, Run, group_by_arm
 from flaxlab.compare.statistics import (
     Difference,
@@ -132,14 +132,14 @@ def _arm(
     t_p: float | None,
     sign_flip_p: float | None,
     is_baseline: bool,
-) -> Arm:
+) -> ComparedArm:
     scores = [run.scores.as_dict() for run in seeds.values()]
     first = next(iter(seeds.values()))
     changes = configs.meaningful_differences(baseline, first.config)
     prediction = prediction_interval([each["accuracy"] for each in scores]).clipped()
     means = {key: mean_interval([each[key] for each in scores]) for key in scores[0]}
     shares = {key: means[key].clipped() for key in SHARES}
-    return Arm(
+    return ComparedArm(
         name=name,
         runs=seeds,
         changes={path: pair for path, pair in changes.items() if path != "seed"},
@@ -223,7 +223,7 @@ def _departures(
     return found
 
 
-def _made_by_different_code(arm: Arm) -> bool:
+def _made_by_different_code(arm: ComparedArm) -> bool:
     """Says whether runs differ in what they computed, as far as the same versions can tell."""
     known: dict[str, set[str]] = {}
     for run in arm.runs.values():
@@ -233,7 +233,7 @@ def _made_by_different_code(arm: Arm) -> bool:
     return any(len(found) > 1 for found in known.values())
 
 
-def _cautions(arms: Sequence[Arm]) -> list[str]:
+def _cautions(arms: Sequence[ComparedArm]) -> list[str]:
     runs = [run for arm in arms for run in arm.runs.values()]
     notes = []
     for key, what in (("device", "devices"), ("versions", "versions of the software")):

@@ -30,14 +30,14 @@ class Reported:
 
 
 @dataclass(frozen=True)
-class Arm:
+class ComparedArm:
     """One arm of a comparison.
 
     Attributes:
         name: name of the arm.
         runs: by seed.
         changes: its config's differences to the baseline, {path: (baseline, arm)}.
-        means: mean and interval of each field of `Scores`; those of shares within [0, 1].
+        means: mean and interval of each field of `RunScores`; those of shares within [0, 1].
         prediction: where the accuracy of one further run would lie, within [0, 1].
         difference: accuracy minus the baseline's, paired by seed; None for the baseline and
             without a seed in common.
@@ -101,14 +101,14 @@ class Comparison:
     """
 
     title: str
-    arms: list[Arm]
+    arms: list[ComparedArm]
     claims: list[JudgedClaim]
     departures: dict[str, tuple[Any, list[Any]]]
     notes: list[str]
     command: str | None
 
     @property
-    def baseline(self) -> Arm:
+    def baseline(self) -> ComparedArm:
         """The arm that the others are compared with."""
         return self.arms[0]
 

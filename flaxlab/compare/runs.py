@@ -13,11 +13,11 @@ import numpy as np
 
 from flaxlab import config as configs
 from flaxlab.config import ConfigDict
+from flaxlab.config.fields import PROTOCOL, fixed_differences
 from flaxlab.config.rules import complete
 from flaxlab.errors import UsageError
 from flaxlab.run.predictions import read_predictions
 from flaxlab.scores import confusion_matrix
-from flaxlab.suite.definition import PROTOCOL, fixed_differences
 
 # What a comparison takes from summary.json.
 _NEEDED = (
@@ -31,14 +31,14 @@ _NEEDED = (
     "classes",
 )
 
-# Fields of `Scores` that lie in [0, 1].
+# Fields of `RunScores` that lie in [0, 1].
 SHARES = ("accuracy", "final_accuracy", "best_accuracy", "train_accuracy")
 
 _CONVERGED = 0.95  # share of the final accuracy that counts as having converged
 
 
 @dataclass(frozen=True)
-class Scores:
+class RunScores:
     """The numbers of one run that are compared; accuracies are shares, times seconds.
 
     Attributes:
@@ -86,7 +86,7 @@ class Run:
     config: ConfigDict
     summary: dict[str, Any]
     history: dict[str, np.ndarray]
-    scores: Scores
+    scores: RunScores
 
     @property
     def seed(self) -> int:
@@ -169,11 +169,11 @@ def _unfinished(folder: Path) -> str:
     return f"{folder} is not finished ({epochs} {unit}) and left out.{failure}"
 
 
-def _scores(summary: dict[str, Any], history: dict[str, np.ndarray]) -> Scores:
+def _scores(summary: dict[str, Any], history: dict[str, np.ndarray]) -> RunScores:
     validation = history["val_accuracy"]
     final, best = float(validation[-1]), float(validation.max())
     train = float(history["train_accuracy"][-1])
-    return Scores(
+    return RunScores(
         accuracy=float(summary.get("test_accuracy", final)),
         final_accuracy=final,
         best_accuracy=best,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flaxlab.compare.claims import Judgement
-from flaxlab.compare.results import Arm, Comparison, JudgedClaim
+from flaxlab.compare.results import ComparedArm, Comparison, JudgedClaim
 from flaxlab.compare.statistics import Difference, Estimate
 
 _NAMES = {
@@ -78,7 +78,7 @@ def accuracy_table(comparison: Comparison) -> Table:
     return Table(header, [_accuracy_row(arm) for arm in comparison.arms])
 
 
-def _accuracy_row(arm: Arm) -> list[Cell]:
+def _accuracy_row(arm: ComparedArm) -> list[Cell]:
     difference = arm.difference
     return [
         Cell(arm.name, arm.name),

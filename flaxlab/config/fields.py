@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict, FrozenConfigDict
+
+from flaxlab.config.default import default_config
+from flaxlab.errors import UsageError
+
+# Groups of fields that an ablation leaves alone: a difference here is another protocol.
+PROTOCOL = ("data", "optimizer", "train")
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -51,6 +57,41 @@ def meaningful_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[
     )
     changed = differences(old, new)
     return {path: pair for path, pair in changed.items() if not path.startswith(no_matter)}
+
+
+def require_fields(paths: Iterable[str], what: str) -> None:
+    """Raises a `UsageError` if a path is neither a field of the config nor a group of them.
+
+    Args:
+        paths: dotted.
+        what: where the paths are from, for the message.
+    """
+    fields = [f"{path}." for path, _ in flatten(default_config())]
+    for path in paths:
+        if not any(field.startswith(f"{path}.") for field in fields):
+            raise UsageError(f"{what}: there is no field {path} in flaxlab/config/default.py")
+
+
+def fixed_differences(
+    old: ConfigDict, new: ConfigDict, fixed: Iterable[str], vary: Iterable[str] = ()
+) -> dict[str, tuple[object, object]]:
+    """Returns {path: (old, new)} of the meaningful differences in fields that are fixed.
+
+    Args:
+        old: one config.
+        new: another.
+        fixed: fields, or groups of fields, that must agree.
+        vary: fields, or groups of fields, of those that need not.
+    """
+    return {
+        path: pair
+        for path, pair in meaningful_differences(old, new).items()
+        if _belongs(path, fixed) and not _belongs(path, vary)
+    }
+
+
+def _belongs(path: str, groups: Iterable[str]) -> bool:
+    return any(path == group or path.startswith(f"{group}.") for group in groups)
 
 
 def describe(differences: dict[str, tuple[Any, Any]]) -> str:

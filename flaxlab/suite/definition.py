@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from flaxlab import config as configs
-from flaxlab.config import ConfigDict, default_config
+from flaxlab.config.fields import PROTOCOL, require_fields
 from flaxlab.errors import UsageError
 
 # In the folder of a suite's runs: its baseline, arms, seeds and command.
 SUITE_FILE = "suite.json"
-
-# What an ablation leaves alone: a difference here is another protocol and no other network.
-PROTOCOL = ("data", "optimizer", "train")
 
 
 @dataclass(frozen=True)
@@ -69,33 +64,3 @@ class Suite:
         if not isinstance(self.fixed, tuple):
             raise UsageError(f"fixed of the suite is {self.fixed!r}; expected a tuple of fields")
         require_fields(self.fixed, "fixed of the suite")
-
-
-def require_fields(paths: Iterable[str], what: str) -> None:
-    """Raises a `UsageError` if a path is neither a field of the config nor a group of them."""
-    fields = [f"{path}." for path, _ in configs.flatten(default_config())]
-    for path in paths:
-        if not any(field.startswith(f"{path}.") for field in fields):
-            raise UsageError(f"{what}: there is no field {path} in flaxlab/config/default.py")
-
-
-def fixed_differences(
-    old: ConfigDict, new: ConfigDict, fixed: Iterable[str], vary: Iterable[str] = ()
-) -> dict[str, tuple[object, object]]:
-    """Returns {path: (old, new)} of the meaningful differences in fields that are fixed.
-
-    Args:
-        old: one config.
-        new: another.
-        fixed: fields, or groups of fields, that must agree.
-        vary: fields, or groups of fields, of those that need not.
-    """
-    return {
-        path: pair
-        for path, pair in configs.meaningful_differences(old, new).items()
-        if _in(path, fixed) and not _in(path, vary)
-    }
-
-
-def _in(path: str, groups: Iterable[str]) -> bool:
-    return any(path == group or path.startswith(f"{group}.") for group in groups)

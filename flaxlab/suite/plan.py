@@ -13,9 +13,10 @@ from typing import Any
 from experiments.claims import CLAIMS
 from flaxlab import config as configs
 from flaxlab.config import ConfigDict
+from flaxlab.config.fields import fixed_differences
 from flaxlab.config.read import call_in_file, experiment_file, resolve_config
 from flaxlab.errors import UsageError
-from flaxlab.suite.definition import Suite, fixed_differences
+from flaxlab.suite.definition import Suite
 
 _LONGEST_FOLDER = 100
 
