@@ -16,6 +16,7 @@ from flaxlab.config import ConfigDict
 from flaxlab.config.fields import PROTOCOL, fixed_differences
 from flaxlab.config.rules import complete
 from flaxlab.errors import UsageError
+from flaxlab.run.history import saved_epochs
 from flaxlab.run.predictions import read_predictions
 from flaxlab.scores import confusion_matrix
 
@@ -163,7 +164,7 @@ def _read(folder: Path) -> Run:
 
 
 def _unfinished(folder: Path) -> str:
-    epochs = max(len((folder / "history.csv").read_text().splitlines()) - 1, 0)
+    epochs = max(saved_epochs(folder), 0)
     failure = " It failed: see failure.txt." if (folder / "failure.txt").is_file() else ""
     unit = "epoch" if epochs == 1 else "epochs"
     return f"{folder} is not finished ({epochs} {unit}) and left out.{failure}"

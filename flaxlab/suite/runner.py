@@ -11,12 +11,10 @@ from pathlib import Path
 
 from flaxlab import config as configs
 from flaxlab import files
-from flaxlab.config.rules import complete
 from flaxlab.data.dataset import Dataset
 from flaxlab.data.load import load_dataset
 from flaxlab.errors import RunFailed, UsageError
-from flaxlab.run.fingerprint import describe_other_code, fingerprints
-from flaxlab.run.record import resuming_differences
+from flaxlab.run.resume_rules import is_finished
 from flaxlab.run.run import train_and_report
 from flaxlab.suite.definition import SUITE_FILE
 from flaxlab.suite.plan import Plan, PlannedArm, folder_name
@@ -93,48 +91,6 @@ def list_arm(
 def run_work(experiment: Experiment) -> float:
     """Returns the work of a whole run, in the unit of `epoch_work`."""
     return experiment.config.train.epochs * epoch_work(experiment)
-
-
-def is_finished(folder: Path, experiment: Experiment) -> bool:
-    """Says whether the run in `folder` is complete.
-
-    Raises:
-        UsageError: it was made with another config or on other data, or cannot be read.
-    """
-    try:
-        old = complete(configs.from_dict(json.loads((folder / "config.json").read_text())))
-        finished = (folder / "summary.json").is_file()
-        summary = json.loads((folder / "summary.json").read_text()) if finished else {}
-        epochs = saved_epochs(folder)
-    except FileNotFoundError:
-        return False
-    except (ValueError, AttributeError, UsageError) as error:
-        raise UsageError(f"the run in {folder} cannot be read ({error}); remove it") from error
-    changed = resuming_differences(old, experiment.config)
-    if epochs > experiment.config.train.epochs:
-        changed["train.epochs"] = (epochs, experiment.config.train.epochs)
-    if finished and summary["dataset_fingerprint"] != experiment.dataset.fingerprint:
-        changed["the data"] = (summary["dataset"], f"{experiment.dataset.title}, changed since")
-    if changed:
-        raise UsageError(
-            f"{folder} was made in another way ("
-            + "; ".join(f"{path}: {a!r} there, {b!r} now" for path, (a, b) in changed.items())
-            + "); take another --workdir, or the old values"
-        )
-    if finished and (
-        text := describe_other_code(summary, fingerprints(experiment), f"the run in {folder}")
-    ):
-        _log.warning("warning: %s; runs that are made now are not seeds of the same arm", text)
-    return finished and old.train.epochs == experiment.config.train.epochs
-
-
-def saved_epochs(folder: Path) -> int:
-    """Counts the epochs of a run that are saved.
-
-    Raises:
-        FileNotFoundError: there is no history.csv yet.
-    """
-    return len((folder / "history.csv").read_text().splitlines()) - 1
 
 
 def run_suite(

@@ -16,7 +16,7 @@ from flaxlab.ledger.__main__ import main as ledger
 from flaxlab.ledger.keep import LARGEST, keep_runs
 from flaxlab.main import main
 from flaxlab.run.predictions import from_logits, read_predictions
-from flaxlab.suite.runner import is_finished
+from flaxlab.run.resume_rules import is_finished
 from flaxlab.training.experiment import assemble
 from tests.helpers.runs import ROOT
 

@@ -11,7 +11,8 @@ import pytest
 from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.run.history import best_row, to_csv
-from flaxlab.run.record import check_resumable, make_record
+from flaxlab.run.record import make_record
+from flaxlab.run.resume_rules import check_resumable
 from flaxlab.training.experiment import assemble
 from flaxlab.training.metrics import stops_early
 from tests.helpers.comparing import assert_same_bits, without_times
