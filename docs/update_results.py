@@ -9,13 +9,16 @@ that the tables are those of the runs, with the functions of this file.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
-from flaxlab.compare.claims import NOT_TESTED
+from flaxlab.claims import Claim
 from flaxlab.compare.comparison import judge_claims
 from flaxlab.compare.runs import Run, find_runs, group_by_arm
 from flaxlab.compare.statistics import Estimate, mean_interval, prediction_interval
+from flaxlab.compare.suite_file import merge_claims, read_suite_file
 from flaxlab.compare.tables import claims_table
+from flaxlab.compare.verdicts import NOT_TESTED
 from flaxlab.config.read import experiment_file, load_experiment
 from flaxlab.data.catalog import CATALOG, is_original
 
@@ -35,14 +38,32 @@ def arms(ledger: Path = LEDGER) -> dict[str, dict[int, Run]]:
     return group_by_arm(find_runs(folders)[0]) if folders else {}
 
 
+def claims(ledger: Path = LEDGER) -> dict[int, Claim]:
+    """Returns the claims of the suites of a ledger, by number."""
+    suites = [read_suite_file(file.parent) for file in sorted(ledger.glob("*/suite.json"))]
+    return merge_claims([suite for suite in suites if suite is not None])[0]
+
+
 def readme_text(text: str, found: dict[str, dict[int, Run]]) -> str:
     """Returns the README with our numbers in the last column of its table of experiments."""
     return _README_ROW.sub(lambda row: f"{row[1]} {_ours(found.get(row[2], {}))} |", text)
 
 
-def results_text(text: str, found: dict[str, dict[int, Run]], experiments: list[str]) -> str:
-    """Returns docs/results.md with its tables written anew."""
-    claims = [judged for judged in judge_claims(found) if judged.verdict.word != NOT_TESTED]
+def results_text(
+    text: str,
+    found: dict[str, dict[int, Run]],
+    experiments: list[str],
+    said: Mapping[int, Claim],
+) -> str:
+    """Returns docs/results.md with its tables written anew.
+
+    Args:
+        text: the page.
+        found: see `arms`.
+        experiments: see `experiments_of`.
+        said: see `claims`.
+    """
+    judged = [each for each in judge_claims(said, found) if each.verdict.word != NOT_TESTED]
     tables = {
         "experiments": "\n".join(
             [
@@ -53,7 +74,7 @@ def results_text(text: str, found: dict[str, dict[int, Run]], experiments: list[
                 *(_row(name, found.get(name, {})) for name in experiments),
             ]
         ),
-        "claims": claims_table(claims).markdown().rstrip() if claims else "None has them yet.",
+        "claims": claims_table(judged).markdown().rstrip() if judged else "None has them yet.",
     }
     return _BLOCK.sub(lambda block: f"{block[1]}\n{tables[block[2]]}\n\n{block[3]}", text)
 
@@ -135,5 +156,5 @@ if __name__ == "__main__":
     kept = arms()
     readme = README.read_text()
     README.write_text(readme_text(readme, kept))
-    RESULTS.write_text(results_text(RESULTS.read_text(), kept, experiments_of(readme)))
+    RESULTS.write_text(results_text(RESULTS.read_text(), kept, experiments_of(readme), claims()))
     print(f"wrote the tables of {README.name} and {RESULTS.name}")

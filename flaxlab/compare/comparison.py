@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.claims import CLAIMS
 from flaxlab import config as configs
-from flaxlab.compare.claims import decide, judge
+from flaxlab.claims import Claim
 from flaxlab.compare.results import LEVEL, ComparedArm, Comparison, JudgedClaim, Reported
 from flaxlab.compare.runs import SHARES, Run, group_by_arm
 from flaxlab.compare.statistics import (
@@ -20,6 +19,7 @@ from flaxlab.compare.statistics import (
     paired_difference,
     prediction_interval,
 )
+from flaxlab.compare.verdicts import decide, judge
 from flaxlab.config import ConfigDict
 from flaxlab.config.read import experiment_file, load_experiment
 from flaxlab.data.catalog import is_original
@@ -36,6 +36,7 @@ def compare(
     order: Sequence[str] = (),
     experiment: str | None = None,
     vary: Sequence[str] = (),
+    claims: Mapping[int, Claim] | None = None,
 ) -> Comparison:
     """Compares finished runs of one protocol.
 
@@ -48,6 +49,7 @@ def compare(
         order: names of arms that come first, in this order, after the baseline.
         experiment: the swept experiment, where arms are named after values.
         vary: fields of the protocol in which the runs may differ.
+        claims: claims to judge, by number.
 
     Raises:
         UsageError: there is no such baseline, or arms or runs are the same.
@@ -84,7 +86,7 @@ def compare(
     return Comparison(
         title=title,
         arms=arms,
-        claims=judge_claims(by_arm),
+        claims=judge_claims(claims or {}, by_arm),
         departures=_departures(by_arm, experiment, vary),
         notes=[*notes, *_cautions(arms)],
         command=command,
@@ -184,10 +186,12 @@ def _reported(run: Run, prediction: Estimate) -> Reported | None:
     return Reported(reported.final_accuracy, reported.best_accuracy, inside)
 
 
-def judge_claims(by_arm: Mapping[str, dict[int, Run]]) -> list[JudgedClaim]:
-    """Judges each claim of the lab report on the arms that are there, {name: {seed: run}}."""
+def judge_claims(
+    claims: Mapping[int, Claim], by_arm: Mapping[str, dict[int, Run]]
+) -> list[JudgedClaim]:
+    """Returns each claim with the verdict of the runs that are there, {arm: {seed: run}}."""
     judgements = []
-    for claim in CLAIMS.values():
+    for claim in claims.values():
         values = {
             name: {seed: run.scores.as_dict() for seed, run in seeds.items()}
             for name, seeds in by_arm.items()
@@ -197,7 +201,7 @@ def judge_claims(by_arm: Mapping[str, dict[int, Run]]) -> list[JudgedClaim]:
     return [
         JudgedClaim(number, claim, judged, verdict)
         for (number, claim), judged, verdict in zip(
-            CLAIMS.items(), judgements, decide(judgements), strict=True
+            claims.items(), judgements, decide(judgements), strict=True
         )
     ]
 

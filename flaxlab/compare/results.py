@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from flaxlab.compare.claims import NOT_TESTED, Claim, Judgement, Verdict
+from flaxlab.claims import Claim
 from flaxlab.compare.runs import Run
 from flaxlab.compare.statistics import CONFIDENCE, Difference, Estimate
+from flaxlab.compare.verdicts import NOT_TESTED, Judgement, Verdict
 
 LEVEL = 1 - CONFIDENCE
 
@@ -70,7 +71,7 @@ class ComparedArm:
 
 @dataclass(frozen=True)
 class JudgedClaim:
-    """One claim of the lab report and what the runs say of it.
+    """One claim and what the runs say of it.
 
     Attributes:
         number: number of the claim.
@@ -92,7 +93,7 @@ class Comparison:
     Attributes:
         title: title of the comparison.
         arms: the baseline first.
-        claims: all eight of the lab report.
+        claims: those of the suite, judged; none where no suite is known.
         departures: where the runs' configs are not those of flaxlab's experiment files,
             {path: (value in the file, values in the runs)}: overrides, such as a reduced
             protocol.

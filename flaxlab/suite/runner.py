@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flaxlab import config as configs
 from flaxlab import files
+from flaxlab.compare.suite_file import SUITE_FILE, read_suite_file, write_suite_file
 from flaxlab.data.dataset import Dataset
 from flaxlab.data.load import load_dataset
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.run.resume_rules import is_finished
 from flaxlab.run.run import train_and_report
-from flaxlab.suite.definition import SUITE_FILE
-from flaxlab.suite.plan import Plan, PlannedArm, folder_name
+from flaxlab.suite.plan import Plan, PlannedArm, folder_name, suite_record
 from flaxlab.suite.progress import SuiteProgress, epoch_work
 from flaxlab.training.experiment import Experiment, assemble
 from flaxlab.training.programs import compile_programs
@@ -175,8 +174,23 @@ def require_no_failures(failures: Sequence[str], runs: int) -> None:
 
 
 def write_record(plan: Plan, workdir: Path, command: str) -> None:
-    """Writes suite.json, which a comparison reads."""
-    files.write_text(workdir / SUITE_FILE, json.dumps(_record(plan, command), indent=2) + "\n")
+    """Writes suite.json, which a comparison reads.
+
+    The claims in it stay those of the first start: what is claimed of runs is said before them.
+
+    Raises:
+        UsageError: there is a suite.json that cannot be read.
+    """
+    record, before = suite_record(plan, command), read_suite_file(workdir)
+    if before is not None and before.claims != record.claims:
+        _log.warning(
+            "warning: the claims of the suite %s have changed since it was first started; the old"
+            " ones are judged, unless you remove %s and start again",
+            plan.name,
+            workdir / SUITE_FILE,
+        )
+        record = replace(record, claims=before.claims)
+    write_suite_file(record, workdir)
 
 
 def _arguments(run: SuiteRun) -> list[str]:
@@ -190,15 +204,3 @@ def _arguments(run: SuiteRun) -> list[str]:
 def _say(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, UsageError | RunFailed) else f"{type(error).__name__}: {text}"
-
-
-def _record(plan: Plan, command: str) -> dict[str, object]:
-    return {
-        "name": plan.name,
-        "baseline": plan.baseline.name,
-        "arms": {arm.name: {"claim": arm.claim} for arm in plan.arms},
-        "seeds": plan.seeds,
-        "vary": plan.vary,
-        "experiment": plan.experiment,
-        "command": command,
-    }
