@@ -139,8 +139,7 @@ for name in ("no dropout", "no batch norm"):
 
 # %%
 reported = (
-    alexnet_default.get_config().reported.final_accuracy
-    - alexnet_no_batchnorm.get_config().reported.final_accuracy
+    alexnet_default.LAB_REPORT.final_accuracy - alexnet_no_batchnorm.LAB_REPORT.final_accuracy
 )
 spread = float(np.std(arms["no dropout"] - arms["baseline"], ddof=1))
 counts = [2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100]

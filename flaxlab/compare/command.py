@@ -59,7 +59,6 @@ def compare_folders(
         notes=[*unfinished, *(_missing(suite, runs) if suite else []), *not_judged],
         command=suite.command if suite else None,
         order=[arm for each in suites for arm in each.arms],
-        experiment=suite.experiment if suite else None,
         vary=vary,
         claims=claims,
     )

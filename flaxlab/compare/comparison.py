@@ -21,7 +21,6 @@ from flaxlab.compare.statistics import (
 )
 from flaxlab.compare.verdicts import decide, judge
 from flaxlab.config import ConfigDict
-from flaxlab.config.read import experiment_file, load_experiment
 from flaxlab.data.catalog import is_original
 from flaxlab.errors import UsageError
 from flaxlab.run.fingerprint import TRACERS
@@ -34,7 +33,6 @@ def compare(
     notes: Sequence[str] = (),
     command: str | None = None,
     order: Sequence[str] = (),
-    experiment: str | None = None,
     vary: Sequence[str] = (),
     claims: Mapping[int, Claim] | None = None,
 ) -> Comparison:
@@ -47,7 +45,6 @@ def compare(
         notes: sentences to pass on.
         command: with which the runs were made.
         order: names of arms that come first, in this order, after the baseline.
-        experiment: the swept experiment, where arms are named after values.
         vary: fields of the protocol in which the runs may differ.
         claims: claims to judge, by number.
 
@@ -87,7 +84,7 @@ def compare(
         title=title,
         arms=arms,
         claims=judge_claims(claims or {}, by_arm),
-        departures=_departures(by_arm, experiment, vary),
+        departures=_departures(by_arm, vary),
         notes=[*notes, *_cautions(arms)],
         command=command,
     )
@@ -174,11 +171,11 @@ def _verdict(difference: Difference | None, t_p: float | None) -> str:
 
 
 def _reported(run: Run, prediction: Estimate) -> Reported | None:
-    reported, data = run.config.reported, run.config.data.name
+    reported, data = run.lab_report, run.config.data.name
     # What it states is of the last epoch, which a run with a holdout does not report.
     if run.config.data.validation != "test":
         return None
-    if reported.final_accuracy is None or reported.data != data:
+    if reported is None or reported.data != data:
         return None
     if not is_original(data, run.summary["dataset"]):
         return None
@@ -207,20 +204,12 @@ def judge_claims(
 
 
 def _departures(
-    by_arm: Mapping[str, dict[int, Run]], experiment: str | None, vary: Sequence[str]
+    by_arm: Mapping[str, dict[int, Run]], vary: Sequence[str]
 ) -> dict[str, tuple[Any, list[Any]]]:
     found: dict[str, tuple[Any, list[Any]]] = {}
     for seeds in by_arm.values():
-        config = next(iter(seeds.values())).config
-        name = experiment if experiment is not None else config.name
-        if not name.isidentifier():
-            continue
-        try:
-            original = load_experiment(experiment_file(name, []))
-        except UsageError:  # not one of flaxlab's experiments
-            continue
-        for path, (old, new) in configs.meaningful_differences(original, config).items():
-            if path != "seed" and path not in vary:
+        for path, (old, new) in (next(iter(seeds.values())).departures or {}).items():
+            if path not in vary:
                 values = found.setdefault(path, (old, []))[1]
                 if new not in values:
                     values.append(new)
@@ -246,6 +235,11 @@ def _cautions(arms: Sequence[ComparedArm]) -> list[str]:
     for arm in arms:
         if _made_by_different_code(arm):
             notes.append(f"The runs of {arm.name} were made by different code: see fingerprints.")
+    if any(run.departures is None for run in runs):
+        notes.append(
+            "Runs of an older version do not say whether they have the protocol of their"
+            " experiment file."
+        )
     single = [arm.name for arm in arms if len(arm.runs) == 1]
     if single:
         notes.append(f"One seed only, so no interval and no test: {', '.join(single)}.")

@@ -94,7 +94,7 @@ class Comparison:
         title: title of the comparison.
         arms: the baseline first.
         claims: those of the suite, judged; none where no suite is known.
-        departures: where the runs' configs are not those of flaxlab's experiment files,
+        departures: where the runs' configs were not those of their experiment files,
             {path: (value in the file, values in the runs)}: overrides, such as a reduced
             protocol.
         notes: sentences for the reader: what was left out, and why to be careful.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from flaxlab import config as configs
-from flaxlab.config import ConfigDict
+from flaxlab.config import ConfigDict, LabReport
 from flaxlab.config.fields import PROTOCOL, fixed_differences
 from flaxlab.config.rules import complete
 from flaxlab.errors import UsageError
@@ -79,6 +79,9 @@ class Run:
         folder: its run directory.
         config: resolved.
         summary: the contents of summary.json.
+        lab_report: what the lab report has of its network; None where it has nothing.
+        departures: where its config is not that of its experiment file, {path: (in the file, in
+            the run)}; None for runs of an older version, which do not say.
         history: the columns of history.csv, float64 (epochs,) each.
         scores: what is compared.
     """
@@ -86,6 +89,8 @@ class Run:
     folder: Path
     config: ConfigDict
     summary: dict[str, Any]
+    lab_report: LabReport | None
+    departures: dict[str, tuple[Any, Any]] | None
     history: dict[str, np.ndarray]
     scores: RunScores
 
@@ -148,19 +153,35 @@ def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
 
 def _read(folder: Path) -> Run:
     try:
-        config = complete(configs.from_dict(json.loads((folder / "config.json").read_text())))
+        stored = json.loads((folder / "config.json").read_text())
+        config = complete(configs.from_dict(stored))
         summary = json.loads((folder / "summary.json").read_text())
         for key in _NEEDED:
             summary[key]
         with (folder / "history.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         history = {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
-        return Run(folder, config, summary, history, _scores(summary, history))
+        return Run(
+            folder=folder,
+            config=config,
+            summary=summary,
+            lab_report=_lab_report(summary, stored),
+            departures=configs.lists_to_tuples(summary.get("departures")),
+            history=history,
+            scores=_scores(summary, history),
+        )
     except (ValueError, LookupError, TypeError, AttributeError, OSError, UsageError) as error:
         raise UsageError(
             f"the run in {folder} cannot be read ({type(error).__name__}: {error}); remove the"
             " folder, or make the run again"
         ) from error
+
+
+def _lab_report(summary: dict[str, Any], stored: dict[str, Any]) -> LabReport | None:
+    if "lab_report" in summary:
+        return LabReport.from_json(summary["lab_report"])
+    older = stored.get("reported", {})  # before it left the config
+    return LabReport(**older) if older.get("final_accuracy") is not None else None
 
 
 def _unfinished(folder: Path) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from flaxlab import files
 from flaxlab.claims import Claim, claims_from_json, claims_to_json
+from flaxlab.config import LabReport
 from flaxlab.errors import UsageError
 
 SUITE_FILE = "suite.json"
@@ -26,7 +27,7 @@ class SuiteRecord:
     Attributes:
         name: name of the suite.
         baseline: name of the arm that the others are compared with.
-        arms: names of all arms, the baseline first.
+        arms: what the lab report has of each arm, by name, the baseline first.
         seeds: seeds of each arm.
         vary: fields of the protocol in which the arms may differ: those that are swept.
         experiment: name of the swept experiment; None for a suite.
@@ -36,7 +37,7 @@ class SuiteRecord:
 
     name: str
     baseline: str
-    arms: tuple[str, ...]
+    arms: Mapping[str, LabReport | None]
     seeds: tuple[int, ...]
     vary: tuple[str, ...]
     experiment: str | None
@@ -46,7 +47,8 @@ class SuiteRecord:
 
 def write_suite_file(record: SuiteRecord, folder: Path) -> None:
     """Writes suite.json."""
-    values = vars(record) | {"claims": claims_to_json(record.claims)}
+    arms = {name: {"lab_report": said and asdict(said)} for name, said in record.arms.items()}
+    values = vars(record) | {"arms": arms, "claims": claims_to_json(record.claims)}
     files.write_text(folder / SUITE_FILE, json.dumps(values, indent=2) + "\n")
 
 
@@ -65,7 +67,9 @@ def read_suite_file(folder: Path) -> SuiteRecord | None:
         return SuiteRecord(
             name=values["name"],
             baseline=values["baseline"],
-            arms=tuple(values["arms"]),
+            arms={
+                name: LabReport.from_json(arm["lab_report"]) for name, arm in values["arms"].items()
+            },
             seeds=tuple(values["seeds"]),
             vary=tuple(values["vary"]),
             experiment=values["experiment"],

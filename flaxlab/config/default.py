@@ -25,12 +25,6 @@ def default_config(model: str = "alexnet") -> ConfigDict:
     config.baseline = ""  # name of the experiment file beside this one to compare with
     config.seed = 0  # of initial values, order of examples, dropout and the holdout split
 
-    # What the lab report measured, where it did: validation accuracy of the last and best epoch.
-    config.reported = ConfigDict()
-    config.reported.data = ""  # name of the data set that it was measured on
-    config.reported.final_accuracy = placeholder(float)
-    config.reported.best_accuracy = placeholder(float)
-
     config.data = ConfigDict()
     # fashion_mnist, cifar10, digits, folder, or tfds:NAME or tfds:NAME/CONFIG: any image
     # classification set that is prepared in the TFDS folder.

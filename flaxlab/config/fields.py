@@ -44,7 +44,6 @@ def meaningful_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[
     no_matter = (
         "name",
         "baseline",
-        "reported.",
         "checkpoint.",
         "log.",
         "data.data_dir",
@@ -105,14 +104,15 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any]) -> ConfigDict:
-    """Reads back what `to_dict` made, through JSON or not: lists become tuples."""
+    """Reads back what `to_dict` made, through JSON or not."""
+    return ConfigDict(lists_to_tuples(values))
 
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
 
-    return ConfigDict(plain(values))
+def lists_to_tuples(value: Any) -> Any:
+    """Returns a value as JSON gives it with tuples in place of its lists, at any depth."""
+    if isinstance(value, dict):
+        return {key: lists_to_tuples(item) for key, item in value.items()}
+    return tuple(map(lists_to_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def to_json(config: ConfigDict) -> str:

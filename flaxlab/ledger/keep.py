@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -208,5 +208,11 @@ def _without_folders(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_places(run: Run, machine: str | None) -> dict[str, Any]:
-    summary = {**run.summary, "command": _command(run)}
-    return {**summary, "machine": run.summary.get("machine") or machine or run.summary["device"]}
+    return {
+        **run.summary,
+        "command": _command(run),
+        "machine": run.summary.get("machine") or machine or run.summary["device"],
+        # As `check_run` found; runs of an older version have neither here.
+        "departures": {},
+        "lab_report": run.lab_report and asdict(run.lab_report),
+    }

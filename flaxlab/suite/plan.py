@@ -15,7 +15,7 @@ from flaxlab.claims import Claim
 from flaxlab.compare.suite_file import SuiteRecord
 from flaxlab.config import ConfigDict
 from flaxlab.config.fields import fixed_differences
-from flaxlab.config.read import call_in_file, experiment_file, resolve_config
+from flaxlab.config.read import call_in_file, experiment_file, load_lab_report, resolve_config
 from flaxlab.errors import UsageError
 from flaxlab.suite.definition import Suite
 
@@ -145,8 +145,7 @@ def plan_sweep(
         resolved = dict(configs.flatten(config))
         name = " ".join(f"{short[path]}={resolved[path]}" for path, _ in axes)
         # The name stands in the config, so that runs of two arms are told apart by it.
-        # What the lab report measured, it measured with the experiment's own values.
-        named = [*overrides, *chosen, f"--config.name={name}", "--config.reported.data="]
+        named = [*overrides, *chosen, f"--config.name={name}"]
         arms.append(PlannedArm(name, file, tuple(named), resolve_config(file, named), {}))
     # The experiment's own values are the baseline where they are among the arms.
     arms.sort(key=lambda arm: bool(configs.meaningful_differences(own, arm.config)))
@@ -221,7 +220,10 @@ def suite_record(plan: Plan, command: str) -> SuiteRecord:
     return SuiteRecord(
         name=plan.name,
         baseline=plan.baseline.name,
-        arms=tuple(arm.name for arm in plan.arms),
+        # What the lab report measured, it measured with the experiment's own values.
+        arms={
+            arm.name: None if plan.experiment else load_lab_report(arm.file) for arm in plan.arms
+        },
         seeds=plan.seeds,
         vary=plan.vary,
         experiment=plan.experiment,

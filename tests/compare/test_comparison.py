@@ -75,7 +75,7 @@ def suite_record(**fields):
     record = {
         "name": "dropout",
         "baseline": "alexnet_default",
-        "arms": ("alexnet_default", "alexnet_no_dropout", "alexnet_pool"),
+        "arms": dict.fromkeys(("alexnet_default", "alexnet_no_dropout", "alexnet_pool")),
         "seeds": (0, 1, 2),
         "vary": (),
         "experiment": None,
@@ -316,7 +316,7 @@ def test_arms_of_one_experiment_are_told_apart_by_what_differs(tmp_path):
 
 def test_a_suites_folder_names_baseline_order_and_what_was_swept(suite):
     arms = ("alexnet_pool", "alexnet_no_dropout", "alexnet_default")
-    record = suite_record(baseline="alexnet_pool", arms=arms, seeds=(0, 1, 2, 3))
+    record = suite_record(baseline="alexnet_pool", arms=dict.fromkeys(arms), seeds=(0, 1, 2, 3))
     write_suite_file(record, suite)
     main([str(suite)])
     assert tuple(read_csv(suite)) == arms

@@ -12,6 +12,7 @@ import pytest
 
 from flaxlab.compare.runs import find_runs
 from flaxlab.compare.suite_file import read_suite_file, write_suite_file
+from flaxlab.config import LabReport
 from flaxlab.data.digits import load_digits
 from flaxlab.errors import UsageError
 from flaxlab.ledger.__main__ import main as ledger
@@ -26,11 +27,13 @@ from tests.helpers.runs import ROOT
 sys.path.insert(0, str(ROOT / "docs"))
 
 from update_results import (
+    EXPERIMENTS,
     README,
     RESULTS,
     arms,
     claims,
     experiments_of,
+    experiments_text,
     readme_text,
     results_text,
 )
@@ -104,6 +107,18 @@ def test_a_suite_takes_a_kept_run_for_finished(made, run, tmp_path):
     (found,) = find_runs([kept])[0]
     experiment = assemble(found.config, load_digits((8, 8, 1)))
     assert is_finished(kept, experiment)
+
+
+def test_a_run_of_an_older_version_keeps_what_the_lab_report_says(made, run, tmp_path):
+    said = {"data": "digits", "final_accuracy": 0.5, "best_accuracy": 0.75}
+    change_json(run / "config.json", "reported", said)
+    summary = json.loads((run / "summary.json").read_text())
+    del summary["lab_report"], summary["departures"]
+    (run / "summary.json").write_text(json.dumps(summary))
+    keep(made, run, tmp_path / "ledger")
+    (kept,) = find_runs([tmp_path / "ledger"])[0]
+    assert kept.lab_report == LabReport("digits", 0.5, 0.75)
+    assert kept.departures == {}
 
 
 def test_runs_are_kept_in_place_as_well(made, run):
@@ -181,6 +196,7 @@ def test_the_committed_tables_are_those_of_the_committed_runs(committed):
     experiments = experiments_of(readme)
     assert len(experiments) == 13
     assert readme_text(readme, found) == readme
+    assert experiments_text(EXPERIMENTS.read_text()) == EXPERIMENTS.read_text()
     page = RESULTS.read_text()
     assert results_text(page, found, experiments, claims(committed)) == page
 
@@ -240,7 +256,7 @@ def test_runs_of_single_commands_are_kept_with_the_claims_of_their_suite(made, r
     arguments = [str(run.parents[1]), f"--to={to}", f"--experiments={made}", f"--suite={pair}"]
     ledger(arguments)
     kept = read_suite_file(to)
-    assert (kept.name, kept.arms) == ("pair", ("digits_small", "tiny"))
+    assert (kept.name, list(kept.arms)) == ("pair", ["digits_small", "tiny"])
     assert kept.seeds == (3,)  # those of the runs
     assert {number: claim.text for number, claim in kept.claims.items()} == {4: "It learns."}
     assert kept.command == "python -m flaxlab.suite --config=experiments/suites/pair.py"

@@ -168,6 +168,13 @@ def test_other_data_are_refused():
         check_resumable(record, assemble(config, dataset))
 
 
+def test_a_run_whose_config_has_fields_of_an_older_version_goes_on():
+    experiment = assemble(small_config(), small_dataset())
+    record = json.loads(json.dumps(make_record(experiment, [])))
+    record["config"]["reported"] = {"data": "digits", "final_accuracy": 0.5, "best_accuracy": None}
+    check_resumable(record, experiment)
+
+
 def test_the_epochs_of_a_cosine_schedule_cannot_change():
     config = small_config(**{"optimizer.schedule": "cosine"})
     more = small_config(**{"optimizer.schedule": "cosine", "train.epochs": 9})
