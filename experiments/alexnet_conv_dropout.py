@@ -13,7 +13,6 @@ LAB_REPORT = LabReport("fashion_mnist", final_accuracy=0.8217, best_accuracy=0.8
 
 def get_config() -> ConfigDict:
     config = alexnet_default.get_config()
-    config.name = "alexnet_conv_dropout"
     config.baseline = "alexnet_default"
     config.model.block_dropout = (0.25, 0.25, 0.25)
     return config

@@ -13,5 +13,4 @@ LAB_REPORT = LabReport("fashion_mnist", final_accuracy=0.8596)
 
 def get_config() -> ConfigDict:
     config = default_config("alexnet")
-    config.name = config.baseline = "alexnet_default"
     return config

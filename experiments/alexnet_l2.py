@@ -14,7 +14,6 @@ LAB_REPORT = LabReport("fashion_mnist", final_accuracy=0.8075, best_accuracy=0.8
 
 def get_config() -> ConfigDict:
     config = alexnet_default.get_config()
-    config.name = "alexnet_l2"
     config.baseline = "alexnet_default"
     config.loss.l2 = 0.01
     config.model.block_dropout = (0.1, 0.1, 0.4)

@@ -13,7 +13,6 @@ LAB_REPORT = LabReport("fashion_mnist", final_accuracy=0.8547)
 
 def get_config() -> ConfigDict:
     config = alexnet_default.get_config()
-    config.name = "alexnet_no_batchnorm"
     config.baseline = "alexnet_default"
     config.model.batch_norm = False
     return config

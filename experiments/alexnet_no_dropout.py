@@ -14,7 +14,6 @@ LAB_REPORT = LabReport("fashion_mnist", final_accuracy=0.8475)
 
 def get_config() -> ConfigDict:
     config = alexnet_default.get_config()
-    config.name = "alexnet_no_dropout"
     config.baseline = "alexnet_default"
     config.model.head_dropout = (0.0, 0.0)
     return config

@@ -13,7 +13,6 @@ LAB_REPORT = LabReport("fashion_mnist", final_accuracy=0.8734, best_accuracy=0.8
 
 def get_config() -> ConfigDict:
     config = alexnet_default.get_config()
-    config.name = "alexnet_pool"
     config.baseline = "alexnet_default"
     config.model.padding = "SAME"
     config.model.pools = ((3, 2), (3, 2), (2, 2))

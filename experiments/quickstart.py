@@ -18,7 +18,6 @@ from flaxlab.config import ConfigDict
 
 def get_config() -> ConfigDict:
     config = alexnet_pool.get_config()
-    config.name = "quickstart"
     config.baseline = "alexnet_pool"
     config.data.name = "digits"
     config.model.batch_norm_momentum = 0.9

@@ -13,7 +13,6 @@ from flaxlab.config import ConfigDict
 
 def get_config() -> ConfigDict:
     config = vgg_growing_dropouts.get_config()
-    config.name = "vgg_deep_head"
     config.baseline = "vgg_growing_dropouts"
     config.model.head_units = (4096, 1024, 4096)
     config.model.head_batch_norm = True

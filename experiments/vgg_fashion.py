@@ -13,7 +13,6 @@ LAB_REPORT = LabReport("fashion_mnist", final_accuracy=0.9141)
 
 def get_config() -> ConfigDict:
     config = vgg_default.get_config()
-    config.name = "vgg_fashion"
     config.baseline = "vgg_default"
     config.data.name = "fashion_mnist"
     config.data.image_shape = (28, 28, 1)

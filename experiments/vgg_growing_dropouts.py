@@ -13,7 +13,6 @@ LAB_REPORT = LabReport("cifar10", final_accuracy=0.8176)
 
 def get_config() -> ConfigDict:
     config = vgg_default.get_config()
-    config.name = "vgg_growing_dropouts"
     config.baseline = "vgg_default"
     config.model.block_dropout = (0.1, 0.2, 0.3, 0.4, 0.5)
     return config

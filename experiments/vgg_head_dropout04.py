@@ -11,7 +11,6 @@ LAB_REPORT = LabReport("cifar10", final_accuracy=0.7900, best_accuracy=0.8062)
 
 def get_config() -> ConfigDict:
     config = vgg_default.get_config()
-    config.name = "vgg_head_dropout04"
     config.baseline = "vgg_default"
     config.model.head_dropout = (0.4, 0.4)
     return config

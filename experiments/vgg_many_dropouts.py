@@ -13,7 +13,6 @@ LAB_REPORT = LabReport("cifar10", final_accuracy=0.6982, best_accuracy=0.7500)
 
 def get_config() -> ConfigDict:
     config = vgg_default.get_config()
-    config.name = "vgg_many_dropouts"
     config.baseline = "vgg_default"
     config.model.block_dropout = (0.5, 0.5, 0.5, 0.5, 0.5)
     return config

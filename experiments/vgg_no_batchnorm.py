@@ -13,7 +13,6 @@ LAB_REPORT = LabReport("cifar10", final_accuracy=0.1)
 
 def get_config() -> ConfigDict:
     config = vgg_growing_dropouts.get_config()
-    config.name = "vgg_no_batchnorm"
     config.baseline = "vgg_growing_dropouts"
     config.model.batch_norm = False
     return config

@@ -11,7 +11,6 @@ from flaxlab.config import ConfigDict
 
 def get_config() -> ConfigDict:
     config = vgg_growing_dropouts.get_config()
-    config.name = "vgg_no_dropout"
     config.baseline = "vgg_growing_dropouts"
     config.model.block_dropout = ()
     config.model.head_dropout = ()

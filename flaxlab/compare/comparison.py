@@ -98,7 +98,9 @@ def _choose_baseline(by_arm: Mapping[str, dict[int, Run]], wanted: str | None) -
     if len(by_arm) == 1:
         return next(iter(by_arm))
     named = Counter(
-        run.config.baseline for seeds in by_arm.values() for run in list(seeds.values())[:1]
+        run.config.baseline or run.config.name
+        for seeds in by_arm.values()
+        for run in list(seeds.values())[:1]
     )
     candidates = [name for name, _ in named.most_common() if name in by_arm]
     if not candidates:

@@ -24,12 +24,22 @@ T = TypeVar("T")
 
 
 def load_experiment(path: Path) -> ConfigDict:
-    """Runs the `get_config` of an experiment file.
+    """Returns what the `get_config` of an experiment file returns, named after the file.
 
     Raises:
-        UsageError: there is no such file, or it fails; the message names its line.
+        UsageError: there is no such file, or it fails; the message names its line. Or it gives
+            the config another name.
     """
-    return call_in_file(path, "get_config", ConfigDict)
+    config = call_in_file(path, "get_config", ConfigDict)
+    name = path.expanduser().resolve().stem
+    if config.get("name", "") not in ("", name):
+        raise UsageError(
+            f"{path} has config.name {config.name!r}, but an experiment is called after its file;"
+            " leave config.name out of it and of the files that it is built on"
+        )
+    with config.unlocked():
+        config.name = name
+    return config
 
 
 def load_lab_report(path: Path) -> LabReport | None:
@@ -108,7 +118,7 @@ def _other_kind(module: ModuleType) -> str:
 
 
 def load_baseline(path: Path, config: ConfigDict) -> ConfigDict:
-    """Loads the experiment that `config.baseline` names; none named: that of `path` itself.
+    """Returns the experiment that `config.baseline` names; none named: that of `path` itself.
 
     Looks beside the experiment file at `path`, then among flaxlab's own experiments.
 
@@ -190,6 +200,8 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
         raise UsageError(f"what is {left_over[0]!r} for? Expected --config.FIELD=VALUE")
     config = values.config
     validate(config)
+    if not config.name:
+        raise UsageError("config.name is empty; give the run a name, or leave --config.name out")
     if config.model.name != model:
         raise UsageError(
             f"config.model.name cannot be changed: {name} is about {model}; start from an"

@@ -44,7 +44,6 @@ from experiments import digits_small
 
 def get_config():
     config = digits_small.get_config()
-    config.name = config.baseline = "tiny"
     config.model.blocks = (((2, 3),), ((4, 3),))
     config.model.head_units = (8,)
     config.train.devices = 1

@@ -104,9 +104,8 @@ def test_a_wrong_suite_file_is_explained(tmp_path, arms, rest, message):
 
 
 def test_an_arm_is_called_after_its_file(tmp_path):
-    """A copied experiment that still has the name of another would be taken for it."""
-    text = POOL_FILE.read_text()
-    (tmp_path / "copied.py").write_text(text.replace('"alexnet_pool"', '"alexnet_default"'))
+    """Arms that all have the name of the command line would be taken for one."""
+    (tmp_path / "copied.py").write_text(POOL_FILE.read_text())
     suite = write_suite(tmp_path, "('copied',)")
     plan = plan_suite(suite, None, ["--config.name=other"])
     assert [arm.config.name for arm in plan.arms] == ["alexnet_default", "copied"]
