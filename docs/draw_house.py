@@ -35,7 +35,7 @@ FLOORS = (
     ("kernels", "models", "pages"),
 )
 # Modules that any room may import; they import one another, and nothing else.
-GROUND = ("command_line", "processes", "machine", "lock", "scores", "files", "errors")
+GROUND = ("command_line", "processes", "machine", "lock", "claims", "scores", "files", "errors")
 _NOTES = {"flaxlab": "load()", "data.__main__": "the command"}
 _FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -1,4 +1,6 @@
-"""Writes the tables of docs/results.md and the README from the runs that are kept in results/.
+"""Writes the tables of README, docs/results.md and docs/experiments.md.
+
+Our numbers are from the runs that are kept in results/, the lab report's from the experiment files.
 
     python docs/update_results.py
 
@@ -9,21 +11,25 @@ that the tables are those of the runs, with the functions of this file.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
-from flaxlab.compare.claims import NOT_TESTED
+from flaxlab.claims import Claim
 from flaxlab.compare.comparison import judge_claims
 from flaxlab.compare.runs import Run, find_runs, group_by_arm
 from flaxlab.compare.statistics import Estimate, mean_interval, prediction_interval
+from flaxlab.compare.suite_file import merge_claims, read_suite_file
 from flaxlab.compare.tables import claims_table
-from flaxlab.config.read import experiment_file, load_experiment
+from flaxlab.compare.verdicts import NOT_TESTED
+from flaxlab.config.read import experiment_file, load_experiment, load_lab_report
 from flaxlab.data.catalog import CATALOG, is_original
 
 ROOT = Path(__file__).resolve().parents[1]
 README, RESULTS, LEDGER = ROOT / "README.md", ROOT / "docs/results.md", ROOT / "results"
+EXPERIMENTS = ROOT / "docs/experiments.md"
 
-# A row of the README's table of experiments: all but its last cell.
-_README_ROW = re.compile(r"^(\| \[`(\w+)`\]\(experiments/\w+\.py\) \|.*\|)[^|]*\|$", re.MULTILINE)
+# A row of a table of experiments.
+_ROW = re.compile(r"^\| \[`(\w+)`\]\((?:\.\./)?experiments/\w+\.py\) \|.*\|$", re.MULTILINE)
 _BLOCK = re.compile(r"(<!-- from results/: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 _NOT_RUN = "not run yet"
@@ -35,14 +41,52 @@ def arms(ledger: Path = LEDGER) -> dict[str, dict[int, Run]]:
     return group_by_arm(find_runs(folders)[0]) if folders else {}
 
 
+def claims(ledger: Path = LEDGER) -> dict[int, Claim]:
+    """Returns the claims of the suites of a ledger, by number."""
+    suites = [read_suite_file(file.parent) for file in sorted(ledger.glob("*/suite.json"))]
+    return merge_claims([suite for suite in suites if suite is not None])[0]
+
+
 def readme_text(text: str, found: dict[str, dict[int, Run]]) -> str:
-    """Returns the README with our numbers in the last column of its table of experiments."""
-    return _README_ROW.sub(lambda row: f"{row[1]} {_ours(found.get(row[2], {}))} |", text)
+    """Returns the README with the numbers of its table: the lab report's, and ours."""
+    return _ROW.sub(lambda row: _ending(row, _said(row[1]), _ours(found.get(row[1], {}))), text)
 
 
-def results_text(text: str, found: dict[str, dict[int, Run]], experiments: list[str]) -> str:
-    """Returns docs/results.md with its tables written anew."""
-    claims = [judged for judged in judge_claims(found) if judged.verdict.word != NOT_TESTED]
+def experiments_text(text: str) -> str:
+    """Returns docs/experiments.md with the lab report's numbers in the last column of its table."""
+    return _ROW.sub(lambda row: _ending(row, _said(row[1])), text)
+
+
+def _ending(row: re.Match[str], *last: str) -> str:
+    cells = row[0].strip("| ").split(" | ")
+    return f"| {' | '.join([*cells[: -len(last)], *last])} |"
+
+
+def _said(name: str, scale: float = 1, form: str = ".4f") -> str:
+    report = load_lab_report(experiment_file(name, []))
+    if report is None:
+        return "not stated"
+    final = format(report.final_accuracy * scale, form)
+    if report.best_accuracy is None:
+        return final
+    return f"{final} ({format(report.best_accuracy * scale, form)})"
+
+
+def results_text(
+    text: str,
+    found: dict[str, dict[int, Run]],
+    experiments: list[str],
+    said: Mapping[int, Claim],
+) -> str:
+    """Returns docs/results.md with its tables written anew.
+
+    Args:
+        text: the page.
+        found: see `arms`.
+        experiments: see `experiments_of`.
+        said: see `claims`.
+    """
+    judged = [each for each in judge_claims(said, found) if each.verdict.word != NOT_TESTED]
     tables = {
         "experiments": "\n".join(
             [
@@ -53,14 +97,14 @@ def results_text(text: str, found: dict[str, dict[int, Run]], experiments: list[
                 *(_row(name, found.get(name, {})) for name in experiments),
             ]
         ),
-        "claims": claims_table(claims).markdown().rstrip() if claims else "None has them yet.",
+        "claims": claims_table(judged).markdown().rstrip() if judged else "None has them yet.",
     }
     return _BLOCK.sub(lambda block: f"{block[1]}\n{tables[block[2]]}\n\n{block[3]}", text)
 
 
 def experiments_of(readme: str) -> list[str]:
     """Lists the experiments of the README's table, in its order."""
-    return [row[2] for row in _README_ROW.finditer(readme)]
+    return [row[1] for row in _ROW.finditer(readme)]
 
 
 def _ours(seeds: dict[int, Run]) -> str:
@@ -83,22 +127,18 @@ def _count(seeds: int) -> str:
 
 
 def _row(name: str, seeds: dict[int, Run]) -> str:
-    config = load_experiment(experiment_file(name, []))
-    reported = config.reported
-    said = "not stated"
-    if reported.final_accuracy is not None:
-        said = f"{reported.final_accuracy * 100:.2f}"
-    if reported.best_accuracy is not None:
-        said += f" ({reported.best_accuracy * 100:.2f})"
+    file = experiment_file(name, [])
+    reported, said = load_lab_report(file), _said(name, 100, ".2f")
     if not seeds:
-        cells = [f"`{name}`", CATALOG[reported.data].title, said, _NOT_RUN, *[""] * 6]
+        data = CATALOG[load_experiment(file).data.name].title
+        cells = [f"`{name}`", data, said, _NOT_RUN, *[""] * 6]
         return f"| {' | '.join(cells)} |"
     first = next(iter(seeds.values()))
     final = [run.scores.final_accuracy for run in seeds.values()]
     best = [run.scores.best_accuracy for run in seeds.values()]
     further = prediction_interval(final).clipped()
     inside = ""
-    if reported.final_accuracy is not None:
+    if reported is not None:
         contains = further.contains(reported.final_accuracy)
         inside = further.no_interval if contains is None else ("yes" if contains else "no")
     cells = [
@@ -135,5 +175,6 @@ if __name__ == "__main__":
     kept = arms()
     readme = README.read_text()
     README.write_text(readme_text(readme, kept))
-    RESULTS.write_text(results_text(RESULTS.read_text(), kept, experiments_of(readme)))
-    print(f"wrote the tables of {README.name} and {RESULTS.name}")
+    EXPERIMENTS.write_text(experiments_text(EXPERIMENTS.read_text()))
+    RESULTS.write_text(results_text(RESULTS.read_text(), kept, experiments_of(readme), claims()))
+    print(f"wrote the tables of {README.name}, {EXPERIMENTS.name} and {RESULTS.name}")

@@ -3,19 +3,16 @@
     python -m flaxlab.main --config=experiments/alexnet_conv_dropout.py
 
 Claim of the report: convergence slows down; the best epoch is higher, the last one unstable.
-
-The report: 0.8217 validation accuracy after 10 epochs, 0.8638 in the best one, one run.
 """
 
 from experiments import alexnet_default
-from flaxlab.config import ConfigDict
+from flaxlab.config import ConfigDict, LabReport
+
+LAB_REPORT = LabReport("fashion_mnist", final_accuracy=0.8217, best_accuracy=0.8638)
 
 
 def get_config() -> ConfigDict:
     config = alexnet_default.get_config()
-    config.name = "alexnet_conv_dropout"
     config.baseline = "alexnet_default"
-    config.reported.final_accuracy = 0.8217
-    config.reported.best_accuracy = 0.8638
     config.model.block_dropout = (0.25, 0.25, 0.25)
     return config

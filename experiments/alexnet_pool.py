@@ -3,20 +3,17 @@
     python -m flaxlab.main --config=experiments/alexnet_pool.py
 
 Padding keeps the borders, strides shrink the image instead. 34,414,154 parameters.
-
-The report: 0.8734 validation accuracy after 10 epochs, 0.8955 in the best one, one run.
 """
 
 from experiments import alexnet_default
-from flaxlab.config import ConfigDict
+from flaxlab.config import ConfigDict, LabReport
+
+LAB_REPORT = LabReport("fashion_mnist", final_accuracy=0.8734, best_accuracy=0.8955)
 
 
 def get_config() -> ConfigDict:
     config = alexnet_default.get_config()
-    config.name = "alexnet_pool"
     config.baseline = "alexnet_default"
-    config.reported.final_accuracy = 0.8734
-    config.reported.best_accuracy = 0.8955
     config.model.padding = "SAME"
     config.model.pools = ((3, 2), (3, 2), (2, 2))
     return config

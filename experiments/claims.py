@@ -6,7 +6,7 @@ accuracy falls by more than one point from an epoch to the next. "Does not learn
 accuracy below 15% where chance is 10%. "A little" (1) is not tested: any help supports the claim.
 """
 
-from flaxlab.compare.claims import Claim, Statement
+from flaxlab.claims import Claim, Statement
 
 _ALEXNETS = (
     "alexnet_default",

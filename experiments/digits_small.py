@@ -11,7 +11,6 @@ from flaxlab.config import ConfigDict, default_config
 
 def get_config() -> ConfigDict:
     config = default_config("alexnet")
-    config.name = config.baseline = "digits_small"
     config.data.name = "digits"
     config.data.image_shape = (8, 8, 1)
     config.model.blocks = (((16, 3),), ((32, 3),))

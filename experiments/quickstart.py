@@ -18,10 +18,7 @@ from flaxlab.config import ConfigDict
 
 def get_config() -> ConfigDict:
     config = alexnet_pool.get_config()
-    config.name = "quickstart"
     config.baseline = "alexnet_pool"
-    config.reported.final_accuracy = None
-    config.reported.best_accuracy = None
     config.data.name = "digits"
     config.model.batch_norm_momentum = 0.9
     config.optimizer.learning_rate = 1e-4

@@ -4,7 +4,7 @@
 
 31,584,842 parameters.
 
-The report: accuracy not stated.
+The lab report has this network and does not state its accuracy.
 """
 
 from experiments import vgg_growing_dropouts
@@ -13,9 +13,7 @@ from flaxlab.config import ConfigDict
 
 def get_config() -> ConfigDict:
     config = vgg_growing_dropouts.get_config()
-    config.name = "vgg_deep_head"
     config.baseline = "vgg_growing_dropouts"
-    config.reported.final_accuracy = None
     config.model.head_units = (4096, 1024, 4096)
     config.model.head_batch_norm = True
     config.model.head_dropout = (0.5, 0.5, 0.5)

@@ -3,18 +3,16 @@
     python -m flaxlab.main --config=experiments/vgg_growing_dropouts.py
 
 Claim of the report: the best VGG.
-
-The report: 0.8176 validation accuracy after 10 epochs, one run.
 """
 
 from experiments import vgg_default
-from flaxlab.config import ConfigDict
+from flaxlab.config import ConfigDict, LabReport
+
+LAB_REPORT = LabReport("cifar10", final_accuracy=0.8176)
 
 
 def get_config() -> ConfigDict:
     config = vgg_default.get_config()
-    config.name = "vgg_growing_dropouts"
     config.baseline = "vgg_default"
-    config.reported.final_accuracy = 0.8176
     config.model.block_dropout = (0.1, 0.2, 0.3, 0.4, 0.5)
     return config

@@ -11,6 +11,5 @@ from flaxlab.config import ConfigDict
 
 def get_config() -> ConfigDict:
     config = vgg_no_dropout.get_config()
-    config.name = "vgg_no_batchnorm_no_dropout"
     config.model.batch_norm = False
     return config

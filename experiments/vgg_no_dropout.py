@@ -11,9 +11,7 @@ from flaxlab.config import ConfigDict
 
 def get_config() -> ConfigDict:
     config = vgg_growing_dropouts.get_config()
-    config.name = "vgg_no_dropout"
     config.baseline = "vgg_growing_dropouts"
-    config.reported.final_accuracy = None
     config.model.block_dropout = ()
     config.model.head_dropout = ()
     return config

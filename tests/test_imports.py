@@ -45,12 +45,6 @@ def test_large_libraries_have_their_place(library, pattern):
     assert found <= {path.relative_to(PACKAGE).as_posix() for path in allowed}
 
 
-# Imports that lead up, and those of experiments: each is to be mended, and then taken out here.
-KNOWN = {
-    ("compare", "suite"),
-    ("compare", "experiments"),
-    ("suite", "experiments"),
-}
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FLOOR |= dict.fromkeys(GROUND, len(FLOORS))
 
@@ -67,9 +61,7 @@ def test_every_room_imports_from_lower_floors_only():
     found = imports()
     ground = {(a, b) for a, b in found if a in GROUND and b in GROUND}
     up = {(a, b) for a, b in found if FLOOR[a] >= FLOOR.get(b, -1)} - ground
-    assert up == KNOWN, {
-        pair: found.get(pair, "mended: take it out of KNOWN") for pair in up ^ KNOWN
-    }
+    assert up == set(), {pair: found[pair] for pair in up}
     above = {room: {a for a, b in ground if b == room} for room in GROUND}
     assert len(list(graphlib.TopologicalSorter(above).static_order())) == len(GROUND)
 

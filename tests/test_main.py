@@ -151,10 +151,9 @@ def test_exit_codes(error, code, start, capsys):
 
 def test_an_experiment_of_ones_own_in_any_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    text = POOL_FILE.read_text()
-    Path("mine.py").write_text(text.replace('"alexnet_pool"', '"my [/b] $x"'))
+    Path("mine.py").write_text(POOL_FILE.read_text())
     workdir = "run [/b] $x"
-    main(["--config=mine.py", *SMALL_RUN, f"--workdir={workdir}"])
+    main(["--config=mine.py", *SMALL_RUN, "--config.name=my [/b] $x", f"--workdir={workdir}"])
     shown = capsys.readouterr().out
     assert "my [/b] $x" in shown
     assert f"{workdir}/report.html" in shown

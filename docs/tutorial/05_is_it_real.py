@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments import alexnet_default, alexnet_no_batchnorm, digits_small
 from flaxlab.batches.order import eval_batches, train_batches
-from flaxlab.compare.claims import Statement, decide, judge
+from flaxlab.claims import Statement
 from flaxlab.compare.statistics import (
     holm,
     mean_interval,
@@ -25,6 +25,7 @@ from flaxlab.compare.statistics import (
     smallest_detectable,
     t_test,
 )
+from flaxlab.compare.verdicts import decide, judge
 from flaxlab.data.digits import load_digits
 from flaxlab.training.experiment import assemble
 from flaxlab.training.metrics import means, no_metrics
@@ -138,8 +139,7 @@ for name in ("no dropout", "no batch norm"):
 
 # %%
 reported = (
-    alexnet_default.get_config().reported.final_accuracy
-    - alexnet_no_batchnorm.get_config().reported.final_accuracy
+    alexnet_default.LAB_REPORT.final_accuracy - alexnet_no_batchnorm.LAB_REPORT.final_accuracy
 )
 spread = float(np.std(arms["no dropout"] - arms["baseline"], ddof=1))
 counts = [2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100]
@@ -190,8 +190,8 @@ assert corrected / 1000 < 0.05 + 0.021
 # ## Claims
 #
 # A sentence of a report becomes an inequality that runs can support or contradict. Two about our
-# arms; the report's eight stand in `experiments/claims.py`, and `python -m flaxlab.compare` decides
-# on them in the same way. `decide` corrects for their number.
+# arms; the report's eight stand in `experiments/claims.py`. A suite's file names its claims, and
+# `python -m flaxlab.compare` decides on them in the same way. `decide` corrects for their number.
 
 # %%
 values = {

@@ -16,8 +16,6 @@ from flaxlab.config import ConfigDict, default_config
 
 def get_config() -> ConfigDict:
     config = default_config("alexnet")
-    config.name = "imagenet_alexnet"
-    config.baseline = "alexnet"
     config.data.name = "tfds:imagenet2012"
     config.data.image_shape = (224, 224, 3)
     config.data.scaling = "symmetric"

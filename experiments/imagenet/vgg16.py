@@ -11,8 +11,6 @@ from flaxlab.config import ConfigDict, default_config
 
 def get_config() -> ConfigDict:
     config = alexnet.get_config()
-    config.name = "imagenet_vgg16"
-    config.baseline = "vgg16"
     config.model.update(default_config("vgg").model)
     config.model.pools = ((2, 2),) * 5
     config.model.batch_norm = False

@@ -5,7 +5,8 @@
 Batch normalization, dropout, L2 regularization and pooling, one at a time: claims 1 to 5.
 """
 
-from flaxlab.suite.definition import Arm, Suite
+from experiments.claims import CLAIMS
+from flaxlab.suite.definition import Suite
 
 
 def get_suite() -> Suite:
@@ -13,10 +14,11 @@ def get_suite() -> Suite:
         name="alexnet_fashion",
         baseline="alexnet_default",
         arms=(
-            Arm("alexnet_no_batchnorm", claim=1),
-            Arm("alexnet_no_dropout", claim=2),
-            Arm("alexnet_conv_dropout", claim=3),
-            Arm("alexnet_l2", claim=4),
-            Arm("alexnet_pool", claim=5),
+            "alexnet_no_batchnorm",
+            "alexnet_no_dropout",
+            "alexnet_conv_dropout",
+            "alexnet_l2",
+            "alexnet_pool",
         ),
+        claims={number: CLAIMS[number] for number in (1, 2, 3, 4, 5)},
     )

@@ -6,7 +6,8 @@ The lab report has two of the four: growing dropouts with batch normalization (t
 without (it does not learn: claim 8). Alone, neither could say which of the two is to blame.
 """
 
-from flaxlab.suite.definition import Arm, Suite
+from experiments.claims import CLAIMS
+from flaxlab.suite.definition import Suite
 
 
 def get_suite() -> Suite:
@@ -14,8 +15,9 @@ def get_suite() -> Suite:
         name="batchnorm_dropout_2x2",
         baseline="vgg_growing_dropouts",
         arms=(
-            Arm("vgg_no_batchnorm", claim=8),
-            Arm("vgg_no_dropout"),
-            Arm("vgg_no_batchnorm_no_dropout"),
+            "vgg_no_batchnorm",
+            "vgg_no_dropout",
+            "vgg_no_batchnorm_no_dropout",
         ),
+        claims={number: CLAIMS[number] for number in (8,)},
     )

@@ -5,7 +5,8 @@
 Where dropout goes and what batch normalization is worth: claims 7 and 8.
 """
 
-from flaxlab.suite.definition import Arm, Suite
+from experiments.claims import CLAIMS
+from flaxlab.suite.definition import Suite
 
 
 def get_suite() -> Suite:
@@ -13,10 +14,11 @@ def get_suite() -> Suite:
         name="vgg_cifar",
         baseline="vgg_default",
         arms=(
-            Arm("vgg_head_dropout04"),
-            Arm("vgg_many_dropouts", claim=7),
-            Arm("vgg_growing_dropouts", claim=7),
-            Arm("vgg_no_batchnorm", claim=8),
-            Arm("vgg_deep_head"),
+            "vgg_head_dropout04",
+            "vgg_many_dropouts",
+            "vgg_growing_dropouts",
+            "vgg_no_batchnorm",
+            "vgg_deep_head",
         ),
+        claims={number: CLAIMS[number] for number in (7, 8)},
     )

@@ -5,7 +5,8 @@
 Claim 6: VGG beats them all, with jumps between epochs.
 """
 
-from flaxlab.suite.definition import Arm, Suite
+from experiments.claims import CLAIMS
+from flaxlab.suite.definition import Suite
 
 
 def get_suite() -> Suite:
@@ -13,11 +14,12 @@ def get_suite() -> Suite:
         name="vgg_vs_alexnet",
         baseline="vgg_fashion",
         arms=(
-            Arm("alexnet_default", claim=6),
-            Arm("alexnet_no_batchnorm", claim=6),
-            Arm("alexnet_no_dropout", claim=6),
-            Arm("alexnet_conv_dropout", claim=6),
-            Arm("alexnet_l2", claim=6),
-            Arm("alexnet_pool", claim=6),
+            "alexnet_default",
+            "alexnet_no_batchnorm",
+            "alexnet_no_dropout",
+            "alexnet_conv_dropout",
+            "alexnet_l2",
+            "alexnet_pool",
         ),
+        claims={number: CLAIMS[number] for number in (6,)},
     )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,10 +13,10 @@ from flaxlab.compare import page
 from flaxlab.compare.comparison import compare
 from flaxlab.compare.results import Comparison
 from flaxlab.compare.runs import Run, find_runs, require_one_protocol
+from flaxlab.compare.suite_file import SuiteRecord, merge_claims, read_suite_file
 from flaxlab.compare.tables import accuracy_table, describe_departures, verdict_text
-from flaxlab.errors import UsageError
+from flaxlab.config.fields import require_fields
 from flaxlab.files import make_folder
-from flaxlab.suite.definition import SUITE_FILE, require_fields
 
 
 def compare_folders(
@@ -30,7 +28,7 @@ def compare_folders(
 ) -> Comparison:
     """Compares the finished runs in some folders and writes comparison.* to `to`.
 
-    A folder that a suite made says which arm is the baseline and what was swept.
+    A folder that a suite made says which arm is the baseline, what was swept, and what is claimed.
 
     Args:
         console: where to print the verdicts.
@@ -44,22 +42,25 @@ def compare_folders(
     """
     require_fields(vary, "--vary")
     runs, unfinished = find_runs(folders)
-    suites = [suite for suite in map(_read_suite, folders) if suite is not None]
-    vary = [*vary, *(field for suite in suites for field in suite["vary"])]
+    suites = [suite for suite in map(read_suite_file, folders) if suite is not None]
+    claims, not_judged = merge_claims(suites)
+    if not suites:
+        not_judged = ["No claims are judged: no suite.json in these folders says what they are."]
+    vary = [*vary, *(field for suite in suites for field in suite.vary)]
     require_one_protocol(runs, vary)
     suite = suites[0] if len(suites) == len(folders) == 1 else None
     names = {run.config.name for run in runs}
-    if baseline is None and suite is not None and suite["baseline"] in names:
-        baseline = suite["baseline"]
+    if baseline is None and suite is not None and suite.baseline in names:
+        baseline = suite.baseline
     comparison = compare(
         runs,
         baseline,
-        title=suite["name"] if suite else " and ".join(f.resolve().name for f in folders),
-        notes=[*unfinished, *(_missing(suite, runs) if suite else [])],
-        command=suite["command"] if suite else None,
-        order=[arm for each in suites for arm in each["arms"]],
-        experiment=suite["experiment"] if suite else None,
+        title=suite.name if suite else " and ".join(f.resolve().name for f in folders),
+        notes=[*unfinished, *(_missing(suite, runs) if suite else []), *not_judged],
+        command=suite.command if suite else None,
+        order=[arm for each in suites for arm in each.arms],
         vary=vary,
+        claims=claims,
     )
     make_folder(to, "--to")
     written = page.write(comparison, to)
@@ -68,28 +69,14 @@ def compare_folders(
     return comparison
 
 
-def _read_suite(folder: Path) -> dict[str, Any] | None:
-    file = folder / SUITE_FILE
-    try:
-        suite = json.loads(file.read_text())
-        wanted = {"name", "baseline", "arms", "seeds", "vary", "experiment", "command"}
-        if missing := wanted - dict(suite).keys():
-            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{file} cannot be read ({error}); remove it") from error
-    return suite
-
-
-def _missing(suite: dict[str, Any], runs: Sequence[Run]) -> list[str]:
+def _missing(suite: SuiteRecord, runs: Sequence[Run]) -> list[str]:
     """Says which runs of a suite are not there at all, or not finished."""
     notes = []
-    for arm in suite["arms"]:
+    for arm in suite.arms:
         there = {run.seed for run in runs if run.config.name == arm}
-        missing = [str(seed) for seed in suite["seeds"] if seed not in there]
+        missing = [str(seed) for seed in suite.seeds if seed not in there]
         if missing:
-            which = "The baseline of the suite" if arm == suite["baseline"] else "An arm"
+            which = "The baseline of the suite" if arm == suite.baseline else "An arm"
             notes.append(f"{which}, {arm}, is not finished with seed {', '.join(missing)}.")
     return notes
 

@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.claims import CLAIMS
 from flaxlab import config as configs
-from flaxlab.compare.claims import decide, judge
-from flaxlab.compare.results import LEVEL, Arm, Comparison, JudgedClaim, Reported
+from flaxlab.claims import Claim
+from flaxlab.compare.results import LEVEL, ComparedArm, Comparison, JudgedClaim, Reported
 from flaxlab.compare.runs import SHARES, Run, group_by_arm
 from flaxlab.compare.statistics import (
     Difference,
@@ -20,8 +19,8 @@ from flaxlab.compare.statistics import (
     paired_difference,
     prediction_interval,
 )
+from flaxlab.compare.verdicts import decide, judge
 from flaxlab.config import ConfigDict
-from flaxlab.config.read import experiment_file, load_experiment
 from flaxlab.data.catalog import is_original
 from flaxlab.errors import UsageError
 from flaxlab.run.fingerprint import TRACERS
@@ -34,8 +33,8 @@ def compare(
     notes: Sequence[str] = (),
     command: str | None = None,
     order: Sequence[str] = (),
-    experiment: str | None = None,
     vary: Sequence[str] = (),
+    claims: Mapping[int, Claim] | None = None,
 ) -> Comparison:
     """Compares finished runs of one protocol.
 
@@ -46,8 +45,8 @@ def compare(
         notes: sentences to pass on.
         command: with which the runs were made.
         order: names of arms that come first, in this order, after the baseline.
-        experiment: the swept experiment, where arms are named after values.
         vary: fields of the protocol in which the runs may differ.
+        claims: claims to judge, by number.
 
     Raises:
         UsageError: there is no such baseline, or arms or runs are the same.
@@ -84,8 +83,8 @@ def compare(
     return Comparison(
         title=title,
         arms=arms,
-        claims=judge_claims(by_arm),
-        departures=_departures(by_arm, experiment, vary),
+        claims=judge_claims(claims or {}, by_arm),
+        departures=_departures(by_arm, vary),
         notes=[*notes, *_cautions(arms)],
         command=command,
     )
@@ -99,7 +98,9 @@ def _choose_baseline(by_arm: Mapping[str, dict[int, Run]], wanted: str | None) -
     if len(by_arm) == 1:
         return next(iter(by_arm))
     named = Counter(
-        run.config.baseline for seeds in by_arm.values() for run in list(seeds.values())[:1]
+        run.config.baseline or run.config.name
+        for seeds in by_arm.values()
+        for run in list(seeds.values())[:1]
     )
     candidates = [name for name, _ in named.most_common() if name in by_arm]
     if not candidates:
@@ -132,14 +133,14 @@ def _arm(
     t_p: float | None,
     sign_flip_p: float | None,
     is_baseline: bool,
-) -> Arm:
+) -> ComparedArm:
     scores = [run.scores.as_dict() for run in seeds.values()]
     first = next(iter(seeds.values()))
     changes = configs.meaningful_differences(baseline, first.config)
     prediction = prediction_interval([each["accuracy"] for each in scores]).clipped()
     means = {key: mean_interval([each[key] for each in scores]) for key in scores[0]}
     shares = {key: means[key].clipped() for key in SHARES}
-    return Arm(
+    return ComparedArm(
         name=name,
         runs=seeds,
         changes={path: pair for path, pair in changes.items() if path != "seed"},
@@ -172,11 +173,11 @@ def _verdict(difference: Difference | None, t_p: float | None) -> str:
 
 
 def _reported(run: Run, prediction: Estimate) -> Reported | None:
-    reported, data = run.config.reported, run.config.data.name
+    reported, data = run.lab_report, run.config.data.name
     # What it states is of the last epoch, which a run with a holdout does not report.
     if run.config.data.validation != "test":
         return None
-    if reported.final_accuracy is None or reported.data != data:
+    if reported is None or reported.data != data:
         return None
     if not is_original(data, run.summary["dataset"]):
         return None
@@ -184,10 +185,12 @@ def _reported(run: Run, prediction: Estimate) -> Reported | None:
     return Reported(reported.final_accuracy, reported.best_accuracy, inside)
 
 
-def judge_claims(by_arm: Mapping[str, dict[int, Run]]) -> list[JudgedClaim]:
-    """Judges each claim of the lab report on the arms that are there, {name: {seed: run}}."""
+def judge_claims(
+    claims: Mapping[int, Claim], by_arm: Mapping[str, dict[int, Run]]
+) -> list[JudgedClaim]:
+    """Returns each claim with the verdict of the runs that are there, {arm: {seed: run}}."""
     judgements = []
-    for claim in CLAIMS.values():
+    for claim in claims.values():
         values = {
             name: {seed: run.scores.as_dict() for seed, run in seeds.items()}
             for name, seeds in by_arm.items()
@@ -197,33 +200,25 @@ def judge_claims(by_arm: Mapping[str, dict[int, Run]]) -> list[JudgedClaim]:
     return [
         JudgedClaim(number, claim, judged, verdict)
         for (number, claim), judged, verdict in zip(
-            CLAIMS.items(), judgements, decide(judgements), strict=True
+            claims.items(), judgements, decide(judgements), strict=True
         )
     ]
 
 
 def _departures(
-    by_arm: Mapping[str, dict[int, Run]], experiment: str | None, vary: Sequence[str]
+    by_arm: Mapping[str, dict[int, Run]], vary: Sequence[str]
 ) -> dict[str, tuple[Any, list[Any]]]:
     found: dict[str, tuple[Any, list[Any]]] = {}
     for seeds in by_arm.values():
-        config = next(iter(seeds.values())).config
-        name = experiment if experiment is not None else config.name
-        if not name.isidentifier():
-            continue
-        try:
-            original = load_experiment(experiment_file(name, []))
-        except UsageError:  # not one of flaxlab's experiments
-            continue
-        for path, (old, new) in configs.meaningful_differences(original, config).items():
-            if path != "seed" and path not in vary:
+        for path, (old, new) in (next(iter(seeds.values())).departures or {}).items():
+            if path not in vary:
                 values = found.setdefault(path, (old, []))[1]
                 if new not in values:
                     values.append(new)
     return found
 
 
-def _made_by_different_code(arm: Arm) -> bool:
+def _made_by_different_code(arm: ComparedArm) -> bool:
     """Says whether runs differ in what they computed, as far as the same versions can tell."""
     known: dict[str, set[str]] = {}
     for run in arm.runs.values():
@@ -233,7 +228,7 @@ def _made_by_different_code(arm: Arm) -> bool:
     return any(len(found) > 1 for found in known.values())
 
 
-def _cautions(arms: Sequence[Arm]) -> list[str]:
+def _cautions(arms: Sequence[ComparedArm]) -> list[str]:
     runs = [run for arm in arms for run in arm.runs.values()]
     notes = []
     for key, what in (("device", "devices"), ("versions", "versions of the software")):
@@ -242,6 +237,11 @@ def _cautions(arms: Sequence[Arm]) -> list[str]:
     for arm in arms:
         if _made_by_different_code(arm):
             notes.append(f"The runs of {arm.name} were made by different code: see fingerprints.")
+    if any(run.departures is None for run in runs):
+        notes.append(
+            "Runs of an older version do not say whether they have the protocol of their"
+            " experiment file."
+        )
     single = [arm.name for arm in arms if len(arm.runs) == 1]
     if single:
         notes.append(f"One seed only, so no interval and no test: {', '.join(single)}.")

@@ -165,7 +165,7 @@ def _markdown(contents: dict[str, Any], drawn: dict[str, bytes]) -> str:
         lines += ["## The lab report's table", "", contents["caveat"], ""]
         lines += [contents["report"].markdown()]
     if contents["claims"]:
-        lines += ["## The lab report's claims", ""]
+        lines += ["## Claims", ""]
         if contents["report"] is None:
             lines += [contents["caveat"], ""]
         lines += [tables.claims_table(contents["claims"]).markdown(), contents["claims_note"]]

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from flaxlab.compare.results import LEVEL, Arm
+from flaxlab.compare.results import LEVEL, ComparedArm
 from flaxlab.pages.plots import GREY, over_epochs, quiet
 from flaxlab.scores import class_scores
 
@@ -28,7 +28,7 @@ _MEAN: dict[str, Any] = {"linestyle": "", "marker": "|", "markersize": 20, "mark
 _REPORTED: dict[str, Any] = {"linestyle": "", "marker": "D", "markersize": 8, "mfc": "none"}
 
 
-def curves(arms: Sequence[Arm]) -> Figure:
+def curves(arms: Sequence[ComparedArm]) -> Figure:
     """Draws validation and training accuracy: the mean of the seeds, and from lowest to highest."""
     figure = Figure(figsize=(11, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -59,7 +59,7 @@ def curves(arms: Sequence[Arm]) -> Figure:
     return figure
 
 
-def forest(arms: Sequence[Arm]) -> Figure:
+def forest(arms: Sequence[ComparedArm]) -> Figure:
     """Draws the difference of each arm to the baseline with its interval, in points."""
     tested = [arm for arm in arms if arm.difference is not None]
     figure = Figure(figsize=(9, 0.55 * len(tested) + 1.5), layout="constrained")
@@ -90,7 +90,7 @@ def forest(arms: Sequence[Arm]) -> Figure:
     return figure
 
 
-def dots(arms: Sequence[Arm]) -> Figure:
+def dots(arms: Sequence[ComparedArm]) -> Figure:
     """Draws the accuracy of every seed, the mean, and the lab report's number."""
     figure = Figure(figsize=(9, 0.55 * len(arms) + 1.7), layout="constrained")
     axes = figure.subplots()
@@ -119,13 +119,13 @@ def dots(arms: Sequence[Arm]) -> Figure:
     return figure
 
 
-def confusions(arms: Sequence[Arm], class_names: Sequence[str]) -> Figure:
+def confusions(arms: Sequence[ComparedArm], class_names: Sequence[str]) -> Figure:
     """Draws the confusion matrix of each arm, mean over the seeds, as shares of the true class."""
     percent = {arm.name: _shares(arm) * 100 for arm in arms}
     return _matrices(percent, class_names, "Blues", (0, 100), "{:.0f}", "percent of the true class")
 
 
-def confusion_differences(arms: Sequence[Arm], class_names: Sequence[str]) -> Figure:
+def confusion_differences(arms: Sequence[ComparedArm], class_names: Sequence[str]) -> Figure:
     """Draws the confusion matrix of each arm minus that of the baseline, in points."""
     baseline = _shares(arms[0])
     points = {arm.name: (_shares(arm) - baseline) * 100 for arm in arms[1:]}
@@ -134,7 +134,7 @@ def confusion_differences(arms: Sequence[Arm], class_names: Sequence[str]) -> Fi
     return _matrices(points, class_names, "RdBu", (-bound, bound), "{:+.0f}", label)
 
 
-def class_accuracy(arms: Sequence[Arm], class_names: Sequence[str]) -> Figure:
+def class_accuracy(arms: Sequence[ComparedArm], class_names: Sequence[str]) -> Figure:
     """Draws which share of each class each arm gets right, mean over the seeds."""
     recalls = np.array([class_scores(arm.confusion()).recall for arm in arms])
     width = 3 + 0.75 * len(class_names)
@@ -167,7 +167,7 @@ def _look(index: int) -> tuple[str, str]:
     return _COLORS[index % len(_COLORS)], _STYLES[index // len(_COLORS) % len(_STYLES)]
 
 
-def _shares(arm: Arm) -> np.ndarray:
+def _shares(arm: ComparedArm) -> np.ndarray:
     counts = arm.confusion()
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from flaxlab.compare.claims import NOT_TESTED, Claim, Judgement, Verdict
+from flaxlab.claims import Claim
 from flaxlab.compare.runs import Run
 from flaxlab.compare.statistics import CONFIDENCE, Difference, Estimate
+from flaxlab.compare.verdicts import NOT_TESTED, Judgement, Verdict
 
 LEVEL = 1 - CONFIDENCE
 
@@ -30,14 +31,14 @@ class Reported:
 
 
 @dataclass(frozen=True)
-class Arm:
+class ComparedArm:
     """One arm of a comparison.
 
     Attributes:
         name: name of the arm.
         runs: by seed.
         changes: its config's differences to the baseline, {path: (baseline, arm)}.
-        means: mean and interval of each field of `Scores`; those of shares within [0, 1].
+        means: mean and interval of each field of `RunScores`; those of shares within [0, 1].
         prediction: where the accuracy of one further run would lie, within [0, 1].
         difference: accuracy minus the baseline's, paired by seed; None for the baseline and
             without a seed in common.
@@ -70,7 +71,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class JudgedClaim:
-    """One claim of the lab report and what the runs say of it.
+    """One claim and what the runs say of it.
 
     Attributes:
         number: number of the claim.
@@ -92,8 +93,8 @@ class Comparison:
     Attributes:
         title: title of the comparison.
         arms: the baseline first.
-        claims: all eight of the lab report.
-        departures: where the runs' configs are not those of flaxlab's experiment files,
+        claims: those of the suite, judged; none where no suite is known.
+        departures: where the runs' configs were not those of their experiment files,
             {path: (value in the file, values in the runs)}: overrides, such as a reduced
             protocol.
         notes: sentences for the reader: what was left out, and why to be careful.
@@ -101,14 +102,14 @@ class Comparison:
     """
 
     title: str
-    arms: list[Arm]
+    arms: list[ComparedArm]
     claims: list[JudgedClaim]
     departures: dict[str, tuple[Any, list[Any]]]
     notes: list[str]
     command: str | None
 
     @property
-    def baseline(self) -> Arm:
+    def baseline(self) -> ComparedArm:
         """The arm that the others are compared with."""
         return self.arms[0]
 

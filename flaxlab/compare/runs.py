@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from flaxlab import config as configs
-from flaxlab.config import ConfigDict
+from flaxlab.config import ConfigDict, LabReport
+from flaxlab.config.fields import PROTOCOL, fixed_differences
 from flaxlab.config.rules import complete
 from flaxlab.errors import UsageError
+from flaxlab.run.history import saved_epochs
 from flaxlab.run.predictions import read_predictions
 from flaxlab.scores import confusion_matrix
-from flaxlab.suite.definition import PROTOCOL, fixed_differences
 
 # What a comparison takes from summary.json.
 _NEEDED = (
@@ -31,14 +32,14 @@ _NEEDED = (
     "classes",
 )
 
-# Fields of `Scores` that lie in [0, 1].
+# Fields of `RunScores` that lie in [0, 1].
 SHARES = ("accuracy", "final_accuracy", "best_accuracy", "train_accuracy")
 
 _CONVERGED = 0.95  # share of the final accuracy that counts as having converged
 
 
 @dataclass(frozen=True)
-class Scores:
+class RunScores:
     """The numbers of one run that are compared; accuracies are shares, times seconds.
 
     Attributes:
@@ -78,6 +79,9 @@ class Run:
         folder: its run directory.
         config: resolved.
         summary: the contents of summary.json.
+        lab_report: what the lab report has of its network; None where it has nothing.
+        departures: where its config is not that of its experiment file, {path: (in the file, in
+            the run)}; None for runs of an older version, which do not say.
         history: the columns of history.csv, float64 (epochs,) each.
         scores: what is compared.
     """
@@ -85,8 +89,10 @@ class Run:
     folder: Path
     config: ConfigDict
     summary: dict[str, Any]
+    lab_report: LabReport | None
+    departures: dict[str, tuple[Any, Any]] | None
     history: dict[str, np.ndarray]
-    scores: Scores
+    scores: RunScores
 
     @property
     def seed(self) -> int:
@@ -147,14 +153,23 @@ def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
 
 def _read(folder: Path) -> Run:
     try:
-        config = complete(configs.from_dict(json.loads((folder / "config.json").read_text())))
+        stored = json.loads((folder / "config.json").read_text())
+        config = complete(configs.from_dict(stored))
         summary = json.loads((folder / "summary.json").read_text())
         for key in _NEEDED:
             summary[key]
         with (folder / "history.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         history = {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
-        return Run(folder, config, summary, history, _scores(summary, history))
+        return Run(
+            folder=folder,
+            config=config,
+            summary=summary,
+            lab_report=_lab_report(summary, stored),
+            departures=configs.lists_to_tuples(summary.get("departures")),
+            history=history,
+            scores=_scores(summary, history),
+        )
     except (ValueError, LookupError, TypeError, AttributeError, OSError, UsageError) as error:
         raise UsageError(
             f"the run in {folder} cannot be read ({type(error).__name__}: {error}); remove the"
@@ -162,18 +177,25 @@ def _read(folder: Path) -> Run:
         ) from error
 
 
+def _lab_report(summary: dict[str, Any], stored: dict[str, Any]) -> LabReport | None:
+    if "lab_report" in summary:
+        return LabReport.from_json(summary["lab_report"])
+    older = stored.get("reported", {})  # before it left the config
+    return LabReport(**older) if older.get("final_accuracy") is not None else None
+
+
 def _unfinished(folder: Path) -> str:
-    epochs = max(len((folder / "history.csv").read_text().splitlines()) - 1, 0)
+    epochs = max(saved_epochs(folder), 0)
     failure = " It failed: see failure.txt." if (folder / "failure.txt").is_file() else ""
     unit = "epoch" if epochs == 1 else "epochs"
     return f"{folder} is not finished ({epochs} {unit}) and left out.{failure}"
 
 
-def _scores(summary: dict[str, Any], history: dict[str, np.ndarray]) -> Scores:
+def _scores(summary: dict[str, Any], history: dict[str, np.ndarray]) -> RunScores:
     validation = history["val_accuracy"]
     final, best = float(validation[-1]), float(validation.max())
     train = float(history["train_accuracy"][-1])
-    return Scores(
+    return RunScores(
         accuracy=float(summary.get("test_accuracy", final)),
         final_accuracy=final,
         best_accuracy=best,

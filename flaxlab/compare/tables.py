@@ -8,18 +8,10 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flaxlab.compare.claims import Judgement
-from flaxlab.compare.results import Arm, Comparison, JudgedClaim
+from flaxlab.claims import QUANTITIES
+from flaxlab.compare.results import ComparedArm, Comparison, JudgedClaim
 from flaxlab.compare.statistics import Difference, Estimate
-
-_NAMES = {
-    "accuracy": "accuracy",
-    "best_accuracy": "best epoch's accuracy",
-    "gap": "gap between training and validation accuracy",
-    "epochs_to_95": "epochs to 95% of the final accuracy",
-    "fall_from_best": "fall from the best to the last epoch",
-    "largest_fall": "largest fall from an epoch to the next",
-}
+from flaxlab.compare.verdicts import Judgement
 
 
 @dataclass(frozen=True)
@@ -78,7 +70,7 @@ def accuracy_table(comparison: Comparison) -> Table:
     return Table(header, [_accuracy_row(arm) for arm in comparison.arms])
 
 
-def _accuracy_row(arm: Arm) -> list[Cell]:
+def _accuracy_row(arm: ComparedArm) -> list[Cell]:
     difference = arm.difference
     return [
         Cell(arm.name, arm.name),
@@ -156,7 +148,7 @@ def report_table(comparison: Comparison) -> Table | None:
 
 
 def claims_table(claims: Sequence[JudgedClaim]) -> Table:
-    """Each claim of the lab report with its verdict and the figures behind it."""
+    """Each claim with its verdict and the figures behind it."""
     rows = []
     for judged in claims:
         figures = "; ".join(statement_text(judgement) for judgement in judged.judgements)
@@ -168,7 +160,7 @@ def claims_table(claims: Sequence[JudgedClaim]) -> Table:
                 Cell(figures, figures),
             ]
         )
-    return Table(("claim", "what the lab report says", "verdict", "figures"), rows)
+    return Table(("claim", "what it says", "verdict", "figures"), rows)
 
 
 def verdict_text(judged: JudgedClaim) -> str:
@@ -183,7 +175,7 @@ def statement_text(judgement: Judgement) -> str:
     larger, smaller = _side(statement.larger), _side(statement.smaller)
     if statement.margin:
         larger += f" + {statement.margin * 100:g} points"
-    text = f"{_NAMES[statement.quantity]}: {larger} > {smaller}"
+    text = f"{QUANTITIES[statement.quantity]}: {larger} > {smaller}"
     if estimate is None:
         return f"{text}: not tested"
     in_epochs = statement.quantity == "epochs_to_95"

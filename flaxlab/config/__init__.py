@@ -6,7 +6,9 @@ from flaxlab.config.fields import describe as describe
 from flaxlab.config.fields import differences as differences
 from flaxlab.config.fields import flatten as flatten
 from flaxlab.config.fields import from_dict as from_dict
+from flaxlab.config.fields import lists_to_tuples as lists_to_tuples
 from flaxlab.config.fields import meaningful_differences as meaningful_differences
 from flaxlab.config.fields import replaced as replaced
 from flaxlab.config.fields import to_dict as to_dict
 from flaxlab.config.fields import to_json as to_json
+from flaxlab.config.lab_report import LabReport as LabReport

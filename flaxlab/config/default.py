@@ -21,15 +21,9 @@ from flaxlab import models
 def default_config(model: str = "alexnet") -> ConfigDict:
     """Returns a config with every knob at its default, for the model "alexnet" or "vgg"."""
     config = ConfigDict()
-    config.name = ""  # of the experiment: names its run directory and its report
-    config.baseline = ""  # name of the experiment file beside this one to compare with
+    config.name = ""  # set when an experiment file is read: the file's name without ".py"
+    config.baseline = ""  # name of the experiment to compare with; "": this one is its own
     config.seed = 0  # of initial values, order of examples, dropout and the holdout split
-
-    # What the lab report measured, where it did: validation accuracy of the last and best epoch.
-    config.reported = ConfigDict()
-    config.reported.data = ""  # name of the data set that it was measured on
-    config.reported.final_accuracy = placeholder(float)
-    config.reported.best_accuracy = placeholder(float)
 
     config.data = ConfigDict()
     # fashion_mnist, cifar10, digits, folder, or tfds:NAME or tfds:NAME/CONFIG: any image

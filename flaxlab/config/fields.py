@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict, FrozenConfigDict
+
+from flaxlab.config.default import default_config
+from flaxlab.errors import UsageError
+
+# Groups of fields that an ablation leaves alone: a difference here is another protocol.
+PROTOCOL = ("data", "optimizer", "train")
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -38,7 +44,6 @@ def meaningful_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[
     no_matter = (
         "name",
         "baseline",
-        "reported.",
         "checkpoint.",
         "log.",
         "data.data_dir",
@@ -53,6 +58,41 @@ def meaningful_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[
     return {path: pair for path, pair in changed.items() if not path.startswith(no_matter)}
 
 
+def require_fields(paths: Iterable[str], what: str) -> None:
+    """Raises a `UsageError` if a path is neither a field of the config nor a group of them.
+
+    Args:
+        paths: dotted.
+        what: where the paths are from, for the message.
+    """
+    fields = [f"{path}." for path, _ in flatten(default_config())]
+    for path in paths:
+        if not any(field.startswith(f"{path}.") for field in fields):
+            raise UsageError(f"{what}: there is no field {path} in flaxlab/config/default.py")
+
+
+def fixed_differences(
+    old: ConfigDict, new: ConfigDict, fixed: Iterable[str], vary: Iterable[str] = ()
+) -> dict[str, tuple[object, object]]:
+    """Returns {path: (old, new)} of the meaningful differences in fields that are fixed.
+
+    Args:
+        old: one config.
+        new: another.
+        fixed: fields, or groups of fields, that must agree.
+        vary: fields, or groups of fields, of those that need not.
+    """
+    return {
+        path: pair
+        for path, pair in meaningful_differences(old, new).items()
+        if _belongs(path, fixed) and not _belongs(path, vary)
+    }
+
+
+def _belongs(path: str, groups: Iterable[str]) -> bool:
+    return any(path == group or path.startswith(f"{group}.") for group in groups)
+
+
 def describe(differences: dict[str, tuple[Any, Any]]) -> str:
     """Writes differences in one line, "path: old -> new" each."""
     return "; ".join(f"{path}: {old} -> {new}" for path, (old, new) in differences.items())
@@ -64,14 +104,15 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any]) -> ConfigDict:
-    """Reads back what `to_dict` made, through JSON or not: lists become tuples."""
+    """Reads back what `to_dict` made, through JSON or not."""
+    return ConfigDict(lists_to_tuples(values))
 
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
 
-    return ConfigDict(plain(values))
+def lists_to_tuples(value: Any) -> Any:
+    """Returns a value as JSON gives it with tuples in place of its lists, at any depth."""
+    if isinstance(value, dict):
+        return {key: lists_to_tuples(item) for key, item in value.items()}
+    return tuple(map(lists_to_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def to_json(config: ConfigDict) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.util
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -15,7 +16,7 @@ from absl import flags
 from ml_collections import FrozenConfigDict, config_flags
 
 from flaxlab import config as configs
-from flaxlab.config import ConfigDict
+from flaxlab.config import ConfigDict, LabReport
 from flaxlab.config.rules import validate
 from flaxlab.errors import UsageError
 
@@ -23,12 +24,35 @@ T = TypeVar("T")
 
 
 def load_experiment(path: Path) -> ConfigDict:
-    """Runs the `get_config` of an experiment file.
+    """Returns what the `get_config` of an experiment file returns, named after the file.
 
     Raises:
-        UsageError: there is no such file, or it fails; the message names its line.
+        UsageError: there is no such file, or it fails; the message names its line. Or it gives
+            the config another name.
     """
-    return call_in_file(path, "get_config", ConfigDict)
+    config = call_in_file(path, "get_config", ConfigDict)
+    name = path.expanduser().resolve().stem
+    if config.get("name", "") not in ("", name):
+        raise UsageError(
+            f"{path} has config.name {config.name!r}, but an experiment is called after its file;"
+            " leave config.name out of it and of the files that it is built on"
+        )
+    with config.unlocked():
+        config.name = name
+    return config
+
+
+def load_lab_report(path: Path) -> LabReport | None:
+    """Returns the constant `LAB_REPORT` of an experiment file; None where it has none.
+
+    Raises:
+        UsageError: there is no such file, it fails, or the constant is of another kind.
+    """
+    with _errors_of(path):
+        found = getattr(_run_file(path), "LAB_REPORT", None)
+    if found is not None and not isinstance(found, LabReport):
+        raise UsageError(f"LAB_REPORT of {path} is {found!r}; expected LabReport(...)")
+    return found
 
 
 def call_in_file(path: Path, function: str, kind: type[T]) -> T:
@@ -42,6 +66,19 @@ def call_in_file(path: Path, function: str, kind: type[T]) -> T:
     Raises:
         UsageError: there is no such file or function, or it fails; the message names its line.
     """
+    with _errors_of(path):
+        module = _run_file(path)
+        if not hasattr(module, function):
+            raise UsageError(f"{path} has no {function}(){_other_kind(module)}")
+        returned = getattr(module, function)()
+    if not isinstance(returned, kind):
+        raise UsageError(
+            f"{function}() of {path} returned {type(returned).__name__}, not {kind.__name__}"
+        )
+    return returned
+
+
+def _run_file(path: Path) -> ModuleType:
     path = path.expanduser().resolve()
     if not path.is_file():
         near = difflib.get_close_matches(
@@ -51,25 +88,25 @@ def call_in_file(path: Path, function: str, kind: type[T]) -> T:
         raise UsageError(f"there is no experiment file {path}{hint}")
     spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"{path} is not a Python file; expected one with {function}()")
+        raise UsageError(f"{path} is not a Python file; expected one with get_config()")
     module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@contextlib.contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """Turns whatever the user's file raises into one line that names the file's line."""
+    path = path.expanduser().resolve()
     try:
-        spec.loader.exec_module(module)
-        if not hasattr(module, function):
-            raise UsageError(f"{path} has no {function}(){_other_kind(module)}")
-        returned = getattr(module, function)()
+        yield
     except UsageError:
         raise
-    except Exception as error:  # the file is the user's: whatever it raises is an input error
+    except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [str(frame.lineno) for frame in frames if frame.filename == str(path)]
         line = error.lineno if isinstance(error, SyntaxError) else ", ".join(lines[-1:])
         raise UsageError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
-    if not isinstance(returned, kind):
-        raise UsageError(
-            f"{function}() of {path} returned {type(returned).__name__}, not {kind.__name__}"
-        )
-    return returned
 
 
 def _other_kind(module: ModuleType) -> str:
@@ -81,7 +118,7 @@ def _other_kind(module: ModuleType) -> str:
 
 
 def load_baseline(path: Path, config: ConfigDict) -> ConfigDict:
-    """Loads the experiment that `config.baseline` names, or `path` itself if it names none.
+    """Returns the experiment that `config.baseline` names; none named: that of `path` itself.
 
     Looks beside the experiment file at `path`, then among flaxlab's own experiments.
 
@@ -163,6 +200,8 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
         raise UsageError(f"what is {left_over[0]!r} for? Expected --config.FIELD=VALUE")
     config = values.config
     validate(config)
+    if not config.name:
+        raise UsageError("config.name is empty; give the run a name, or leave --config.name out")
     if config.model.name != model:
         raise UsageError(
             f"config.model.name cannot be changed: {name} is about {model}; start from an"

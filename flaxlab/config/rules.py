@@ -172,8 +172,6 @@ def validate(config: ConfigDict) -> None:
             raise UsageError(
                 f"config.{path} is {values[path]!r}; expected {expected}{_written(path, values)}"
             )
-    if not config.name:
-        raise UsageError("config.name is empty; give the experiment a name")
     if config.data.name == "folder" and not config.data.folder:
         raise UsageError(
             "config.data.folder is not set; data.name=folder needs --config.data.folder=DIR"

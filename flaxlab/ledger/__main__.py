@@ -16,6 +16,8 @@ from flaxlab.command_line import CommandParser, run_command
 _EXAMPLES = """examples:
   python -m flaxlab.ledger runs/alexnet_fashion --to=results/alexnet_fashion
   python -m flaxlab.ledger results/alexnet_fashion     # what a suite has added there, in place
+  python -m flaxlab.ledger runs/alexnet_fashion --to=results/alexnet_fashion \\
+      --suite=experiments/suites/alexnet_fashion.py    # runs of flaxlab.main, and what is claimed
   python -m flaxlab.ledger results --check             # changes nothing
 
 A suite whose --workdir is a folder of a ledger takes the runs that are kept there for finished, and
@@ -40,6 +42,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--experiments", type=Path, help="folder of experiment files; default: flaxlab's own"
     )
+    parser.add_argument(
+        "--suite", type=Path, help="suite of the runs, where single commands made them"
+    )
     parser.add_argument("--machine", help="what made the runs, where they do not say it")
     parser.add_argument("--check", action="store_true", help="check, and keep nothing")
     options = parser.parse_args(arguments)
@@ -50,6 +55,7 @@ def main(arguments: Sequence[str]) -> None:
         None if options.check else (options.to or options.folder).expanduser(),
         options.machine,
         [options.experiments.expanduser()] if options.experiments else [],
+        options.suite.expanduser() if options.suite else None,
     ):
         print(line)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,16 @@ import numpy as np
 from flaxlab import config as configs
 from flaxlab import files
 from flaxlab.compare.runs import Run, find_runs
+from flaxlab.compare.suite_file import (
+    SUITE_FILE,
+    SuiteRecord,
+    read_suite_file,
+    write_suite_file,
+)
 from flaxlab.config.read import experiment_file, load_experiment
 from flaxlab.errors import UsageError
 from flaxlab.run.predictions import PREDICTIONS_FILE, Predictions, compact_form, read_predictions
-from flaxlab.suite.definition import SUITE_FILE
+from flaxlab.suite.plan import plan_suite, suite_record
 
 LARGEST = 40 * 1024  # bytes of one run
 
@@ -29,7 +36,11 @@ _LOSS_TOLERANCE = 1e-3
 
 
 def keep_runs(
-    folder: Path, to: Path | None, machine: str | None = None, experiments: Sequence[Path] = ()
+    folder: Path,
+    to: Path | None,
+    machine: str | None = None,
+    experiments: Sequence[Path] = (),
+    suite: Path | None = None,
 ) -> Iterator[str]:
     """Checks every finished run in `folder` and keeps it under `to`, at the same place.
 
@@ -38,14 +49,18 @@ def keep_runs(
         to: ledger folder; None: only check that the runs are kept as they should be.
         machine: what made runs that do not say it themselves.
         experiments: folders of experiment files that come before flaxlab's own.
+        suite: file of the suite that the runs are of, where no suite made them: its suite.json,
+            with its claims, is kept with them.
 
     Yields:
         A sentence on each run, and on each one that is not finished.
 
     Raises:
-        UsageError: a run does not belong in a ledger; those before it are kept.
+        UsageError: a run does not belong in a ledger; those before it are kept. Or `suite` is not
+            the suite of the runs, or claims something else than the suite.json that is there.
     """
     runs, unfinished = find_runs([folder])
+    record = None if suite is None else _record_of(suite, runs, [folder, to or folder])
     for run in runs:
         check_run(run, experiments)
         line = f"{run.folder}: accuracy {run.scores.accuracy:.4f}"
@@ -55,13 +70,41 @@ def keep_runs(
         else:
             place = to / run.folder.relative_to(folder)
             yield f"{line}, {keep_run(run, place, machine):,} bytes in {place}"
-    for file in folder.rglob(SUITE_FILE):
-        if to is not None:
-            suite = json.loads(file.read_text())
-            words = shlex.split(suite["command"])
-            suite["command"] = shlex.join(word for word in words if not word.startswith(_PLACES))
-            files.write_bytes(to / file.relative_to(folder), _json(suite))
+    if to is not None:
+        for file in folder.rglob(SUITE_FILE):
+            stored = read_suite_file(file.parent)
+            if stored is not None:
+                _write_suite(stored, to / file.parent.relative_to(folder))
+        if record is not None:
+            _write_suite(record, to)
     yield from unfinished
+
+
+def _record_of(file: Path, runs: Sequence[Run], places: Sequence[Path]) -> SuiteRecord:
+    """Returns what a suite would have written beside the runs, had it made them."""
+    config = f"--config=experiments/suites/{file.name}"
+    command = shlex.join(["python", "-m", "flaxlab.suite", config])
+    record = suite_record(plan_suite(file, None, []), command)
+    strangers = sorted({run.config.name for run in runs} - set(record.arms))
+    if strangers:
+        raise UsageError(
+            f"--suite={file} is not the suite of these runs: {', '.join(strangers)} is none of its"
+            f" arms ({', '.join(record.arms)})"
+        )
+    for place in places:
+        before = read_suite_file(place)
+        if before is not None and before.claims != record.claims:
+            raise UsageError(
+                f"{place / SUITE_FILE} has other claims than {file}; leave --suite out to keep"
+                " those, which were written first, or remove it"
+            )
+    return replace(record, seeds=tuple(sorted({run.seed for run in runs})))
+
+
+def _write_suite(record: SuiteRecord, folder: Path) -> None:
+    words = shlex.split(record.command)
+    command = shlex.join(word for word in words if not word.startswith(_PLACES))
+    write_suite_file(replace(record, command=command), folder)
 
 
 def check_run(run: Run, experiments: Sequence[Path] = ()) -> None:
@@ -165,5 +208,11 @@ def _without_folders(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_places(run: Run, machine: str | None) -> dict[str, Any]:
-    summary = {**run.summary, "command": _command(run)}
-    return {**summary, "machine": run.summary.get("machine") or machine or run.summary["device"]}
+    return {
+        **run.summary,
+        "command": _command(run),
+        "machine": run.summary.get("machine") or machine or run.summary["device"],
+        # As `check_run` found; runs of an older version have neither here.
+        "departures": {},
+        "lab_report": run.lab_report and asdict(run.lab_report),
+    }

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,6 +29,15 @@ def to_csv(history: Sequence[Row]) -> str:
     writer.writeheader()
     writer.writerows(asdict(row) for row in history)
     return text.getvalue()
+
+
+def saved_epochs(folder: Path) -> int:
+    """Counts the epochs of a run that are saved.
+
+    Raises:
+        FileNotFoundError: there is no history.csv yet.
+    """
+    return len((folder / "history.csv").read_text().splitlines()) - 1
 
 
 def to_json(history: Sequence[Row]) -> list[dict[str, Any]]:

@@ -1,31 +1,21 @@
-"""What is written beside the arrays of a checkpoint, and whether a run may go on from it."""
+"""What is written beside the arrays of a checkpoint."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import subprocess
 import sys
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from flaxlab import config as configs
-from flaxlab.checkpoints.find import epoch_of
-from flaxlab.config.rules import complete
-from flaxlab.data.cache import is_lazy
-from flaxlab.errors import UsageError
 from flaxlab.run import history as histories
-from flaxlab.run.fingerprint import describe_other_code, fingerprints, same_tracer
+from flaxlab.run.fingerprint import fingerprints
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import Progress
 from flaxlab.training.metrics import History
-
-_log = logging.getLogger(__name__)
 
 _PACKAGES = ("flaxlab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -106,59 +96,3 @@ def make_record(
         "part": part,
         "versions": versions(),
     }
-
-
-def check_resumable(record: dict[str, Any], experiment: Experiment) -> None:
-    """Raises a `UsageError` that shows what differs if a run may not go on from `record`.
-
-    More epochs, logging and the like may change; with the cosine schedule the number of epochs
-    may not, since all learning rates follow from it.
-    """
-    config, dataset = experiment.config, experiment.dataset
-    reached = epoch_of(record)
-    if config.train.epochs < reached:
-        raise UsageError(
-            f"the run in this --workdir has come to epoch {reached}, but config.train.epochs is"
-            f" {config.train.epochs}; take another --workdir, or config.train.epochs={reached}"
-        )
-    differences = resuming_differences(complete(configs.from_dict(record["config"])), config)
-    changed = [f"{path}: {old!r} there, {new!r} now" for path, (old, new) in differences.items()]
-    if changed:
-        raise UsageError(
-            "the run in this --workdir was started with another config ("
-            + "; ".join(changed)
-            + "); take another --workdir, or the old values"
-        )
-    check_same_code(record, fingerprints(experiment), "the run in this --workdir")
-    before, now = record["dataset"]["fingerprint"], dataset.fingerprint
-    if is_lazy(before) != is_lazy(now):
-        was, way = ("in their files", "grain") if is_lazy(before) else ("in memory", "streamed")
-        raise UsageError(
-            f"the run in this --workdir was started with its images {was}, and whether these are"
-            f" the same cannot be told; use --config.data.placement={way}"
-        )
-    if before != now:
-        raise UsageError(
-            f"the run in this --workdir was started on other data ({record['dataset']['title']},"
-            " changed since); take another --workdir"
-        )
-
-
-def check_same_code(record: Mapping[str, Any], now: Mapping[str, str], run: str) -> None:
-    """Raises a `UsageError` if the code computes something else than when `record` was written.
-
-    See `describe_other_code`; what cannot be known is a warning.
-    """
-    text = describe_other_code(record, now, run)
-    if text and same_tracer(record["versions"]):
-        raise UsageError(f"{text}; take another --workdir, or go back to that code")
-    if text:
-        _log.warning("warning: %s", text)
-
-
-def resuming_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
-    """Returns {path: (old, new)} where a run of `old` may not go on with `new`."""
-    changed = configs.meaningful_differences(old, new)
-    if new.optimizer.schedule != "cosine":
-        changed.pop("train.epochs", None)
-    return changed

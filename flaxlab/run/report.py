@@ -8,6 +8,7 @@ import json
 import shlex
 import statistics
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import numpy as np
 from flaxlab import config as configs
 from flaxlab import files, models
 from flaxlab import scores as metrics
-from flaxlab.config import ConfigDict
+from flaxlab.config import LabReport
+from flaxlab.config.origin import Origin
 from flaxlab.data.catalog import is_original
 from flaxlab.machine import describe_machine
 from flaxlab.pages import plots
@@ -34,7 +36,7 @@ _MISTAKES = 18
 
 def write_report(
     experiment: Experiment,
-    baseline: ConfigDict,
+    origin: Origin,
     result: RunResult,
     workdir: Path,
     command: Sequence[str],
@@ -46,7 +48,7 @@ def write_report(
 
     Args:
         experiment: what was trained.
-        baseline: config to show the difference to.
+        origin: what its experiment file says.
         result: what `train` returned.
         workdir: the run directory.
         command: the arguments that started the run.
@@ -63,9 +65,11 @@ def write_report(
     summary = summarize(experiment, result, confusion)
     summary["command"] = shlex.join(["python", "-m", "flaxlab.main", *command])
     summary["experiment_git"] = revision
+    summary["departures"] = origin.departures
+    summary["lab_report"] = origin.lab_report and asdict(origin.lab_report)
     mistakes = metrics.most_confident_mistakes(scores.logits, scores.labels, _MISTAKES)
     name, names = experiment.config.name, dataset.class_names
-    reported = comparable_report(experiment)
+    reported = comparable_report(experiment, origin.lab_report)
     pictures = {
         "curves": plots.curves(
             result.history, name, None if reported is None else reported.final_accuracy
@@ -83,7 +87,7 @@ def write_report(
         files.write_bytes(workdir / f"{key}.png", content)
     files.write_bytes(workdir / PREDICTIONS_FILE, full_form(scores.logits, scores.labels))
     files.write_text(workdir / "confusion_matrix.csv", _confusion_csv(confusion, names))
-    page = _page(experiment, baseline, result, summary, rendered)
+    page = _page(experiment, origin, result, summary, rendered)
     files.write_text(workdir / "report.html", page)
     if result.unsaved is None:
         # Last: a run directory with a summary is a complete one, with nothing left to do.
@@ -146,12 +150,12 @@ def summarize(experiment: Experiment, result: RunResult, confusion: np.ndarray) 
     return summary
 
 
-def comparable_report(experiment: Experiment) -> ConfigDict | None:
+def comparable_report(experiment: Experiment, reported: LabReport | None) -> LabReport | None:
     """Returns the lab report's accuracies if they were measured on this data set, else None."""
-    dataset, reported = experiment.dataset, experiment.config.reported
-    if dataset.name != reported.data or not is_original(dataset.name, dataset.title):
+    dataset = experiment.dataset
+    if reported is None or dataset.name != reported.data:
         return None
-    return None if reported.final_accuracy is None else reported
+    return reported if is_original(dataset.name, dataset.title) else None
 
 
 def _confusion_csv(confusion: np.ndarray, class_names: Sequence[str]) -> str:
@@ -166,7 +170,7 @@ def _confusion_csv(confusion: np.ndarray, class_names: Sequence[str]) -> str:
 
 def _page(
     experiment: Experiment,
-    baseline: ConfigDict,
+    origin: Origin,
     result: RunResult,
     summary: dict[str, Any],
     pictures: dict[str, bytes],
@@ -183,8 +187,8 @@ def _page(
         layers=experiment.layers,
         flops=sum(row.flops for row in experiment.layers),
         warnings=warnings(experiment),
-        reported=comparable_report(experiment),
-        differences=configs.meaningful_differences(baseline, experiment.config),
-        baseline=baseline.name,
+        reported=comparable_report(experiment, origin.lab_report),
+        differences=configs.meaningful_differences(origin.baseline, experiment.config),
+        baseline=origin.baseline.name,
         config_json=configs.to_json(experiment.config),
     )

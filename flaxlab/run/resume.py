@@ -9,7 +9,7 @@ from flaxlab.checkpoints.find import find_saved
 from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.run.history import from_json, from_numbers
 from flaxlab.run.load import reported_step
-from flaxlab.run.record import check_resumable
+from flaxlab.run.resume_rules import check_resumable
 from flaxlab.run.warm_start import warm_start
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import Progress, Start

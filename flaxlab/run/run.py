@@ -11,7 +11,8 @@ from typing import Any
 from flaxlab import config as configs
 from flaxlab import files
 from flaxlab.checkpoints.save import Checkpoints
-from flaxlab.config.read import baseline_file, load_baseline
+from flaxlab.config.origin import read_origin
+from flaxlab.config.read import baseline_file
 from flaxlab.errors import GO_ON, RunFailed, UsageError
 from flaxlab.lock import locked
 from flaxlab.processes import explain_lost_process, is_main
@@ -178,7 +179,7 @@ def train_and_report(
         from flaxlab.run.tensorboard import TensorBoardLog
 
         reporters.append(TensorBoardLog(workdir))
-    baseline = load_baseline(file, experiment.config)
+    origin = read_origin(file, experiment.config)
     workdir.mkdir(parents=True, exist_ok=True)
     with locked(workdir):
         if not any((workdir / "checkpoints").glob("*/[0-9]*")):
@@ -196,7 +197,7 @@ def train_and_report(
 
         try:
             summary = write_report(
-                experiment, baseline, result, workdir, arguments, experiment_revision(file)
+                experiment, origin, result, workdir, arguments, experiment_revision(file)
             )
         except OSError as error:
             raise RunFailed(

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from experiments.claims import CLAIMS
 from flaxlab.command_line import open_console
 from flaxlab.compare.command import compare_folders
 from flaxlab.errors import RunFailed, UsageError
@@ -149,12 +148,11 @@ def _compare_what_is_there(console: Console, workdir: Path) -> None:
 
 
 def _print_plan(console: Console, plan: Plan) -> None:
-    table = Table("arm", "difference to the baseline", "claim", box=None, pad_edge=False)
+    table = Table("arm", "difference to the baseline", box=None, pad_edge=False)
     for arm in plan.arms:
         changed = [f"{path}: {old} -> {new}" for path, (old, new) in arm.differences.items()]
-        claim = "" if arm.claim is None else f"{arm.claim}: {CLAIMS[arm.claim].text}"
         differences = escape("\n".join(changed)) or "(the baseline)"
-        table.add_row(escape(arm.name), differences, claim)
+        table.add_row(escape(arm.name), differences)
     config = plan.baseline.config
     swept = {path for arm in plan.arms for path in arm.differences}
     fields = {
@@ -167,6 +165,9 @@ def _print_plan(console: Console, plan: Plan) -> None:
     common = [text for path, text in fields.items() if path not in swept]
     console.print(plan.name, style="bold", highlight=False, markup=False)
     console.print(table)
+    for number, claim in plan.claims.items():
+        text = f"claim {number}: {claim.text}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"in common: {', '.join([*common, f'seeds {plan.seeds[0]} to {plan.seeds[-1]}'])}",
         highlight=False,

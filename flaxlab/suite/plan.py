@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.claims import CLAIMS
 from flaxlab import config as configs
+from flaxlab.claims import Claim
+from flaxlab.compare.suite_file import SuiteRecord
 from flaxlab.config import ConfigDict
-from flaxlab.config.read import call_in_file, experiment_file, resolve_config
+from flaxlab.config.fields import fixed_differences
+from flaxlab.config.read import call_in_file, experiment_file, load_lab_report, resolve_config
 from flaxlab.errors import UsageError
-from flaxlab.suite.definition import Suite, fixed_differences
+from flaxlab.suite.definition import Suite
 
 _LONGEST_FOLDER = 100
 
@@ -32,7 +34,6 @@ class PlannedArm:
         overrides: "--config.FIELD=VALUE" each.
         config: resolved and validated, of the first seed.
         differences: meaningful ones to the baseline, {path: (baseline, arm)}.
-        claim: number of what the lab report says of it; None if it says nothing.
     """
 
     name: str
@@ -40,7 +41,6 @@ class PlannedArm:
     overrides: tuple[str, ...]
     config: ConfigDict
     differences: Differences
-    claim: int | None
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Plan:
         seeds: the same for all arms.
         vary: fields of the protocol in which the arms may differ: those that are swept.
         experiment: the swept experiment; None for a suite.
+        claims: what is claimed of the arms, by number.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Plan:
     seeds: tuple[int, ...]
     vary: tuple[str, ...]
     experiment: str | None
+    claims: Mapping[int, Claim]
 
     @property
     def baseline(self) -> PlannedArm:
@@ -83,11 +85,7 @@ def plan_suite(file: Path, seeds: int | None, overrides: Sequence[str]) -> Plan:
     beside = file.expanduser().resolve().parent
     folders = [beside, beside.parent]
 
-    def arm(name: str, claim: int | None, baseline: ConfigDict | None) -> PlannedArm:
-        if claim is not None and claim not in CLAIMS:
-            raise UsageError(
-                f"the arm {name} has claim {claim}; there are {', '.join(map(str, CLAIMS))}"
-            )
+    def arm(name: str, baseline: ConfigDict | None) -> PlannedArm:
         path = experiment_file(name, folders)
         config, given = resolve_config(path, overrides), list(overrides)
         if config.name != name:  # a comparison tells arms apart by the name in the config
@@ -96,13 +94,14 @@ def plan_suite(file: Path, seeds: int | None, overrides: Sequence[str]) -> Plan:
         changed = configs.meaningful_differences(baseline, config) if baseline else {}
         if baseline:
             _require_ablation(name, suite, baseline, config, changed)
-        return PlannedArm(name, path, tuple(given), config, changed, claim)
+        return PlannedArm(name, path, tuple(given), config, changed)
 
-    baseline = arm(suite.baseline, None, None)
-    others = [arm(each.experiment, each.claim, baseline.config) for each in suite.arms]
+    baseline = arm(suite.baseline, None)
+    others = [arm(name, baseline.config) for name in suite.arms]
     arms = (baseline, *others)
     _require_distinct(arms)
-    return Plan(suite.name, arms, _seeds(baseline.config, seeds or suite.seeds), (), None)
+    given_seeds = _seeds(baseline.config, seeds or suite.seeds)
+    return Plan(suite.name, arms, given_seeds, (), None, suite.claims)
 
 
 def _require_ablation(
@@ -146,9 +145,8 @@ def plan_sweep(
         resolved = dict(configs.flatten(config))
         name = " ".join(f"{short[path]}={resolved[path]}" for path, _ in axes)
         # The name stands in the config, so that runs of two arms are told apart by it.
-        # What the lab report measured, it measured with the experiment's own values.
-        named = [*overrides, *chosen, f"--config.name={name}", "--config.reported.data="]
-        arms.append(PlannedArm(name, file, tuple(named), resolve_config(file, named), {}, None))
+        named = [*overrides, *chosen, f"--config.name={name}"]
+        arms.append(PlannedArm(name, file, tuple(named), resolve_config(file, named), {}))
     # The experiment's own values are the baseline where they are among the arms.
     arms.sort(key=lambda arm: bool(configs.meaningful_differences(own, arm.config)))
     first = arms[0].config
@@ -161,7 +159,7 @@ def plan_sweep(
     _require_distinct(arms)
     swept = tuple(path for path, _ in axes)
     name = f"{own.name}_{'_'.join(short.values())}"
-    return Plan(name, tuple(arms), _seeds(own, seeds or 5), swept, own.name)
+    return Plan(name, tuple(arms), _seeds(own, seeds or 5), swept, own.name, {})
 
 
 def _require_distinct(arms: Sequence[PlannedArm]) -> None:
@@ -215,6 +213,23 @@ def _seeds(config: ConfigDict, count: int) -> tuple[int, ...]:
             f"{count} seeds from config.seed={config.seed} go beyond 2**32 - 1; start with a lower"
         )
     return tuple(range(config.seed, config.seed + count))
+
+
+def suite_record(plan: Plan, command: str) -> SuiteRecord:
+    """Returns what a comparison has to know of a plan whose runs `command` makes."""
+    return SuiteRecord(
+        name=plan.name,
+        baseline=plan.baseline.name,
+        # What the lab report measured, it measured with the experiment's own values.
+        arms={
+            arm.name: None if plan.experiment else load_lab_report(arm.file) for arm in plan.arms
+        },
+        seeds=plan.seeds,
+        vary=plan.vary,
+        experiment=plan.experiment,
+        claims=plan.claims,
+        command=command,
+    )
 
 
 def folder_name(arm: str) -> str:

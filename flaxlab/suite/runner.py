@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flaxlab import config as configs
 from flaxlab import files
-from flaxlab.config.rules import complete
+from flaxlab.compare.suite_file import SUITE_FILE, read_suite_file, write_suite_file
 from flaxlab.data.dataset import Dataset
 from flaxlab.data.load import load_dataset
 from flaxlab.errors import RunFailed, UsageError
-from flaxlab.run.fingerprint import describe_other_code, fingerprints
-from flaxlab.run.record import resuming_differences
+from flaxlab.run.resume_rules import is_finished
 from flaxlab.run.run import train_and_report
-from flaxlab.suite.definition import SUITE_FILE
-from flaxlab.suite.plan import Plan, PlannedArm, folder_name
+from flaxlab.suite.plan import Plan, PlannedArm, folder_name, suite_record
 from flaxlab.suite.progress import SuiteProgress, epoch_work
 from flaxlab.training.experiment import Experiment, assemble
 from flaxlab.training.programs import compile_programs
@@ -93,48 +90,6 @@ def list_arm(
 def run_work(experiment: Experiment) -> float:
     """Returns the work of a whole run, in the unit of `epoch_work`."""
     return experiment.config.train.epochs * epoch_work(experiment)
-
-
-def is_finished(folder: Path, experiment: Experiment) -> bool:
-    """Says whether the run in `folder` is complete.
-
-    Raises:
-        UsageError: it was made with another config or on other data, or cannot be read.
-    """
-    try:
-        old = complete(configs.from_dict(json.loads((folder / "config.json").read_text())))
-        finished = (folder / "summary.json").is_file()
-        summary = json.loads((folder / "summary.json").read_text()) if finished else {}
-        epochs = saved_epochs(folder)
-    except FileNotFoundError:
-        return False
-    except (ValueError, AttributeError, UsageError) as error:
-        raise UsageError(f"the run in {folder} cannot be read ({error}); remove it") from error
-    changed = resuming_differences(old, experiment.config)
-    if epochs > experiment.config.train.epochs:
-        changed["train.epochs"] = (epochs, experiment.config.train.epochs)
-    if finished and summary["dataset_fingerprint"] != experiment.dataset.fingerprint:
-        changed["the data"] = (summary["dataset"], f"{experiment.dataset.title}, changed since")
-    if changed:
-        raise UsageError(
-            f"{folder} was made in another way ("
-            + "; ".join(f"{path}: {a!r} there, {b!r} now" for path, (a, b) in changed.items())
-            + "); take another --workdir, or the old values"
-        )
-    if finished and (
-        text := describe_other_code(summary, fingerprints(experiment), f"the run in {folder}")
-    ):
-        _log.warning("warning: %s; runs that are made now are not seeds of the same arm", text)
-    return finished and old.train.epochs == experiment.config.train.epochs
-
-
-def saved_epochs(folder: Path) -> int:
-    """Counts the epochs of a run that are saved.
-
-    Raises:
-        FileNotFoundError: there is no history.csv yet.
-    """
-    return len((folder / "history.csv").read_text().splitlines()) - 1
 
 
 def run_suite(
@@ -219,8 +174,23 @@ def require_no_failures(failures: Sequence[str], runs: int) -> None:
 
 
 def write_record(plan: Plan, workdir: Path, command: str) -> None:
-    """Writes suite.json, which a comparison reads."""
-    files.write_text(workdir / SUITE_FILE, json.dumps(_record(plan, command), indent=2) + "\n")
+    """Writes suite.json, which a comparison reads.
+
+    The claims in it stay those of the first start: what is claimed of runs is said before them.
+
+    Raises:
+        UsageError: there is a suite.json that cannot be read.
+    """
+    record, before = suite_record(plan, command), read_suite_file(workdir)
+    if before is not None and before.claims != record.claims:
+        _log.warning(
+            "warning: the claims of the suite %s have changed since it was first started; the old"
+            " ones are judged, unless you remove %s and start again",
+            plan.name,
+            workdir / SUITE_FILE,
+        )
+        record = replace(record, claims=before.claims)
+    write_suite_file(record, workdir)
 
 
 def _arguments(run: SuiteRun) -> list[str]:
@@ -234,15 +204,3 @@ def _arguments(run: SuiteRun) -> list[str]:
 def _say(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, UsageError | RunFailed) else f"{type(error).__name__}: {text}"
-
-
-def _record(plan: Plan, command: str) -> dict[str, object]:
-    return {
-        "name": plan.name,
-        "baseline": plan.baseline.name,
-        "arms": {arm.name: {"claim": arm.claim} for arm in plan.arms},
-        "seeds": plan.seeds,
-        "vary": plan.vary,
-        "experiment": plan.experiment,
-        "command": command,
-    }

@@ -34,7 +34,6 @@ class Task:
         overrides: "--config.FIELD=VALUE" each.
         config: the resolved config as JSON: what the file gives when the task starts has to be
             the same.
-        claim: see `PlannedArm`.
         deterministic: whether the suite asks for operations that give the same bits on a GPU.
         workdir: folder of the suite.
     """
@@ -44,7 +43,6 @@ class Task:
     file: str
     overrides: tuple[str, ...]
     config: str
-    claim: int | None
     deterministic: bool
     workdir: str
 
@@ -78,7 +76,7 @@ class Task:
                 f"{file}, or what it builds on, has changed since the suite was started; start the"
                 " suite again"
             )
-        arm = PlannedArm(self.arm, file, self.overrides, config, {}, self.claim)
+        arm = PlannedArm(self.arm, file, self.overrides, config, {})
         experiment = assemble(config, load_dataset(config.data))
         runs = list_arm(arm, self.seeds, experiment, Path(self.workdir))
         left = [run for run in runs if not run.finished]
@@ -111,7 +109,6 @@ def make_tasks(
                 file=str(arm.file),
                 overrides=arm.overrides,
                 config=configs.to_json(arm.config),
-                claim=arm.claim,
                 deterministic=deterministic,
                 workdir=str(workdir),
             )

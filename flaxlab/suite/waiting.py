@@ -13,16 +13,16 @@ from rich.console import Console
 
 from flaxlab.errors import Interrupted
 from flaxlab.lock import is_locked
+from flaxlab.run.history import saved_epochs
+from flaxlab.run.resume_rules import is_finished
 from flaxlab.run.signals import Interruption
 from flaxlab.suite.launchers.jobs import Ended, Launcher
 from flaxlab.suite.plan import Plan
 from flaxlab.suite.progress import SuiteDisplay, epoch_work
 from flaxlab.suite.runner import (
     SuiteRun,
-    is_finished,
     require_no_failures,
     run_work,
-    saved_epochs,
     write_record,
 )
 from flaxlab.suite.task import Task, make_tasks

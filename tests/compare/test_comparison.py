@@ -1,21 +1,24 @@
 """What finished runs say together, and what is refused."""
 
 import csv
-import json
 
 import pytest
 from scipy import stats
 
 from experiments.claims import CLAIMS
+from flaxlab.claims import Claim, Statement
 from flaxlab.compare.__main__ import main
-from flaxlab.compare.claims import Judgement, Statement, decide, judge
 from flaxlab.compare.comparison import compare
 from flaxlab.compare.runs import find_runs
 from flaxlab.compare.statistics import Estimate
+from flaxlab.compare.suite_file import SuiteRecord, write_suite_file
+from flaxlab.compare.verdicts import Judgement, decide, judge
 from flaxlab.config.read import load_experiment
 from flaxlab.errors import UsageError
 from tests.helpers.finished_runs import CLASSES, COMPARISON_FILES, TEST_EXAMPLES, write_run
 from tests.helpers.runs import EXPERIMENTS
+
+FALLS = Claim("It falls.", "fashion_mnist", (Statement("accuracy", 0.83, "alexnet_no_dropout"),))
 
 
 @pytest.fixture
@@ -67,13 +70,29 @@ def test_all_outputs_are_written_and_say_the_same(suite, capsys):
     assert "http" not in page.replace("http-equiv", "")
 
 
+def suite_record(**fields):
+    """The record of a suite with the arms of the fixture `suite`."""
+    record = {
+        "name": "dropout",
+        "baseline": "alexnet_default",
+        "arms": dict.fromkeys(("alexnet_default", "alexnet_no_dropout", "alexnet_pool")),
+        "seeds": (0, 1, 2),
+        "vary": (),
+        "experiment": None,
+        "claims": CLAIMS,
+        "command": "python -m flaxlab.suite --config=mine.py",
+    }
+    return SuiteRecord(**(record | fields))
+
+
 def test_the_reports_table_and_its_claims(suite):
+    write_suite_file(suite_record(), suite)
     main([str(suite)])
     rows = read_csv(suite)
     # 0.8596 and 0.8475 in the lab report.
     assert rows["alexnet_default"]["reported_inside"] == "True"
     assert rows["alexnet_no_dropout"]["reported_inside"] == "False"
-    comparison = compare(find_runs([suite])[0], None, "")
+    comparison = compare(find_runs([suite])[0], None, "", claims=CLAIMS)
     verdicts = {judged.number: judged.verdict.word for judged in comparison.claims}
     # No dropout: the accuracy falls and the gap grows.
     assert verdicts[2] == "supported"
@@ -83,11 +102,41 @@ def test_the_reports_table_and_its_claims(suite):
     assert "| 2 | Without dropout" in (suite / "comparison.md").read_text()
 
 
+def test_claims_are_those_that_the_suite_wrote_before_its_runs(suite, capsys):
+    write_suite_file(suite_record(claims={7: FALLS}), suite)
+    main([str(suite)])
+    assert "claim 7, supported (p" in capsys.readouterr().out
+    markdown = (suite / "comparison.md").read_text()
+    assert "| 7 | It falls. | supported (p" in markdown
+    assert CLAIMS[2].text not in markdown
+
+
+def test_without_a_suite_no_claim_is_judged_and_the_page_says_so(suite):
+    main([str(suite)])
+    said = "No claims are judged: no suite.json in these folders says what they are."
+    for suffix in ("md", "html"):
+        text = (suite / f"comparison.{suffix}").read_text()
+        assert said in text
+        assert "Claims</h2>" not in text
+        assert "## Claims" not in text
+
+
+def test_one_number_for_two_claims_is_not_judged(suite):
+    write_suite_file(suite_record(claims={2: FALLS, 9: FALLS}), suite / "alexnet_default")
+    write_suite_file(suite_record(claims={2: CLAIMS[2], 5: CLAIMS[5]}), suite / "alexnet_pool")
+    main([*(str(suite / name) for name in suite_record().arms), f"--to={suite}"])
+    markdown = (suite / "comparison.md").read_text()
+    assert "Claim 2 is not judged: the suites mean different claims by this number." in markdown
+    assert "| 2 |" not in markdown
+    assert "| 5 |" in markdown
+    assert "| 9 | It falls. | supported" in markdown
+
+
 def test_claims_and_report_are_about_their_data(tmp_path):
     for seed in range(2):
         folder = tmp_path / f"{seed}"
         write_run(folder, "alexnet_default", seed, [0.9], title="Digits", data__name="digits")
-    comparison = compare(find_runs([tmp_path])[0], None, "")
+    comparison = compare(find_runs([tmp_path])[0], None, "", claims=CLAIMS)
     assert {judged.verdict.word for judged in comparison.claims} == {"not tested"}
     assert comparison.arms[0].reported is None
     assert comparison.departures["data.name"] == ("fashion_mnist", ["digits"])
@@ -266,19 +315,12 @@ def test_arms_of_one_experiment_are_told_apart_by_what_differs(tmp_path):
 
 
 def test_a_suites_folder_names_baseline_order_and_what_was_swept(suite):
-    record = {
-        "name": "dropout",
-        "baseline": "alexnet_pool",
-        "arms": {"alexnet_pool": {}, "alexnet_no_dropout": {}, "alexnet_default": {}},
-        "seeds": [0, 1, 2, 3],
-        "vary": [],
-        "experiment": None,
-        "command": "python -m flaxlab.suite --config=mine.py",
-    }
-    (suite / "suite.json").write_text(json.dumps(record))
+    arms = ("alexnet_pool", "alexnet_no_dropout", "alexnet_default")
+    record = suite_record(baseline="alexnet_pool", arms=dict.fromkeys(arms), seeds=(0, 1, 2, 3))
+    write_suite_file(record, suite)
     main([str(suite)])
-    assert list(read_csv(suite)) == list(record["arms"])
-    assert record["command"] in (suite / "comparison.html").read_text()
+    assert tuple(read_csv(suite)) == arms
+    assert record.command in (suite / "comparison.html").read_text()
     missing = "An arm, alexnet_default, is not finished with seed 3."
     assert missing in (suite / "comparison.md").read_text()
     for damaged in ("{", "[]", "{}", "3"):

@@ -90,14 +90,23 @@ def test_a_damaged_run_is_named(suite, name, content, capsys):
 
 
 def test_a_run_of_an_older_version_is_read(suite):
-    folder = suite / "alexnet_pool/seed_1"
+    folder = suite / "alexnet_pool/seed_0"
     summary = json.loads((folder / "summary.json").read_text())
     config = json.loads((folder / "config.json").read_text())
-    del summary["command"], config["model"]["pool_kind"], config["reported"], config["baseline"]
+    del summary["command"], config["model"]["pool_kind"], config["baseline"]
+    # The lab report's numbers stood in the config, and departures nowhere.
+    del summary["lab_report"], summary["departures"]
+    said = {"data": "fashion_mnist", "final_accuracy": 0.123, "best_accuracy": None}
     (folder / "summary.json").write_text(json.dumps(summary))
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config | {"reported": said}))
     main([str(suite)])
-    assert f"# {folder}" in (suite / "comparison.md").read_text()
+    markdown = (suite / "comparison.md").read_text()
+    assert f"# {folder}" in markdown
+    assert "Runs of an older version do not say whether they have the protocol" in markdown
+    assert read_csv(suite)["alexnet_pool"]["reported_final"] == "0.123"
+    (folder / "config.json").write_text(json.dumps(config | {"reported": said | {"data": ""}}))
+    main([str(suite)])
+    assert read_csv(suite)["alexnet_pool"]["reported_final"] == ""
 
 
 def test_the_same_folder_twice_is_the_same_folder(suite):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from flaxlab.compare.claims import CONTRADICTED, SUPPORTED, Statement, decide, judge
+from flaxlab.claims import Statement
 from flaxlab.compare.statistics import (
     holm,
     mean_interval,
@@ -17,6 +17,7 @@ from flaxlab.compare.statistics import (
     smallest_detectable,
     t_test,
 )
+from flaxlab.compare.verdicts import CONTRADICTED, SUPPORTED, decide, judge
 
 SIMULATIONS = 2000
 accuracies = st.integers(0, 10_000).map(lambda correct: correct / 10_000)

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flaxlab import config as configs
-from flaxlab.config import default_config
-from flaxlab.config.read import load_experiment, resolve_config
+from flaxlab.config import LabReport, default_config
+from flaxlab.config.origin import read_origin
+from flaxlab.config.read import load_baseline, load_experiment, load_lab_report, resolve_config
 from flaxlab.config.rules import validate
 from flaxlab.errors import UsageError
 from tests.helpers.report_facts import ACCURACIES
@@ -41,23 +42,66 @@ def test_an_experiment_is_a_short_valid_difference(name):
     assert config.name == name
     assert len(path.read_text().splitlines()) < 40
     assert f"python -m flaxlab.main --config=experiments/{name}.py" in path.read_text()
-    baseline = load_experiment(EXPERIMENTS / f"{config.baseline}.py")
+    baseline = load_baseline(path, config)
     difference = configs.meaningful_differences(baseline, config)
     assert len(difference) <= 5
-    assert bool(difference) == (config.baseline != name)
+    assert bool(difference) == bool(config.baseline)
+    assert (baseline.name == name) == (not config.baseline)
     if name in ACCURACIES:
-        reported = (config.reported.final_accuracy, config.reported.best_accuracy)
-        assert reported == ACCURACIES[name]
+        report = load_lab_report(path)
+        if report is None:
+            assert ACCURACIES[name] == (None, None)
+        else:
+            assert (report.final_accuracy, report.best_accuracy) == ACCURACIES[name]
+            assert report.data == config.data.name
         # The protocol is the same in all thirteen.
         untouched = ("train.", "optimizer.", "seed", "data.scaling", "data.validation")
         assert not any(path.startswith(untouched) for path in difference)
+
+
+@pytest.mark.parametrize("name", NOT_IN_THE_REPORT)
+def test_what_the_report_has_not_inherits_no_number(name):
+    assert load_lab_report(EXPERIMENTS / f"{name}.py") is None
+
+
+def test_a_lab_report_of_another_kind_is_one_line(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("LAB_REPORT = 0.9\n")
+    with pytest.raises(UsageError, match=r"LAB_REPORT of .*mine\.py is 0\.9; expected LabReport"):
+        load_lab_report(path)
+
+
+def test_a_run_knows_what_the_command_line_changed_and_what_the_report_says():
+    config = resolve_config(POOL, ["--config.seed=3", "--config.model.pools=((3,2),(3,2),(2,1))"])
+    origin = read_origin(POOL, config)
+    assert origin.departures == {
+        "model.pools": (((3, 2), (3, 2), (2, 2)), ((3, 2), (3, 2), (2, 1)))
+    }
+    assert origin.lab_report == LabReport("fashion_mnist", 0.8734, 0.8955)
+    assert origin.baseline.name == "alexnet_default"
+    # Under another name it is another experiment.
+    assert read_origin(POOL, resolve_config(POOL, ["--config.name=pools=1"])).lab_report is None
 
 
 def test_experiments_import_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     copy = tmp_path / "mine.py"
     copy.write_text(POOL.read_text())
-    assert load_experiment(copy) == importlib.import_module("experiments.alexnet_pool").get_config()
+    original = importlib.import_module("experiments.alexnet_pool").get_config()
+    assert configs.differences(original, load_experiment(copy)) == {"name": ("", "mine")}
+
+
+def test_an_experiment_is_called_after_its_file(tmp_path):
+    path = tmp_path / "mine.py"
+    text = POOL.read_text()
+    assert "name =" not in text
+    line = 'config.baseline = "alexnet_default"'
+    path.write_text(text.replace(line, f'{line}\n    config.name = "mine"'))
+    assert load_experiment(path).name == "mine"
+    path.write_text(text.replace(line, f'{line}\n    config.name = "alexnet_pool"'))
+    with pytest.raises(UsageError, match=r"mine\.py has config\.name 'alexnet_pool', but an exp"):
+        load_experiment(path)
+    assert resolve_config(POOL, ["--config.name=another run"]).name == "another run"
 
 
 @pytest.mark.parametrize(
@@ -185,7 +229,7 @@ def test_a_missing_experiment_file_is_named(tmp_path):
         ),
         (
             "from flaxlab.config import default_config\n\n\ndef get_config():\n"
-            "    config = default_config()\n    config.name = 'x'\n"
+            "    config = default_config()\n"
             "    with config.ignore_type():\n        config.train.epochs = None\n"
             "    return config\n",
             "config.train.epochs is None; expected at least 1",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from flaxlab import config as configs
+from flaxlab.config.origin import read_origin
 from flaxlab.config.read import load_experiment
 from flaxlab.run.history import to_csv
 from flaxlab.training.metrics import Row
@@ -53,7 +55,8 @@ def write_run(
         train: training accuracy of the last epoch.
         **overrides: fields of the config; "__" stands for a dot.
     """
-    config = load_experiment(EXPERIMENTS / f"{experiment}.py")
+    file = EXPERIMENTS / f"{experiment}.py"
+    config = load_experiment(file)
     config.seed = seed
     config.train.epochs = len(validation)
     config.update_from_flattened_dict(
@@ -87,7 +90,17 @@ def write_run(
         "versions": {"jax": "1.2.3"},
         "classes": {name: {} for name in CLASSES},
         "command": f"python -m flaxlab.main --config={experiment}.py --config.seed={seed}",
+        **_origin(file, config),
         **(extra or {}),
     }
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
+
+
+def _origin(file: Path, config) -> dict:
+    """What a run of the file records of it."""
+    origin = read_origin(file, config)
+    return {
+        "departures": origin.departures,
+        "lab_report": origin.lab_report and asdict(origin.lab_report),
+    }

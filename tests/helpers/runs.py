@@ -138,10 +138,12 @@ def stop_at(count):
 
 
 def write_suite(folder, arms, fixed=""):
-    """Writes a suite file of these arms beside alexnet_default; returns its path."""
+    """Writes a suite file of these arms beside alexnet_default, with a claim; returns its path."""
     path = folder / "mine.py"
     path.write_text(
-        "from flaxlab.suite.definition import Arm, Suite\n"
+        "from flaxlab.claims import Claim, Statement\n"
+        "from flaxlab.suite.definition import Suite\n"
+        "A_CLAIM = Claim('', 'fashion_mnist', (Statement('accuracy', 'alexnet_l2', 0.5),))\n"
         f"def get_suite():\n    return Suite('mine', 'alexnet_default', {arms}{fixed})\n"
     )
     return path

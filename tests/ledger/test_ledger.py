@@ -1,5 +1,6 @@
 """A ledger keeps runs whose numbers can be trusted, small and without places."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -10,23 +11,29 @@ import numpy as np
 import pytest
 
 from flaxlab.compare.runs import find_runs
+from flaxlab.compare.suite_file import read_suite_file, write_suite_file
+from flaxlab.config import LabReport
 from flaxlab.data.digits import load_digits
 from flaxlab.errors import UsageError
 from flaxlab.ledger.__main__ import main as ledger
 from flaxlab.ledger.keep import LARGEST, keep_runs
 from flaxlab.main import main
 from flaxlab.run.predictions import from_logits, read_predictions
-from flaxlab.suite.runner import is_finished
+from flaxlab.run.resume_rules import is_finished
+from flaxlab.suite.plan import plan_suite, suite_record
 from flaxlab.training.experiment import assemble
 from tests.helpers.runs import ROOT
 
 sys.path.insert(0, str(ROOT / "docs"))
 
 from update_results import (
+    EXPERIMENTS,
     README,
     RESULTS,
     arms,
+    claims,
     experiments_of,
+    experiments_text,
     readme_text,
     results_text,
 )
@@ -37,7 +44,6 @@ from experiments import digits_small
 
 def get_config():
     config = digits_small.get_config()
-    config.name = config.baseline = "tiny"
     config.model.blocks = (((2, 3),), ((4, 3),))
     config.model.head_units = (8,)
     config.train.devices = 1
@@ -100,6 +106,18 @@ def test_a_suite_takes_a_kept_run_for_finished(made, run, tmp_path):
     (found,) = find_runs([kept])[0]
     experiment = assemble(found.config, load_digits((8, 8, 1)))
     assert is_finished(kept, experiment)
+
+
+def test_a_run_of_an_older_version_keeps_what_the_lab_report_says(made, run, tmp_path):
+    said = {"data": "digits", "final_accuracy": 0.5, "best_accuracy": 0.75}
+    change_json(run / "config.json", "reported", said)
+    summary = json.loads((run / "summary.json").read_text())
+    del summary["lab_report"], summary["departures"]
+    (run / "summary.json").write_text(json.dumps(summary))
+    keep(made, run, tmp_path / "ledger")
+    (kept,) = find_runs([tmp_path / "ledger"])[0]
+    assert kept.lab_report == LabReport("digits", 0.5, 0.75)
+    assert kept.departures == {}
 
 
 def test_runs_are_kept_in_place_as_well(made, run):
@@ -177,7 +195,9 @@ def test_the_committed_tables_are_those_of_the_committed_runs(committed):
     experiments = experiments_of(readme)
     assert len(experiments) == 13
     assert readme_text(readme, found) == readme
-    assert results_text(RESULTS.read_text(), found, experiments) == RESULTS.read_text()
+    assert experiments_text(EXPERIMENTS.read_text()) == EXPERIMENTS.read_text()
+    page = RESULTS.read_text()
+    assert results_text(page, found, experiments, claims(committed)) == page
 
 
 def test_the_committed_runs_belong_in_a_ledger(committed):
@@ -201,9 +221,50 @@ def test_a_run_that_is_not_stripped_does_not_pass_the_check(made, run):
         keep(made, run)
 
 
-def test_the_record_of_a_suite_is_kept_without_its_places(made, run, tmp_path):
+PAIR = """
+from flaxlab.claims import Claim, Statement
+from flaxlab.suite.definition import Suite
+
+
+def get_suite():
+    claims = {4: Claim("It learns.", "digits", (Statement("accuracy", "tiny", 0.2),))}
+    return Suite("pair", "digits_small", ("tiny",), fixed=("data",), claims=claims)
+"""
+
+
+@pytest.fixture
+def pair(made):
+    """The file of a suite of which the run is an arm."""
+    path = made / "pair.py"
+    path.write_text(PAIR)
+    return path
+
+
+def test_the_record_of_a_suite_is_kept_without_its_places(made, run, pair, tmp_path):
     command = f"python -m flaxlab.suite --config=a.py --workdir={tmp_path} --seeds=2"
-    (run.parents[1] / "suite.json").write_text(json.dumps({"name": "a", "command": command}))
+    record = suite_record(plan_suite(pair, 2, []), command)
+    write_suite_file(record, run.parents[1])
     keep(made, run, tmp_path / "ledger")
-    kept = json.loads((tmp_path / "ledger/suite.json").read_text())
-    assert kept == {"name": "a", "command": "python -m flaxlab.suite --config=a.py --seeds=2"}
+    kept = read_suite_file(tmp_path / "ledger")
+    command = "python -m flaxlab.suite --config=a.py --seeds=2"
+    assert kept == dataclasses.replace(record, command=command)
+
+
+def test_runs_of_single_commands_are_kept_with_the_claims_of_their_suite(made, run, pair, tmp_path):
+    to = tmp_path / "ledger"
+    arguments = [str(run.parents[1]), f"--to={to}", f"--experiments={made}", f"--suite={pair}"]
+    ledger(arguments)
+    kept = read_suite_file(to)
+    assert (kept.name, list(kept.arms)) == ("pair", ["digits_small", "tiny"])
+    assert kept.seeds == (3,)  # those of the runs
+    assert {number: claim.text for number, claim in kept.claims.items()} == {4: "It learns."}
+    assert kept.command == "python -m flaxlab.suite --config=experiments/suites/pair.py"
+    assert claims(tmp_path) == kept.claims
+    ledger(arguments)
+    before = (to / "suite.json").read_bytes()
+    pair.write_text(PAIR.replace("0.2", "0.3"))
+    with pytest.raises(UsageError, match=r"suite\.json has other claims than .*pair\.py"):
+        ledger(arguments)
+    assert (to / "suite.json").read_bytes() == before
+    with pytest.raises(UsageError, match="tiny is none of its arms"):
+        ledger([*arguments, f"--suite={ROOT / 'experiments/suites/alexnet_fashion.py'}"])

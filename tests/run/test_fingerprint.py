@@ -13,8 +13,8 @@ from flaxlab.errors import UsageError
 from flaxlab.models import blocks
 from flaxlab.run.fingerprint import fingerprints
 from flaxlab.run.record import git_revision, make_record
+from flaxlab.run.resume_rules import is_finished
 from flaxlab.run.run import train
-from flaxlab.suite.runner import is_finished
 from flaxlab.training import penalty as losses
 from flaxlab.training.experiment import assemble
 from tests.helpers.runs import small_config, small_dataset

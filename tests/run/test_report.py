@@ -13,11 +13,15 @@ from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
 from flaxlab import scores as metrics
+from flaxlab.config import LabReport
+from flaxlab.config.origin import Origin
 from flaxlab.pages import plots
 from flaxlab.run.report import write_report
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
 from tests.helpers.runs import RUN_FILES, small_config, small_dataset
+
+ORIGIN = Origin(small_config(), {"loss.l2": (0.0, 0.01)}, LabReport("digits", 0.75))
 
 pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=50)
 
@@ -72,7 +76,7 @@ def finished(tmp_path_factory):
     config = small_config(**{"data.validation": "holdout", "loss.l2": 0.01, "loss.l1": 0.001})
     experiment = assemble(config, dataset)
     result = train(experiment, workdir)
-    summary = write_report(experiment, small_config(), result, workdir, ["--config=x y.py"])
+    summary = write_report(experiment, ORIGIN, result, workdir, ["--config=x y.py"])
     return workdir, experiment, result, summary
 
 
@@ -97,6 +101,9 @@ def test_the_summary_agrees_with_the_files(finished):
     assert np.trace(counts) == hits.sum()
     assert counts.sum() == len(hits) == summary["test_examples"] == 10
     assert summary["protocol"] == "holdout"
+    assert summary["departures"] == {"loss.l2": (0.0, 0.01)}
+    said = {"data": "digits", "final_accuracy": 0.75, "best_accuracy": None}
+    assert summary["lab_report"] == said
     assert summary["steps"] == 3 * experiment.steps_per_epoch
     assert summary["penalised"] == [
         "block1/conv1/kernel",

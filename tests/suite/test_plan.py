@@ -64,25 +64,37 @@ def test_an_arm_may_not_touch_what_is_fixed(tmp_path):
         "    config.train.epochs = 20\n"
         "    return config\n"
     )
-    path = write_suite(tmp_path, "(Arm('longer'),)")
+    path = write_suite(tmp_path, "('longer',)")
     with pytest.raises(UsageError, match=r"declares fixed \(train.epochs: 10 -> 20\)"):
         plan_suite(path, None, [])
-    path = write_suite(tmp_path, "(Arm('longer'),)", ", fixed=('data',)")
+    path = write_suite(tmp_path, "('longer',)", ", fixed=('data',)")
     assert plan_suite(path, None, []).arms[1].differences == {"train.epochs": (10, 20)}
 
 
 @pytest.mark.parametrize(
     ("arms", "rest", "message"),
     [
-        ("Arm('alexnet_pool')", "", "expected a tuple of Arm"),
-        ("('alexnet_pool',)", "", "expected a tuple of Arm"),
+        ("'alexnet_pool'", "", "expected a tuple of names"),
+        ("(3,)", "", "expected a tuple of names"),
         ("()", "", "has no arms"),
-        ("(Arm('alexnet_pool'), Arm('alexnet_pool'))", "", "more than once"),
-        ("(Arm('alexnet_pool', claim=9),)", "", "has claim 9; there are 1, 2"),
-        ("(Arm('alexnet_pool'),)", ", seeds=0", "expected a number from 1"),
-        ("(Arm('alexnet_pool'),)", ", fixed='data'", "expected a tuple of fields"),
-        ("(Arm('alexnet_pool'),)", ", fixed=('optimiser',)", "there is no field optimiser"),
-        ("(Arm('nothing'),)", "", "there is no experiment file"),
+        ("('alexnet_pool', 'alexnet_pool')", "", "more than once"),
+        ("('alexnet_pool',)", ", claims=3", "expected {number: Claim(...)}"),
+        ("('alexnet_pool',)", ", claims={'1': A_CLAIM}", "expected {number: Claim(...)}"),
+        ("('alexnet_pool',)", ", claims={1: A_CLAIM}", "claim 1 is about alexnet_l2; expected"),
+        (
+            "('alexnet_pool',)",
+            ", claims={1: Claim('', '', (Statement('accurate', 'alexnet_pool', 0.5),))}",
+            "a statement is about 'accurate'; expected one of accuracy, best_accuracy",
+        ),
+        (
+            "('alexnet_pool',)",
+            ", claims={1: Claim('', '', (Statement('accuracy', 1.0, 0.5),))}",
+            "compares 1.0 with 0.5; no arm",
+        ),
+        ("('alexnet_pool',)", ", seeds=0", "expected a number from 1"),
+        ("('alexnet_pool',)", ", fixed='data'", "expected a tuple of fields"),
+        ("('alexnet_pool',)", ", fixed=('optimiser',)", "there is no field optimiser"),
+        ("('nothing',)", "", "there is no experiment file"),
     ],
 )
 def test_a_wrong_suite_file_is_explained(tmp_path, arms, rest, message):
@@ -92,10 +104,9 @@ def test_a_wrong_suite_file_is_explained(tmp_path, arms, rest, message):
 
 
 def test_an_arm_is_called_after_its_file(tmp_path):
-    """A copied experiment that still has the name of another would be taken for it."""
-    text = POOL_FILE.read_text()
-    (tmp_path / "copied.py").write_text(text.replace('"alexnet_pool"', '"alexnet_default"'))
-    suite = write_suite(tmp_path, "(Arm('copied'),)")
+    """Arms that all have the name of the command line would be taken for one."""
+    (tmp_path / "copied.py").write_text(POOL_FILE.read_text())
+    suite = write_suite(tmp_path, "('copied',)")
     plan = plan_suite(suite, None, ["--config.name=other"])
     assert [arm.config.name for arm in plan.arms] == ["alexnet_default", "copied"]
 
@@ -117,21 +128,31 @@ def test_a_file_that_returns_no_suite_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted(ALEXNETS.parent.glob("[a-z]*.py")), ids=lambda p: p.stem)
-def test_each_suite_plans_and_its_claims_name_its_arms(path):
+def test_each_suite_plans_and_its_claims_are_about_its_data(path):
     plan = plan_suite(path, None, [])
     assert plan.name == path.stem
     assert plan.seeds == (0, 1, 2, 3, 4)
     assert len({arm.name for arm in plan.arms}) == len(plan.arms) > 3
     for arm in plan.arms[1:]:
         assert arm.differences
-        if arm.claim is not None:
-            named = {name for each in CLAIMS[arm.claim].statements for name in each.arms}
-            assert arm.name in named
+    assert plan.claims
+    for number, claim in plan.claims.items():
+        assert claim == CLAIMS[number]
+        assert {arm.config.data.name for arm in plan.arms} == {claim.data}
 
 
-def test_every_claim_belongs_to_an_arm_of_some_suite():
+def test_every_claim_of_the_report_belongs_to_some_suite():
     plans = [plan_suite(path, None, []) for path in ALEXNETS.parent.glob("[a-z]*.py")]
-    assert {arm.claim for plan in plans for arm in plan.arms} == {None, *range(1, 9)}
+    assert {number for plan in plans for number in plan.claims} == {*range(1, 9)}
+
+
+def test_show_prints_the_claims_of_the_suite(capsys):
+    main([f"--config={ALEXNETS}", "--show", "--config.data.name=digits"])
+    shown = capsys.readouterr().out
+    assert [f"claim {number}: {CLAIMS[number].text}\n" in shown for number in range(1, 7)] == [
+        *[True] * 5,
+        False,
+    ]
 
 
 def test_a_sweep_makes_an_arm_of_each_combination():

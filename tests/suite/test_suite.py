@@ -10,7 +10,9 @@ import pytest
 from rich.console import Console
 
 from flaxlab.batches.order import train_batches
+from flaxlab.claims import Claim, Statement
 from flaxlab.command_line import run_command
+from flaxlab.compare.suite_file import read_suite_file
 from flaxlab.config.read import load_experiment
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.suite import runner
@@ -99,7 +101,7 @@ def test_a_sweep_runs_and_is_compared(tmp_path, capsys):
 @pytest.fixture
 def planned(tmp_path):
     """A plan of two small arms on made-up images, with what is needed to run it."""
-    path = write_suite(tmp_path, "(Arm('alexnet_no_dropout'),)")
+    path = write_suite(tmp_path, "('alexnet_no_dropout',)")
     plan = plan_suite(path, 2, SMALL)
     dataset = small_dataset(48, 30, (28, 28, 1), classes=10)
     assembled = {arm.name: experiments.assemble(arm.config, dataset) for arm in plan.arms}
@@ -115,6 +117,26 @@ def run_planned(planned, output=None):
     console = Console(file=output, width=200)
     progress = SuiteProgress(console, "lines", len(runs), finished, work)
     runner.run_suite(plan, assembled, runs, workdir, progress, "a command")
+
+
+def test_claims_are_written_before_the_first_run_and_stay(planned, monkeypatch, caplog):
+    plan, assembled, workdir = planned
+    falls = Claim("It falls.", "digits", (Statement("accuracy", 0.9, "alexnet_no_dropout"),))
+    seen = []
+
+    def fails(*arguments):
+        seen.append(read_suite_file(workdir).claims)
+        raise RunFailed("no room")
+
+    monkeypatch.setattr(runner, "train_and_report", fails)
+    with pytest.raises(RunFailed):
+        run_planned((dataclasses.replace(plan, claims={1: falls}), assembled, workdir))
+    assert "warning: the claims" not in caplog.text
+    changed = dataclasses.replace(falls, text="It falls a little.")
+    with pytest.raises(RunFailed):
+        run_planned((dataclasses.replace(plan, claims={1: changed}), assembled, workdir))
+    assert seen == [{1: falls}] * 8
+    assert "warning: the claims of the suite mine have changed" in caplog.text
 
 
 def test_an_arm_is_compiled_once_for_all_its_seeds(planned, monkeypatch):
@@ -164,7 +186,7 @@ def test_a_failed_suite_exits_with_1_and_compares_what_is_there(tmp_path, monkey
         return original(experiment, *arguments)
 
     monkeypatch.setattr(runner, "train_and_report", fails)
-    path = write_suite(tmp_path, "(Arm('alexnet_no_dropout'),)")
+    path = write_suite(tmp_path, "('alexnet_no_dropout',)")
     with pytest.raises(SystemExit) as stop:
         run_command(main, [f"--config={path}", f"--workdir={tmp_path}/w", "--seeds=2", *SMALL])
     assert stop.value.code == 1

@@ -23,7 +23,7 @@ from tests.helpers.runs import PROCESSES, SMALL_SUITE, SWEEP, write_suite
 
 @pytest.fixture
 def tasks(tmp_path):
-    plan = plan_suite(write_suite(tmp_path, "(Arm('alexnet_no_dropout'),)"), 5, SMALL_SUITE)
+    plan = plan_suite(write_suite(tmp_path, "('alexnet_no_dropout',)"), 5, SMALL_SUITE)
     runs = [type("Run", (), {"arm": arm, "seed": seed}) for arm in plan.arms for seed in plan.seeds]
     return lambda size, left=runs: make_tasks(plan, left, size, tmp_path / "runs")
 

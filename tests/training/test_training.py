@@ -11,7 +11,8 @@ import pytest
 from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.run.history import best_row, to_csv
-from flaxlab.run.record import check_resumable, make_record
+from flaxlab.run.record import make_record
+from flaxlab.run.resume_rules import check_resumable
 from flaxlab.training.experiment import assemble
 from flaxlab.training.metrics import stops_early
 from tests.helpers.comparing import assert_same_bits, without_times
@@ -165,6 +166,13 @@ def test_other_data_are_refused():
     record["dataset"]["fingerprint"] = "another"
     with pytest.raises(UsageError, match="other data"):
         check_resumable(record, assemble(config, dataset))
+
+
+def test_a_run_whose_config_has_fields_of_an_older_version_goes_on():
+    experiment = assemble(small_config(), small_dataset())
+    record = json.loads(json.dumps(make_record(experiment, [])))
+    record["config"]["reported"] = {"data": "digits", "final_accuracy": 0.5, "best_accuracy": None}
+    check_resumable(record, experiment)
 
 
 def test_the_epochs_of_a_cosine_schedule_cannot_change():

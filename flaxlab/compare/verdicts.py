@@ -1,10 +1,11 @@
-"""What a report claims of some arms, in a form that several seeds can support or contradict."""
+"""What several seeds say of a claim: they support it, contradict it, or leave it undecided."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from flaxlab.claims import Statement
 from flaxlab.compare.statistics import CONFIDENCE, Estimate, holm, mean_interval, t_test
 
 SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTED = (
@@ -16,43 +17,6 @@ SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTED = (
 
 # {arm: {seed: {quantity: value}}}
 Values = Mapping[str, Mapping[int, Mapping[str, float]]]
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One inequality: a quantity is larger in one arm than in another, or than a number.
-
-    Attributes:
-        quantity: field of `flaxlab.compare.runs.Scores`.
-        larger: an arm, or a number.
-        smaller: an arm, or a number.
-        margin: what is added to the larger side: with 0.01, it may be up to one point smaller.
-    """
-
-    quantity: str
-    larger: str | float
-    smaller: str | float
-    margin: float = 0.0
-
-    @property
-    def arms(self) -> list[str]:
-        """The arms that it is about."""
-        return [side for side in (self.larger, self.smaller) if isinstance(side, str)]
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A sentence of a report and the statements that it stands for.
-
-    Attributes:
-        text: the claim.
-        data: name of the data set that it is about.
-        statements: all of them together are the claim.
-    """
-
-    text: str
-    data: str
-    statements: tuple[Statement, ...]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,102 @@
+"""The file suite.json in a folder of runs: which suite they are of, and what it claims.
+
+A suite writes it before its first run. A comparison reads it, and so judges runs by what was
+claimed before they were made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from flaxlab import files
+from flaxlab.claims import Claim, claims_from_json, claims_to_json
+from flaxlab.config import LabReport
+from flaxlab.errors import UsageError
+
+SUITE_FILE = "suite.json"
+
+
+@dataclass(frozen=True)
+class SuiteRecord:
+    """What a suite's folder says of its runs.
+
+    Attributes:
+        name: name of the suite.
+        baseline: name of the arm that the others are compared with.
+        arms: what the lab report has of each arm, by name, the baseline first.
+        seeds: seeds of each arm.
+        vary: fields of the protocol in which the arms may differ: those that are swept.
+        experiment: name of the swept experiment; None for a suite.
+        claims: by number.
+        command: command that started the suite.
+    """
+
+    name: str
+    baseline: str
+    arms: Mapping[str, LabReport | None]
+    seeds: tuple[int, ...]
+    vary: tuple[str, ...]
+    experiment: str | None
+    claims: Mapping[int, Claim]
+    command: str
+
+
+def write_suite_file(record: SuiteRecord, folder: Path) -> None:
+    """Writes suite.json."""
+    arms = {name: {"lab_report": said and asdict(said)} for name, said in record.arms.items()}
+    values = vars(record) | {"arms": arms, "claims": claims_to_json(record.claims)}
+    files.write_text(folder / SUITE_FILE, json.dumps(values, indent=2) + "\n")
+
+
+def read_suite_file(folder: Path) -> SuiteRecord | None:
+    """Reads suite.json; None where the folder has none.
+
+    Raises:
+        UsageError: the file is damaged, or lacks what a comparison needs.
+    """
+    file = folder / SUITE_FILE
+    try:
+        values: dict[str, Any] = dict(json.loads(file.read_text()))
+        missing = {field.name for field in fields(SuiteRecord)} - values.keys()
+        if missing:
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        return SuiteRecord(
+            name=values["name"],
+            baseline=values["baseline"],
+            arms={
+                name: LabReport.from_json(arm["lab_report"]) for name, arm in values["arms"].items()
+            },
+            seeds=tuple(values["seeds"]),
+            vary=tuple(values["vary"]),
+            experiment=values["experiment"],
+            claims=claims_from_json(values["claims"]),
+            command=values["command"],
+        )
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, LookupError, AttributeError, UsageError) as error:
+        raise UsageError(
+            f"{file} cannot be read ({error}); remove it, and start the suite again to write it"
+        ) from error
+
+
+def merge_claims(suites: Sequence[SuiteRecord]) -> tuple[dict[int, Claim], list[str]]:
+    """Returns the claims of several suites, and a sentence on each number that is left out.
+
+    A number is left out where it stands for one claim in one suite and for another in another.
+    """
+    merged: dict[int, Claim] = {}
+    twofold = set()
+    for suite in suites:
+        for number, claim in suite.claims.items():
+            if merged.setdefault(number, claim) != claim:
+                twofold.add(number)
+    claims = {number: merged[number] for number in sorted(merged.keys() - twofold)}
+    return claims, [
+        f"Claim {number} is not judged: the suites mean different claims by this number."
+        for number in sorted(twofold)
+    ]

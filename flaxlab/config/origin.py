@@ -1,0 +1,48 @@
+"""What stands in the experiment file of a run, read when the run starts and kept with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from flaxlab.config.fields import meaningful_differences
+from flaxlab.config.lab_report import LabReport
+from flaxlab.config.read import load_baseline, load_experiment, load_lab_report
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run comes from.
+
+    Attributes:
+        baseline: config of the experiment that this one is compared with.
+        departures: meaningful differences of the run to its experiment file but for the seed,
+            {path: (in the file, in the run)}: what the command line changed.
+        lab_report: the lab report's numbers of this network; None where it has none.
+    """
+
+    baseline: ConfigDict
+    departures: dict[str, tuple[Any, Any]]
+    lab_report: LabReport | None
+
+
+def read_origin(file: Path, config: ConfigDict) -> Origin:
+    """Reads an experiment file for a run with this config.
+
+    A run whose name is not that of its file, such as an arm of a sweep, is another experiment:
+    the lab report has no numbers of it.
+
+    Raises:
+        UsageError: the file, or that of its baseline, is not there or fails.
+    """
+    original = load_experiment(file)
+    departures = meaningful_differences(original, config)
+    departures.pop("seed", None)
+    return Origin(
+        baseline=load_baseline(file, config),
+        departures=departures,
+        lab_report=load_lab_report(file) if config.name == original.name else None,
+    )

@@ -1,0 +1,119 @@
+"""Whether the run in a directory may go on with this config, code and data, or is finished."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from flaxlab import config as configs
+from flaxlab.checkpoints.find import epoch_of
+from flaxlab.config.rules import complete
+from flaxlab.data.cache import is_lazy
+from flaxlab.errors import UsageError
+from flaxlab.run.fingerprint import describe_other_code, fingerprints, same_tracer
+from flaxlab.run.history import saved_epochs
+from flaxlab.training.experiment import Experiment
+
+_log = logging.getLogger(__name__)
+
+
+def resuming_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """Returns {path: (old, new)} where a run of `old` may not go on with `new`.
+
+    More epochs, logging and the like may change; with the cosine schedule the number of epochs
+    may not, since all learning rates follow from it.
+    """
+    changed = configs.meaningful_differences(old, new)
+    if new.optimizer.schedule != "cosine":
+        changed.pop("train.epochs", None)
+    return changed
+
+
+def check_resumable(record: dict[str, Any], experiment: Experiment) -> None:
+    """Raises a `UsageError` that shows what differs if a run may not go on from a checkpoint.
+
+    Args:
+        record: what stands beside the arrays of the checkpoint, see `make_record`.
+        experiment: the run as it is started now.
+    """
+    config, dataset = experiment.config, experiment.dataset
+    reached = epoch_of(record)
+    if config.train.epochs < reached:
+        raise UsageError(
+            f"the run in this --workdir has come to epoch {reached}, but config.train.epochs is"
+            f" {config.train.epochs}; take another --workdir, or config.train.epochs={reached}"
+        )
+    changed = resuming_differences(complete(configs.from_dict(record["config"])), config)
+    if changed:
+        raise UsageError(
+            f"the run in this --workdir was started with another config ({_there_and_now(changed)})"
+            "; take another --workdir, or the old values"
+        )
+    _check_same_code(record, fingerprints(experiment), "the run in this --workdir")
+    before, now = record["dataset"]["fingerprint"], dataset.fingerprint
+    if is_lazy(before) != is_lazy(now):
+        was, way = ("in their files", "grain") if is_lazy(before) else ("in memory", "streamed")
+        raise UsageError(
+            f"the run in this --workdir was started with its images {was}, and whether these are"
+            f" the same cannot be told; use --config.data.placement={way}"
+        )
+    if before != now:
+        raise UsageError(
+            f"the run in this --workdir was started on other data ({record['dataset']['title']},"
+            " changed since); take another --workdir"
+        )
+
+
+def _check_same_code(record: Mapping[str, Any], now: Mapping[str, str], run: str) -> None:
+    """Raises a `UsageError` if the code computes something else than when `record` was written.
+
+    See `describe_other_code`; what cannot be known is a warning.
+    """
+    text = describe_other_code(record, now, run)
+    if text and same_tracer(record["versions"]):
+        raise UsageError(f"{text}; take another --workdir, or go back to that code")
+    if text:
+        _log.warning("warning: %s", text)
+
+
+def is_finished(folder: Path, experiment: Experiment) -> bool:
+    """Says whether the run in `folder` is complete.
+
+    The files of the run are enough: a run that a ledger keeps has no checkpoints.
+
+    Raises:
+        UsageError: it was made with another config or on other data, or cannot be read.
+    """
+    try:
+        old = complete(configs.from_dict(json.loads((folder / "config.json").read_text())))
+        finished = (folder / "summary.json").is_file()
+        summary = json.loads((folder / "summary.json").read_text()) if finished else {}
+        epochs = saved_epochs(folder)
+    except FileNotFoundError:
+        return False
+    except (ValueError, AttributeError, UsageError) as error:
+        raise UsageError(f"the run in {folder} cannot be read ({error}); remove it") from error
+    changed = resuming_differences(old, experiment.config)
+    if epochs > experiment.config.train.epochs:
+        changed["train.epochs"] = (epochs, experiment.config.train.epochs)
+    if finished and summary["dataset_fingerprint"] != experiment.dataset.fingerprint:
+        changed["the data"] = (summary["dataset"], f"{experiment.dataset.title}, changed since")
+    if changed:
+        raise UsageError(
+            f"{folder} was made in another way ({_there_and_now(changed)}); take another --workdir,"
+            " or the old values"
+        )
+    if finished and (
+        text := describe_other_code(summary, fingerprints(experiment), f"the run in {folder}")
+    ):
+        _log.warning("warning: %s; runs that are made now are not seeds of the same arm", text)
+    return finished and old.train.epochs == experiment.config.train.epochs
+
+
+def _there_and_now(changed: Mapping[str, tuple[Any, Any]]) -> str:
+    return "; ".join(f"{path}: {old!r} there, {new!r} now" for path, (old, new) in changed.items())
