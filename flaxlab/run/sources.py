@@ -13,7 +13,9 @@ from flaxlab.config.read import own_experiments
 
 SOURCE_FOLDER = "source"
 
-_LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib"))
+_LIBRARIES = tuple(
+    Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")
+)
 
 
 def sources(starts: Iterable[Path]) -> list[Path]:

@@ -83,7 +83,7 @@ def test_the_command_writes_all_files(tmp_path, capsys):
         (["mnist"], "invalid choice: 'mnist'"),
         (["folder"], "needs --folder=DIR"),
         (["folder", "--folder=/nowhere"], "no folder /nowhere"),
-        (["folder", "--folder=x", "--size=0"], "no side of an image"),
+        (["folder", "--folder=x", "--size=0"], "not a side of an image"),
         (["digits", "--to=/dev/null/x"], "cannot be made"),
     ],
 )

@@ -19,6 +19,7 @@ from flaxlab.pages import plots
 from flaxlab.run.report import write_report
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
+from flaxlab.training.metrics import Row
 from tests.helpers.runs import RUN_FILES, small_config, small_dataset
 
 ORIGIN = Origin(small_config(), {"loss.l2": (0.0, 0.01)}, LabReport("digits", 0.75))
@@ -131,8 +132,7 @@ def test_the_page_stands_alone_and_shows_the_run(finished):
 
 @pytest.mark.parametrize("epochs", [1, 2, 10])
 def test_epochs_are_whole_numbers(epochs):
-    keys = ("train_accuracy", "val_accuracy", "train_loss", "val_loss")
-    history = [{"epoch": epoch + 1, **dict.fromkeys(keys, 0.5)} for epoch in range(epochs)]
+    history = [Row(epoch + 1, 0.5, 0.5, 0.5, 0.5, 0.001) for epoch in range(epochs)]
     for axes in plots.curves(history, "title", None).axes:
         low, high = axes.get_xlim()
         ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
