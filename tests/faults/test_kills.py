@@ -85,7 +85,7 @@ def _wait_for_a_moment(training, dice, seconds):
     """Waits for a random moment: anywhere in a run, or when a save is seen to be under way."""
     if dice.random() < 0.5:
         delay = dice.uniform(0, 1.1 * seconds)
-        training.wait_for(lambda: False, delay)
+        training.watch(lambda: False, delay)
         return
     seen = set()
     wanted = dice.randint(1, 8)
@@ -94,5 +94,5 @@ def _wait_for_a_moment(training, dice, seconds):
         seen.update(path.name for path in unfinished_saves(training.workdir))
         return len(seen) >= wanted
 
-    training.wait_for(saving)
-    training.wait_for(lambda: False, dice.uniform(0, 0.03))
+    training.watch(saving, 240.0)
+    training.watch(lambda: False, dice.uniform(0, 0.03))

@@ -45,6 +45,8 @@ SMALL_SUITE = [
 SWEEP = [
     *SMALL_POOL,
     "--config.train.epochs=8",
+    "--config.optimizer.learning_rate=0.001",  # the experiment's own, and so the baseline
+    "--config.log.progress=lines",
     "--sweep.optimizer.learning_rate=1e-2,1e-3",
     "--seeds=2",
 ]
