@@ -17,6 +17,7 @@ from flaxlab.run.console import ConsoleProgress
 from flaxlab.run.run import train
 from flaxlab.run.tensorboard import TensorBoardLog
 from flaxlab.training.experiment import assemble
+from flaxlab.training.metrics import Row
 from tests.helpers.processes import start
 from tests.helpers.report_facts import PARAMETERS
 from tests.helpers.runs import (
@@ -153,7 +154,8 @@ def test_an_experiment_of_ones_own_in_any_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(POOL_FILE.read_text())
     workdir = "run [/b] $x"
-    main(["--config=mine.py", *SMALL_RUN, "--config.name=my [/b] $x", f"--workdir={workdir}"])
+    lines = ["--config.log.progress=lines", f"--workdir={workdir}"]
+    main(["--config=mine.py", *SMALL_RUN, "--config.name=my [/b] $x", *lines])
     shown = capsys.readouterr().out
     assert "my [/b] $x" in shown
     assert f"{workdir}/report.html" in shown
@@ -164,7 +166,7 @@ def test_an_experiment_of_ones_own_in_any_folder(tmp_path, monkeypatch, capsys):
 
 def test_show_prints_and_trains_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    main([*SMALL_POOL, "--config.loss.l2=0.5", "--show"])
+    main([*SMALL_POOL, "--config.model.batch_norm_momentum=0.99", "--config.loss.l2=0.5", "--show"])
     shown = capsys.readouterr().out
     assert "loss.l2   0.0 -> 0.5" in shown
     assert "penalised (L1 0, L2 0.5): block1/conv1/kernel" in shown
@@ -179,19 +181,10 @@ def test_the_bar_and_the_lines_of_a_run():
         text = io.StringIO()
         console = Console(file=text, force_terminal=True, width=120)
         progress = ConsoleProgress(console, style)
-        progress.run_started(assemble(small_config(), small_dataset()), [], 0)
+        progress.run_started(assemble(small_config(), small_dataset()), 0, 0)
         progress.step_done(1, 2, {"loss": 0.5, "accuracy": 0.25})
-        progress.epoch_done(
-            {
-                "epoch": 1,
-                "train_loss": 0.5,
-                "train_accuracy": 0.25,
-                "val_loss": 0.75,
-                "val_accuracy": 0.125,
-                "penalty": 2.0,
-                "images_per_second": 1234.0,
-            }
-        )
+        row = Row(1, 0.5, 0.25, 0.75, 0.125, 0.001, penalty=2.0, images_per_second=1234.0)
+        progress.epoch_done(row)
         progress.run_done()
         shown[style] = text.getvalue()
     line = "epoch 1/3  train loss 0.5000 accuracy 0.2500 penalty 2.0000  validation loss 0.7500"
