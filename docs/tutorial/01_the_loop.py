@@ -33,7 +33,6 @@ import optax
 
 from experiments import digits_small
 from flaxlab import models
-from flaxlab.batches.augment import scale_pixels
 from flaxlab.batches.order import eval_batches, train_batches
 from flaxlab.data.digits import load_digits
 from flaxlab.training.metrics import means, no_metrics
@@ -110,10 +109,8 @@ def step_by_hand(state, batch):
 # builds it from a network, an optimizer, and two functions. Do the two agree?
 
 # %%
-train_step = jax.jit(
-    make_train_step(model, optimizer, lambda x: scale_pixels(x, "unit"), lambda p: 0.0)
-)
-eval_step = jax.jit(make_eval_step(model, lambda x: scale_pixels(x, "unit")))
+train_step = jax.jit(make_train_step(model, optimizer, lambda x: x / 255, lambda p: 0.0))
+eval_step = jax.jit(make_eval_step(model, lambda x: x / 255))
 batch = next(train_batches(digits.train, 32, seed=0, epoch=1))
 ours, (theirs, _) = jax.jit(step_by_hand)(state, batch), train_step(state, batch)
 agree = jax.tree.map(lambda a, b: bool(abs(a - b).max() < 1e-5), ours.params, theirs.params)
