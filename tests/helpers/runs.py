@@ -37,6 +37,8 @@ SMALL_POOL = [f"--config={POOL_FILE}", *SMALL_RUN]
 # The same, large enough for every AlexNet, those without padding as well.
 SMALL_SUITE = [
     *SMALL_RUN,
+    "--config.optimizer.learning_rate=0.001",  # the experiment's own
+    "--config.log.progress=lines",
     "--config.data.image_shape=(28, 28, 1)",
     "--config.model.blocks=(((2, 11),), ((4, 5),), ((4, 3),))",
 ]
