@@ -136,14 +136,13 @@ def _arm(
 ) -> ComparedArm:
     scores = [run.scores.as_dict() for run in seeds.values()]
     first = next(iter(seeds.values()))
-    changes = configs.meaningful_differences(baseline, first.config)
     prediction = prediction_interval([each["accuracy"] for each in scores]).clipped()
     means = {key: mean_interval([each[key] for each in scores]) for key in scores[0]}
     shares = {key: means[key].clipped() for key in SHARES}
     return ComparedArm(
         name=name,
         runs=seeds,
-        changes={path: pair for path, pair in changes.items() if path != "seed"},
+        changes=configs.differences_but_seed(baseline, first.config),
         means={**means, **shares},
         prediction=prediction,
         difference=difference,

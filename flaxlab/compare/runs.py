@@ -222,14 +222,14 @@ def group_by_arm(runs: Sequence[Run]) -> dict[str, dict[int, Run]]:
     for run in runs:
         for group in groups:
             same_name = group[0].config.name == run.config.name
-            if same_name and not _differences_but_seed(group[0].config, run.config):
+            if same_name and not configs.differences_but_seed(group[0].config, run.config):
                 group.append(run)
                 break
         else:
             groups.append([run])
     for index, group in enumerate(groups):
         for other in groups[:index]:
-            if not _differences_but_seed(group[0].config, other[0].config):
+            if not configs.differences_but_seed(group[0].config, other[0].config):
                 raise UsageError(
                     f"the arms {other[0].config.name} and {group[0].config.name} have the same"
                     " config: there is nothing to compare; leave one out"
@@ -253,14 +253,11 @@ def _by_seed(group: Sequence[Run]) -> dict[int, Run]:
 def _label(run: Run, groups: Sequence[Sequence[Run]]) -> str:
     name = run.config.name
     namesakes = [group[0].config for group in groups if group[0].config.name == name]
-    differing = {path for other in namesakes for path in _differences_but_seed(run.config, other)}
+    differing = {
+        path for other in namesakes for path in configs.differences_but_seed(run.config, other)
+    }
     values = dict(configs.flatten(run.config))
     return " ".join([name, *(f"{path}={values[path]}" for path in sorted(differing))])
-
-
-def _differences_but_seed(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
-    changed = configs.meaningful_differences(old, new)
-    return {path: pair for path, pair in changed.items() if path != "seed"}
 
 
 def require_one_protocol(runs: Sequence[Run], vary: Iterable[str]) -> None:

@@ -58,6 +58,13 @@ def meaningful_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[
     return {path: pair for path, pair in changed.items() if not path.startswith(no_matter)}
 
 
+def differences_but_seed(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """Returns `meaningful_differences` without the seed: none between runs of one arm."""
+    changed = meaningful_differences(old, new)
+    changed.pop("seed", None)
+    return changed
+
+
 def require_fields(paths: Iterable[str], what: str) -> None:
     """Raises a `UsageError` if a path is neither a field of the config nor a group of them.
 

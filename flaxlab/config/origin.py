@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from flaxlab.config.fields import meaningful_differences
+from flaxlab.config.fields import differences_but_seed
 from flaxlab.config.lab_report import LabReport
 from flaxlab.config.read import load_baseline, load_experiment, load_lab_report
 
@@ -39,10 +39,8 @@ def read_origin(file: Path, config: ConfigDict) -> Origin:
         UsageError: the file, or that of its baseline, is not there or fails.
     """
     original = load_experiment(file)
-    departures = meaningful_differences(original, config)
-    departures.pop("seed", None)
     return Origin(
         baseline=load_baseline(file, config),
-        departures=departures,
+        departures=differences_but_seed(original, config),
         lab_report=load_lab_report(file) if config.name == original.name else None,
     )

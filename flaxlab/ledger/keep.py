@@ -124,8 +124,7 @@ def check_run(run: Run, experiments: Sequence[Path] = ()) -> None:
                 " run again"
             )
     original = load_experiment(experiment_file(run.config.name, experiments))
-    changed = configs.meaningful_differences(original, run.config)
-    changed.pop("seed", None)
+    changed = configs.differences_but_seed(original, run.config)
     if changed:
         raise UsageError(
             f"{run.folder} does not belong in a ledger: its config is not that of"
