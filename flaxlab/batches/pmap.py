@@ -25,15 +25,21 @@ def shard_batches(
         size = len(batch["label"])
         if size % devices:
             raise ValueError(f"a batch of {size} does not divide among {devices} devices")
-        shape = (devices, size // devices)
-        yield {key: array.reshape(*shape, *array.shape[1:]) for key, array in batch.items()}
+        yield split_batches(batch, devices, axis=0)
 
 
-def split_batches(batches: Mapping[str, Any], devices: int) -> dict[str, np.ndarray]:
-    """Does the same for K batches: (K, B, ...) to (devices, K, B / devices, ...)."""
+def split_batches(batches: Mapping[str, Any], devices: int, axis: int = 1) -> dict[str, np.ndarray]:
+    """Gives arrays a leading device axis in place of a share of the examples.
+
+    By default K batches, (K, B, ...) to (devices, K, B / devices, ...).
+
+    Args:
+        batches: arrays of any dtype.
+        devices: number of devices, of which B is a multiple.
+        axis: the axis of the examples.
+    """
     return {
-        key: np.stack(np.split(np.asarray(array), devices, axis=1))
-        for key, array in batches.items()
+        key: np.stack(np.split(np.asarray(array), devices, axis)) for key, array in batches.items()
     }
 
 
