@@ -18,12 +18,14 @@ class Origin:
     """What a run comes from.
 
     Attributes:
+        file: the experiment file.
         baseline: config of the experiment that this one is compared with.
         departures: meaningful differences of the run to its experiment file but for the seed,
             {path: (in the file, in the run)}: what the command line changed.
         lab_report: the lab report's numbers of this network; None where it has none.
     """
 
+    file: Path
     baseline: ConfigDict
     departures: dict[str, tuple[Any, Any]]
     lab_report: LabReport | None
@@ -40,6 +42,7 @@ def read_origin(file: Path, config: ConfigDict) -> Origin:
     """
     original = load_experiment(file)
     return Origin(
+        file=file,
         baseline=load_baseline(file, config),
         departures=differences_but_seed(original, config),
         lab_report=load_lab_report(file) if config.name == original.name else None,

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from flaxlab import config as configs
-from flaxlab.config.read import load_baseline, resolve_config
+from flaxlab.command_line import open_console
+from flaxlab.config.origin import read_origin
+from flaxlab.config.read import resolve_config
 from flaxlab.data.load import load_dataset
-from flaxlab.errors import UsageError
+from flaxlab.files import make_folder
 from flaxlab.machine import compute_deterministically, keep_compiled_programs
 from flaxlab.processes import is_main, require_same
 from flaxlab.run.advice import warnings
@@ -53,29 +52,26 @@ def run_experiment(
     versions(), experiment_revision(config_file)  # now: a commit may follow while the run goes on
     if config.train.deterministic:
         compute_deterministically()
-    baseline = load_baseline(config_file, config)
+    origin = read_origin(config_file, config)
     if group is not None:
         join(group)
         joined()
-    console = Console(width=None if sys.stdout.isatty() else 120, quiet=not is_main())
+    console = open_console(quiet=not is_main())
     if not is_main():
         logging.getLogger("flaxlab").setLevel(logging.WARNING)
     experiment = assemble(config, load_dataset(config.data))
     require_same(configs.to_json(config) + experiment.dataset.fingerprint)
     if show or config.log.progress != "none":
-        print_experiment(console, experiment, baseline)
+        print_experiment(console, experiment, origin.baseline)
     for warning in warnings(experiment):
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
     if show:
         console.print(configs.to_json(config), highlight=False, markup=False, soft_wrap=True)
         return
     workdir = (workdir or Path("runs") / config.name).expanduser()
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--workdir={workdir} cannot be made ({error})") from error
+    make_folder(workdir, "--workdir")
     progress = ConsoleProgress(console, config.log.progress)
-    summary = train_and_report(experiment, config_file, workdir, progress, arguments)
+    summary = train_and_report(experiment, origin, workdir, progress, arguments)
     if summary is None:
         return
     line = f"validation accuracy {summary['final_val_accuracy']:.4f}"

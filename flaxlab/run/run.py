@@ -11,7 +11,7 @@ from typing import Any
 from flaxlab import config as configs
 from flaxlab import files
 from flaxlab.checkpoints.save import Checkpoints
-from flaxlab.config.origin import read_origin
+from flaxlab.config.origin import Origin
 from flaxlab.config.read import baseline_file
 from flaxlab.errors import GO_ON, RunFailed, UsageError
 from flaxlab.lock import locked
@@ -143,7 +143,7 @@ def _begin_files(workdir: Path, experiment: Experiment, history: History) -> Non
 
 def train_and_report(
     experiment: Experiment,
-    file: Path,
+    origin: Origin,
     workdir: Path,
     progress: Reporter,
     arguments: Sequence[str],
@@ -155,7 +155,8 @@ def train_and_report(
 
     Args:
         experiment: see `assemble`.
-        file: experiment file; it and what it is built on are kept in `workdir`/source/.
+        origin: what its experiment file says; the file and what it is built on are kept in
+            `workdir`/source/.
         workdir: the run directory.
         progress: told how the run goes on.
         arguments: those with which `flaxlab.main` does the same.
@@ -179,7 +180,6 @@ def train_and_report(
         from flaxlab.run.tensorboard import TensorBoardLog
 
         reporters.append(TensorBoardLog(workdir))
-    origin = read_origin(file, experiment.config)
     workdir.mkdir(parents=True, exist_ok=True)
     with locked(workdir):
         if not any((workdir / "checkpoints").glob("*/[0-9]*")):
@@ -189,7 +189,9 @@ def train_and_report(
                     " another --workdir, or remove its summary.json to make it again"
                 )
             # Of the first start alone: a later one may yet be refused for what has changed.
-            write_sources(workdir, sources([file, baseline_file(file, experiment.config)]))
+            write_sources(
+                workdir, sources([origin.file, baseline_file(origin.file, experiment.config)])
+            )
         with Interruption() as interruption:
             result = train(experiment, workdir, reporters, programs, lambda: interruption.received)
         # Importing matplotlib and the like can wait until the training is done.
@@ -197,7 +199,7 @@ def train_and_report(
 
         try:
             summary = write_report(
-                experiment, origin, result, workdir, arguments, experiment_revision(file)
+                experiment, origin, result, workdir, arguments, experiment_revision(origin.file)
             )
         except OSError as error:
             raise RunFailed(

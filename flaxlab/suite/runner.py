@@ -11,6 +11,7 @@ from pathlib import Path
 from flaxlab import config as configs
 from flaxlab import files
 from flaxlab.compare.suite_file import SUITE_FILE, read_suite_file, write_suite_file
+from flaxlab.config.origin import read_origin
 from flaxlab.data.dataset import Dataset
 from flaxlab.data.load import load_dataset
 from flaxlab.errors import RunFailed, UsageError
@@ -147,7 +148,7 @@ def do_runs(
         try:
             summary = train_and_report(
                 experiment.with_seed(run.seed),
-                run.arm.file,
+                read_origin(run.arm.file, experiment.config),
                 run.folder,
                 progress,
                 _arguments(run),

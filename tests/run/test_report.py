@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,9 @@ from flaxlab.training.experiment import assemble
 from flaxlab.training.metrics import Row
 from tests.helpers.runs import RUN_FILES, small_config, small_dataset
 
-ORIGIN = Origin(small_config(), {"loss.l2": (0.0, 0.01)}, LabReport("digits", 0.75))
+ORIGIN = Origin(
+    Path("mine.py"), small_config(), {"loss.l2": (0.0, 0.01)}, LabReport("digits", 0.75)
+)
 
 pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=50)
 
