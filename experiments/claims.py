@@ -8,7 +8,7 @@ accuracy below 15% where chance is 10%. "A little" (1) is not tested: any help s
 
 from flaxlab.claims import Claim, Statement
 
-_ALEXNETS = (
+ALEXNETS = (
     "alexnet_default",
     "alexnet_no_batchnorm",
     "alexnet_no_dropout",
@@ -52,7 +52,7 @@ CLAIMS: dict[int, Claim] = {
         "fashion_mnist",
         tuple(
             Statement("accuracy", "alexnet_pool", other)
-            for other in _ALEXNETS
+            for other in ALEXNETS
             if other != "alexnet_pool"
         ),
     ),
@@ -60,7 +60,7 @@ CLAIMS: dict[int, Claim] = {
         "VGG beats every AlexNet, with jumps between epochs.",
         "fashion_mnist",
         (
-            *(Statement("accuracy", "vgg_fashion", other) for other in _ALEXNETS),
+            *(Statement("accuracy", "vgg_fashion", other) for other in ALEXNETS),
             Statement("largest_fall", "vgg_fashion", 0.01),
         ),
     ),

@@ -5,7 +5,7 @@
 Claim 6: VGG beats them all, with jumps between epochs.
 """
 
-from experiments.claims import CLAIMS
+from experiments.claims import ALEXNETS, CLAIMS
 from flaxlab.suite.definition import Suite
 
 
@@ -13,13 +13,6 @@ def get_suite() -> Suite:
     return Suite(
         name="vgg_vs_alexnet",
         baseline="vgg_fashion",
-        arms=(
-            "alexnet_default",
-            "alexnet_no_batchnorm",
-            "alexnet_no_dropout",
-            "alexnet_conv_dropout",
-            "alexnet_l2",
-            "alexnet_pool",
-        ),
+        arms=ALEXNETS,
         claims={number: CLAIMS[number] for number in (6,)},
     )
