@@ -1,7 +1,5 @@
 """What finished runs say together, and what is refused."""
 
-import csv
-
 import pytest
 from scipy import stats
 
@@ -15,29 +13,16 @@ from flaxlab.compare.suite_file import SuiteRecord, write_suite_file
 from flaxlab.compare.verdicts import Judgement, decide, judge
 from flaxlab.config.read import load_experiment
 from flaxlab.errors import UsageError
-from tests.helpers.finished_runs import CLASSES, COMPARISON_FILES, TEST_EXAMPLES, write_run
+from tests.helpers.finished_runs import (
+    CLASSES,
+    COMPARISON_FILES,
+    TEST_EXAMPLES,
+    read_csv,
+    write_run,
+)
 from tests.helpers.runs import EXPERIMENTS
 
 FALLS = Claim("It falls.", "fashion_mnist", (Statement("accuracy", 0.83, "alexnet_no_dropout"),))
-
-
-@pytest.fixture
-def suite(tmp_path):
-    """Three arms with three seeds: one is surely worse, one is not told apart."""
-    finals = {
-        "alexnet_default": (0.850, 0.860, 0.855),
-        "alexnet_no_dropout": (0.800, 0.811, 0.804),
-        "alexnet_pool": (0.848, 0.866, 0.852),
-    }
-    for name, values in finals.items():
-        for seed, value in enumerate(values):
-            write_run(tmp_path / name / f"seed_{seed}", name, seed, [0.5, 0.9 * value, value])
-    return tmp_path
-
-
-def read_csv(folder):
-    with (folder / "comparison.csv").open(newline="") as file:
-        return {row["arm"]: row for row in csv.DictReader(file)}
 
 
 def test_all_outputs_are_written_and_say_the_same(suite, capsys):

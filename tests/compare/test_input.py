@@ -1,33 +1,13 @@
 """Which runs a comparison takes, and which it refuses in one line."""
 
-import csv
 import json
 import shutil
 
 import pytest
 
-from flaxlab.command_line import run_command
 from flaxlab.compare.__main__ import main
-from tests.helpers.finished_runs import write_run
-
-
-@pytest.fixture
-def suite(tmp_path):
-    """Three arms with three seeds: one is surely worse, one is not told apart."""
-    finals = {
-        "alexnet_default": (0.850, 0.860, 0.855),
-        "alexnet_no_dropout": (0.800, 0.811, 0.804),
-        "alexnet_pool": (0.848, 0.866, 0.852),
-    }
-    for name, values in finals.items():
-        for seed, value in enumerate(values):
-            write_run(tmp_path / name / f"seed_{seed}", name, seed, [0.5, 0.9 * value, value])
-    return tmp_path
-
-
-def read_csv(folder):
-    with (folder / "comparison.csv").open(newline="") as file:
-        return {row["arm"]: row for row in csv.DictReader(file)}
+from tests.helpers.finished_runs import read_csv, write_run
+from tests.helpers.refusals import refused
 
 
 def test_unfinished_runs_are_left_out_by_name(suite):
@@ -38,30 +18,20 @@ def test_unfinished_runs_are_left_out_by_name(suite):
     assert read_csv(suite)["alexnet_pool"]["seeds"] == "0 2"
 
 
-def refused(arguments, capsys) -> str:
-    with pytest.raises(SystemExit) as stop:
-        run_command(main, [str(argument) for argument in arguments])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
-    return error
-
-
 def test_wrong_input_is_one_line(suite, tmp_path, capsys):
-    assert "there is no folder" in refused([tmp_path / "nowhere"], capsys)
+    assert "there is no folder" in refused(main, [tmp_path / "nowhere"], capsys)
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "there is no run in" in refused([empty], capsys)
-    assert "--baseline takes alexnet_default or" in refused([suite, "--baseline=vgg"], capsys)
+    assert "there is no run in" in refused(main, [empty], capsys)
+    assert "--baseline takes alexnet_default or" in refused(main, [suite, "--baseline=vgg"], capsys)
     unfinished = write_run(tmp_path / "unfinished/run", "alexnet_pool", 0, [0.5])
     (unfinished / "summary.json").unlink()
-    assert "none of the 1 runs" in refused([tmp_path / "unfinished"], capsys)
+    assert "none of the 1 runs" in refused(main, [tmp_path / "unfinished"], capsys)
 
 
 def test_mixed_protocols_are_refused_with_the_difference(suite, tmp_path, capsys):
     write_run(tmp_path / "longer", "alexnet_l2", 0, [0.5, 0.6, 0.7, 0.8])
-    error = refused([suite], capsys)
+    error = refused(main, [suite], capsys)
     assert "different protocols (train.epochs: 3 -> 4)" in error
     assert "--vary=train.epochs" in error
     main([str(suite), "--vary=train.epochs"])
@@ -69,22 +39,22 @@ def test_mixed_protocols_are_refused_with_the_difference(suite, tmp_path, capsys
 
 def test_other_data_of_the_same_name_is_refused(suite, tmp_path, capsys):
     write_run(tmp_path / "jpeg", "alexnet_l2", 0, [0.5, 0.6, 0.7], title="Fashion-MNIST (JPEG)")
-    assert "different data (Fashion-MNIST, Fashion-MNIST (JPEG))" in refused([suite], capsys)
+    assert "different data (Fashion-MNIST, Fashion-MNIST (JPEG))" in refused(main, [suite], capsys)
 
 
 def test_identical_arms_and_runs_are_refused(suite, tmp_path, capsys):
     write_run(tmp_path / "copy", "alexnet_pool", 0, [0.5, 0.6, 0.7], name="another_name")
-    assert "have the same config" in refused([suite], capsys)
+    assert "have the same config" in refused(main, [suite], capsys)
     config = json.loads((tmp_path / "copy/config.json").read_text())
     (tmp_path / "copy/config.json").write_text(json.dumps(config | {"name": "alexnet_pool"}))
-    assert "the same experiment with the same seed, but" in refused([suite], capsys)
+    assert "the same experiment with the same seed, but" in refused(main, [suite], capsys)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", ""])
 @pytest.mark.parametrize("name", ["config.json", "summary.json", "history.csv", "predictions.npz"])
 def test_a_damaged_run_is_named(suite, name, content, capsys):
     (suite / "alexnet_pool/seed_1" / name).write_text(content)
-    error = refused([suite], capsys)
+    error = refused(main, [suite], capsys)
     assert "seed_1" in error
     assert "cannot be read" in error
 
@@ -153,5 +123,5 @@ def test_odd_names_are_shown_as_they_are(tmp_path, capsys):
 
 
 def test_what_may_vary_is_a_field(suite, capsys):
-    assert "there is no field optimiser" in refused([suite, "--vary=optimiser.lr"], capsys)
-    assert "accuracies of two kinds" in refused([suite, "--vary=data.validation"], capsys)
+    assert "there is no field optimiser" in refused(main, [suite, "--vary=optimiser.lr"], capsys)
+    assert "accuracies of two kinds" in refused(main, [suite, "--vary=data.validation"], capsys)

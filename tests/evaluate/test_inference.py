@@ -12,7 +12,6 @@ from PIL import Image
 import flaxlab
 from flaxlab.batches.augment import scale_pixels
 from flaxlab.batches.order import epoch_order
-from flaxlab.command_line import run_command
 from flaxlab.data.digits import load_digits
 from flaxlab.data.load import load_dataset
 from flaxlab.errors import UsageError
@@ -28,6 +27,7 @@ from flaxlab.run.warm_start import warm_start
 from flaxlab.training.experiment import assemble
 from tests.helpers.damage import flip_a_bit
 from tests.helpers.processes import Process
+from tests.helpers.refusals import refused
 from tests.helpers.runs import SMALL_POOL, small_config, small_dataset
 
 
@@ -303,12 +303,9 @@ def test_a_warm_start_from_any_checkpoint_that_fits(foreign_checkpoints, tmp_pat
         (foreign_checkpoints / "managed", "nothing in"),
         (tmp_path / "nowhere", "there is no folder"),
     ):
-        with pytest.raises(SystemExit) as stop:
-            run_command(run_main, [*arguments, f"--config.train.init_from={source}"])
-        assert stop.value.code == 2
-        error = capsys.readouterr().err
-        assert message in error
-        assert error.count("\n") == 1
+        assert message in refused(
+            run_main, [*arguments, f"--config.train.init_from={source}"], capsys
+        )
 
 
 def test_a_warm_start_without_a_kernel_is_refused(stored_run):
@@ -379,9 +376,6 @@ def test_wrong_input_is_one_line(
         "pictures": tmp_path / "classes",
     }
     flip_a_bit(places["flipped"] / "checkpoints/latest/30")
-    with pytest.raises(SystemExit) as stop:
-        run_command(command.main, [argument.format(**places) for argument in arguments])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in refused(
+        command.main, [argument.format(**places) for argument in arguments], capsys
+    )

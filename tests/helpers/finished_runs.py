@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -104,3 +105,9 @@ def _origin(file: Path, config) -> dict:
         "departures": origin.departures,
         "lab_report": origin.lab_report and asdict(origin.lab_report),
     }
+
+
+def read_csv(folder):
+    """Returns the rows of a comparison.csv by arm."""
+    with (folder / "comparison.csv").open(newline="") as file:
+        return {row["arm"]: row for row in csv.DictReader(file)}

@@ -21,6 +21,7 @@ from flaxlab.inspect import pictures
 from flaxlab.inspect.__main__ import main
 from flaxlab.inspect.statistics import BINS, describe_array, find_flaws
 from tests.helpers.damage import flip_a_bit
+from tests.helpers.refusals import refused
 
 
 def as_json(capsys, *arguments):
@@ -247,12 +248,7 @@ def test_wrong_input_is_one_line(
         "managed": foreign_checkpoints / "managed",
         "empty": tmp_path,
     }
-    with pytest.raises(SystemExit) as stop:
-        run_command(main, [argument.format(**places) for argument in arguments])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in refused(main, [argument.format(**places) for argument in arguments], capsys)
 
 
 def save(folder, tree):

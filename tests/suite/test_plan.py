@@ -5,23 +5,13 @@ import re
 import pytest
 
 from experiments.claims import CLAIMS
-from flaxlab.command_line import run_command
 from flaxlab.errors import UsageError
 from flaxlab.suite.__main__ import main
 from flaxlab.suite.plan import folder_name, plan_suite, plan_sweep
+from tests.helpers.refusals import refused
 from tests.helpers.runs import EXPERIMENTS, POOL_FILE, write_suite
 
 ALEXNETS = EXPERIMENTS / "suites/alexnet_fashion.py"
-
-
-def refused(arguments, capsys) -> str:
-    with pytest.raises(SystemExit) as stop:
-        run_command(main, arguments)
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
-    return error
 
 
 @pytest.mark.parametrize(
@@ -52,7 +42,7 @@ def refused(arguments, capsys) -> str:
     ],
 )
 def test_wrong_input_is_one_line(arguments, message, capsys):
-    assert message in refused([*arguments, "--show"], capsys)
+    assert message in refused(main, [*arguments, "--show"], capsys)
 
 
 def test_an_arm_may_not_touch_what_is_fixed(tmp_path):
