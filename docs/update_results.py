@@ -15,11 +15,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from flaxlab.claims import Claim
-from flaxlab.compare.comparison import judge_claims
+from flaxlab.compare.claims_table import claims_table
+from flaxlab.compare.comparison import arm_outcomes, judge_claims
+from flaxlab.compare.outcomes import Design
 from flaxlab.compare.runs import Run, find_runs, group_by_arm
 from flaxlab.compare.statistics import Estimate, mean_interval, prediction_interval
 from flaxlab.compare.suite_file import merge_claims, read_suite_file
-from flaxlab.compare.tables import claims_table
 from flaxlab.compare.verdicts import NOT_TESTED
 from flaxlab.config.read import experiment_file, load_experiment, load_lab_report
 from flaxlab.data.catalog import CATALOG, is_original
@@ -86,7 +87,9 @@ def results_text(
         experiments: see `experiments_of`.
         said: see `claims`.
     """
-    judged = [each for each in judge_claims(said, found) if each.verdict.word != NOT_TESTED]
+    outcomes = arm_outcomes(found, (), Design())
+    judged = judge_claims(said, found, outcomes)
+    judged = [each for each in judged if each.verdict.word != NOT_TESTED]
     tables = {
         "experiments": "\n".join(
             [

@@ -1,4 +1,4 @@
-"""What somebody claims of the arms of a suite, as inequalities that runs can support or contradict.
+"""What somebody claims of the arms of a suite, as statements that runs can support or contradict.
 
 A suite's file says what its claims are, `suite.json` keeps them, and `flaxlab.compare` judges them.
 """
@@ -7,18 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from flaxlab.errors import UsageError
 
-# The fields of `flaxlab.compare.runs.RunScores` that a claim may be about, in words.
+
+class Quantity(NamedTuple):
+    """A field of `flaxlab.compare.runs.RunScores` that a claim may be about.
+
+    Attributes:
+        words: what it is called.
+        scale: what a value is multiplied by before it is shown.
+        unit: of what is shown.
+    """
+
+    words: str
+    scale: float = 100
+    unit: str = "points"
+
+
 QUANTITIES = {
-    "accuracy": "accuracy",
-    "best_accuracy": "best epoch's accuracy",
-    "gap": "gap between training and validation accuracy",
-    "epochs_to_95": "epochs to 95% of the final accuracy",
-    "fall_from_best": "fall from the best to the last epoch",
-    "largest_fall": "largest fall from an epoch to the next",
+    "accuracy": Quantity("accuracy"),
+    "best_accuracy": Quantity("accuracy of the best epoch"),
+    "late_accuracy": Quantity("mean accuracy of the last three epochs"),
+    "mean_accuracy": Quantity("mean accuracy of all epochs"),
+    "late_spread": Quantity("spread between late epochs"),
+    "gap": Quantity("training minus validation accuracy, both without dropout"),
+    "cross_entropy": Quantity("cross entropy", 1, "nats"),
+    "calibration_error": Quantity("calibration error"),
 }
 
 
@@ -27,10 +43,10 @@ class Statement:
     """One inequality: a quantity is larger in one arm than in another, or than a number.
 
     Attributes:
-        quantity: one of `QUANTITIES`.
+        quantity: a key of `QUANTITIES`.
         larger: an arm, or a number.
         smaller: an arm, or a number.
-        margin: what is added to the larger side: with 0.01, it may be up to one point smaller.
+        margin: added to the larger side: with 0.01, it may be up to one point smaller.
     """
 
     quantity: str
@@ -58,18 +74,52 @@ class Statement:
 
 
 @dataclass(frozen=True)
+class Collapses:
+    """More than a share of an arm's runs collapse: they end no better than guessing.
+
+    What counts as no better than guessing is fixed in the suite, see `Suite.collapsed_below`.
+
+    Attributes:
+        arm: whose runs.
+        share: in (0, 1). That all runs collapse cannot be shown by any number of runs.
+    """
+
+    arm: str
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Checks what a suite's file gives.
+
+        Raises:
+            UsageError: the share is not one.
+        """
+        if not 0 < self.share < 1:
+            raise UsageError(
+                f"a statement says that more than {self.share} of the runs collapse; expected a"
+                " share above 0 and below 1"
+            )
+
+    @property
+    def arms(self) -> list[str]:
+        """The arm that it is about, as a list."""
+        return [self.arm]
+
+
+@dataclass(frozen=True)
 class Claim:
     """A sentence and the statements that it stands for.
 
     Attributes:
         text: the claim.
         data: name of the data set that it is about, as in `config.data.name`.
-        statements: all of them together are the claim.
+        statements: its parts; it holds if all of them do.
+        note: what a reader has to know to take it for no more than it is; "" for nothing.
     """
 
     text: str
     data: str
-    statements: tuple[Statement, ...]
+    statements: tuple[Statement | Collapses, ...]
+    note: str = ""
 
     @property
     def arms(self) -> list[str]:
@@ -87,13 +137,17 @@ def claims_from_json(values: Mapping[str, Any]) -> dict[int, Claim]:
 
     Raises:
         UsageError: a statement is about no quantity.
-        KeyError, TypeError, ValueError: the values are of another form.
+        KeyError, TypeError, ValueError: the values have another form.
     """
     return {
         int(number): Claim(
             claim["text"],
             claim["data"],
-            tuple(Statement(**statement) for statement in claim["statements"]),
+            tuple(
+                Collapses(**each) if "arm" in each else Statement(**each)
+                for each in claim["statements"]
+            ),
+            claim["note"],
         )
         for number, claim in values.items()
     }

@@ -56,6 +56,42 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
     return exponents / exponents.sum(axis=1, keepdims=True)
 
 
+def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the mean squared distance from probabilities to the labels (Brier, 1950).
+
+    Args:
+        probabilities: of each class, floats (N, classes).
+        labels: integers (N,).
+
+    Returns:
+        From 0, certain and right, to 2, certain and wrong.
+    """
+    missed = probabilities.copy()
+    missed[np.arange(len(labels)), labels] -= 1
+    return float(np.mean(np.sum(missed**2, axis=1)))
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """Returns by how much the predicted class's probability misses the share that is right.
+
+    The expected calibration error (Guo, Pleiss, Sun and Weinberger, 2017): predictions are put
+    into bins of equal width by their probability, and the distances of the bins' mean probability
+    and accuracy are averaged, weighted by their sizes.
+
+    Args:
+        probabilities: of each class, floats (N, classes).
+        labels: integers (N,).
+        bins: how many.
+
+    Returns:
+        From 0 to 1.
+    """
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    return float(np.abs(np.bincount(place, right - confidence)).sum() / len(labels))
+
+
 def most_confident_mistakes(logits: np.ndarray, labels: np.ndarray, count: int) -> list[Mistake]:
     """Lists up to `count` wrong predictions, the most probable first.
 

@@ -10,11 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from flaxlab.compare import page
+from flaxlab.compare.claims_table import verdict_text
 from flaxlab.compare.comparison import compare
 from flaxlab.compare.results import Comparison
-from flaxlab.compare.runs import Run, find_runs, require_one_protocol
-from flaxlab.compare.suite_file import SuiteRecord, merge_claims, read_suite_file
-from flaxlab.compare.tables import accuracy_table, describe_departures, verdict_text
+from flaxlab.compare.runs import find_runs, require_one_protocol
+from flaxlab.compare.suite_file import merge_claims, read_suite_file
+from flaxlab.compare.tables import accuracy_table
 from flaxlab.config.fields import require_fields
 from flaxlab.files import make_folder
 
@@ -56,7 +57,9 @@ def compare_folders(
         runs,
         baseline,
         title=suite.name if suite else " and ".join(f.resolve().name for f in folders),
-        notes=[*unfinished, *(_missing(suite, runs) if suite else []), *not_judged],
+        unfinished=unfinished,
+        design=suite.design if suite else None,
+        notes=[*map(str, unfinished), *not_judged],
         command=suite.command if suite else None,
         order=[arm for each in suites for arm in each.arms],
         vary=vary,
@@ -69,30 +72,22 @@ def compare_folders(
     return comparison
 
 
-def _missing(suite: SuiteRecord, runs: Sequence[Run]) -> list[str]:
-    """Says which runs of a suite are not there at all, or not finished."""
-    notes = []
-    for arm in suite.arms:
-        there = {run.seed for run in runs if run.config.name == arm}
-        missing = [str(seed) for seed in suite.seeds if seed not in there]
-        if missing:
-            which = "The baseline of the suite" if arm == suite.baseline else "An arm"
-            notes.append(f"{which}, {arm}, is not finished with seed {', '.join(missing)}.")
-    return notes
-
-
 def _print(console: Console, comparison: Comparison) -> None:
     for note in comparison.notes:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     if comparison.departures:
-        line = f"not the protocol of the experiment files: {describe_departures(comparison)}"
+        line = f"not the protocol of the experiment files: {comparison.departures_text}"
         console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
     table = accuracy_table(comparison)
-    shown = [0, 2, 4, 8]
-    printed = Table(*(table.header[index] for index in shown), box=None, pad_edge=False)
+    shown = ("arm", "runs that learned", "accuracy, % [95%]", "difference, points [95% of all]")
+    columns = [table.header.index(title) for title in shown]
+    printed = Table(*(table.header[index] for index in columns), box=None, pad_edge=False)
     for row in table.rows:
-        printed.add_row(*(escape(row[index].line) for index in shown))
+        printed.add_row(*(escape(row[index].line) for index in columns))
     console.print(printed)
+    lines = [f"{row[0].text}: {row[-1].text}" for row in table.rows]
     for judged in comparison.tested_claims:
-        line = f"claim {judged.number}, {verdict_text(judged)}: {judged.claim.text}"
+        verdict = verdict_text(judged.verdict)
+        lines.append(f"claim {judged.number}, {verdict}: {judged.claim.text}")
+    for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from flaxlab import config as configs
 from flaxlab.claims import Claim
-from flaxlab.compare.results import LEVEL, ComparedArm, Comparison, JudgedClaim, Reported
-from flaxlab.compare.runs import SHARES, Run, group_by_arm
-from flaxlab.compare.statistics import (
-    Difference,
-    Estimate,
-    holm,
-    mean_interval,
-    paired_difference,
-    prediction_interval,
-)
-from flaxlab.compare.verdicts import decide, judge
-from flaxlab.config import ConfigDict
+from flaxlab.compare.arm_verdict import describe_losses, judge_arm
+from flaxlab.compare.cautions import cautions
+from flaxlab.compare.differences import accuracy_step, differences
+from flaxlab.compare.noise import spread_between_runs
+from flaxlab.compare.outcomes import Design, Outcomes, outcomes_of
+from flaxlab.compare.results import BASELINE, ComparedArm, Comparison, Difference, Reported
+from flaxlab.compare.run_scores import SHARES
+from flaxlab.compare.runs import Run, Unfinished, group_by_arm
+from flaxlab.compare.statistics import Estimate, mean_interval, prediction_interval
+from flaxlab.compare.verdicts import ArmValues, JudgedClaim, decide
 from flaxlab.data.catalog import is_original
 from flaxlab.errors import UsageError
-from flaxlab.run.fingerprint import TRACERS
 
 
 def compare(
     runs: Sequence[Run],
     baseline: str | None,
     title: str,
+    *,
+    unfinished: Sequence[Unfinished] = (),
+    design: Design | None = None,
     notes: Sequence[str] = (),
     command: str | None = None,
     order: Sequence[str] = (),
     vary: Sequence[str] = (),
     claims: Mapping[int, Claim] | None = None,
 ) -> Comparison:
-    """Compares finished runs of one protocol.
+    """Compares the runs of one protocol.
 
     Args:
-        runs: runs of one or several arms.
+        runs: the finished ones, of one or several arms.
         baseline: name of the arm to compare with; None: the one that the others' configs name.
         title: title of the comparison.
+        unfinished: runs that were begun and are not finished.
+        design: what was fixed before the runs; None: no suite says.
         notes: sentences to pass on.
         command: with which the runs were made.
         order: names of arms that come first, in this order, after the baseline.
@@ -51,43 +54,47 @@ def compare(
     Raises:
         UsageError: there is no such baseline, or arms or runs are the same.
     """
-    by_arm = group_by_arm(runs)
+    by_arm, planned = group_by_arm(runs), design or Design()
     chosen = _choose_baseline(by_arm, baseline)
     names = list(dict.fromkeys([chosen, *(name for name in order if name in by_arm), *by_arm]))
-    reference = by_arm[chosen]
-    tested = sum(len(by_arm[name].keys() & reference.keys()) > 1 for name in names[1:])
-    differences = {
-        name: _difference(by_arm[name], reference, LEVEL / max(tested, 1)) for name in names[1:]
-    }
-    paired = [difference for difference in differences.values() if difference is not None]
-    t_ps = holm([difference.t_p for difference in paired])
-    flip_ps = holm([difference.sign_flip_p for difference in paired])
-    adjusted = dict(
-        zip(
-            [name for name, difference in differences.items() if difference is not None],
-            zip(t_ps, flip_ps, strict=True),
-            strict=True,
-        )
-    )
-    arms = [
-        _arm(
-            name,
-            by_arm[name],
-            next(iter(reference.values())).config,
-            differences.get(name),
-            *adjusted.get(name, (None, None)),
-            is_baseline=name == chosen,
-        )
-        for name in names
-    ]
+    outcomes = arm_outcomes(by_arm, unfinished, planned)
+    comparisons = max(len(names), len(planned.arms)) - 1
+    to_baseline = differences(by_arm, outcomes, chosen, names[1:], comparisons)
+    first = next(iter(by_arm[chosen].values()))
+    arms = []
+    for name in names:
+        found, difference = outcomes[name], to_baseline.get(name)
+        word, verdict = judge_arm(difference, planned, found, outcomes[chosen])
+        if name == chosen:
+            word, verdict = BASELINE, ", ".join(filter(None, [BASELINE, describe_losses(found)]))
+        arms.append(_arm(name, by_arm[name], found, first, planned, difference, word, verdict))
     return Comparison(
         title=title,
         arms=arms,
-        claims=judge_claims(claims or {}, by_arm),
+        absent={name: each for name, each in outcomes.items() if name not in by_arm},
+        design=planned,
+        comparisons=max(comparisons, 1),
+        claims=judge_claims(claims or {}, by_arm, outcomes),
         departures=_departures(by_arm, vary),
-        notes=[*notes, *_cautions(arms)],
+        notes=[*notes, *cautions(arms, planned)],
         command=command,
     )
+
+
+def arm_outcomes(
+    by_arm: Mapping[str, dict[int, Run]], unfinished: Sequence[Unfinished], design: Design
+) -> dict[str, Outcomes]:
+    """Returns what became of the runs of each arm, those without a finished run included."""
+    names = [*by_arm, *(each.config.name for each in unfinished), *design.arms]
+    return {
+        name: outcomes_of(
+            by_arm.get(name, {}),
+            [each for each in unfinished if each.config.name == name],
+            design.seeds if name in design.arms else (),
+            design,
+        )
+        for name in dict.fromkeys(names)
+    }
 
 
 def _choose_baseline(by_arm: Mapping[str, dict[int, Run]], wanted: str | None) -> str:
@@ -112,66 +119,44 @@ def _either(by_arm: Mapping[str, object]) -> str:
     return " or ".join(f'"{name}"' if " " in name else name for name in by_arm)
 
 
-def _difference(
-    seeds: Mapping[int, Run], reference: Mapping[int, Run], level: float
-) -> Difference | None:
-    common = sorted(seeds.keys() & reference.keys())
-    if not common:
-        return None
-    return paired_difference(
-        [seeds[seed].scores.accuracy for seed in common],
-        [reference[seed].scores.accuracy for seed in common],
-        level,
-    )
-
-
 def _arm(
     name: str,
-    seeds: dict[int, Run],
-    baseline: ConfigDict,
+    runs: dict[int, Run],
+    outcomes: Outcomes,
+    baseline: Run,
+    design: Design,
     difference: Difference | None,
-    t_p: float | None,
-    sign_flip_p: float | None,
-    is_baseline: bool,
+    word: str,
+    verdict: str,
 ) -> ComparedArm:
-    scores = [run.scores.as_dict() for run in seeds.values()]
-    first = next(iter(seeds.values()))
+    scored = [runs[seed] for seed in outcomes.learned] or list(runs.values())
+    scores = [run.scores.as_dict() for run in scored]
+    means = {
+        key: mean_interval([each[key] for each in scores])
+        for key in scores[0]
+        if all(key in each for each in scores)
+    }
+    shares = {key: means[key].clipped() for key in SHARES if key in means}
     prediction = prediction_interval([each["accuracy"] for each in scores]).clipped()
-    means = {key: mean_interval([each[key] for each in scores]) for key in scores[0]}
-    shares = {key: means[key].clipped() for key in SHARES}
+    right = [run.right for run in scored]
     return ComparedArm(
         name=name,
-        runs=seeds,
-        changes=configs.differences_but_seed(baseline, first.config),
+        runs=runs,
+        outcomes=outcomes,
+        changes=configs.differences_but_seed(baseline.config, scored[0].config),
         means={**means, **shares},
         prediction=prediction,
+        spread=spread_between_runs(np.array(right)) if outcomes.learned else None,
         difference=difference,
-        t_p=t_p,
-        sign_flip_p=sign_flip_p,
-        verdict="the baseline" if is_baseline else _verdict(difference, t_p),
-        reported=_reported(first, prediction),
+        word=word,
+        verdict=verdict,
+        reported=_reported(scored[0], prediction, design, outcomes),
     )
 
 
-def _verdict(difference: Difference | None, t_p: float | None) -> str:
-    if difference is None:
-        return "no seed in common with the baseline"
-    count, mean = difference.estimate.count, difference.estimate.mean
-    if t_p is None:
-        return "one seed in common with the baseline: no interval and no test"
-    if t_p < LEVEL:
-        points = f"{abs(mean) * 100:.1f}" if abs(mean) >= 0.001 else f"{abs(mean) * 100:.2g}"
-        return f"{'better' if mean > 0 else 'worse'} by {points} points at n = {count}"
-    if difference.detectable is None:
-        same = "the same accuracy" if mean == 0 else "the same difference"
-        return f"no detectable difference: {same} in all {count} seeds"
-    could = f"could have seen {difference.detectable * 100:.1f} points"
-    if difference.detectable > 1:
-        could = "could have seen no difference under 100 points"
-    return f"no detectable difference at n = {count}; {could}"
-
-
-def _reported(run: Run, prediction: Estimate) -> Reported | None:
+def _reported(
+    run: Run, prediction: Estimate, design: Design, outcomes: Outcomes
+) -> Reported | None:
     reported, data = run.lab_report, run.config.data.name
     # What it states is of the last epoch, which a run with a holdout does not report.
     if run.config.data.validation != "test":
@@ -181,27 +166,37 @@ def _reported(run: Run, prediction: Estimate) -> Reported | None:
     if not is_original(data, run.summary["dataset"]):
         return None
     inside = prediction.contains(reported.final_accuracy)
+    if not outcomes.learned:
+        inside = design.is_collapse(reported.final_accuracy, run.classes)
     return Reported(reported.final_accuracy, reported.best_accuracy, inside)
 
 
 def judge_claims(
-    claims: Mapping[int, Claim], by_arm: Mapping[str, dict[int, Run]]
+    claims: Mapping[int, Claim],
+    by_arm: Mapping[str, dict[int, Run]],
+    outcomes: Mapping[str, Outcomes],
 ) -> list[JudgedClaim]:
-    """Returns each claim with the verdict of the runs that are there, {arm: {seed: run}}."""
-    judgements = []
-    for claim in claims.values():
-        values = {
-            name: {seed: run.scores.as_dict() for seed, run in seeds.items()}
-            for name, seeds in by_arm.items()
-            if next(iter(seeds.values())).config.data.name == claim.data
-        }
-        judgements.append([judge(statement, values) for statement in claim.statements])
-    return [
-        JudgedClaim(number, claim, judged, verdict)
-        for (number, claim), judged, verdict in zip(
-            claims.items(), judgements, decide(judgements), strict=True
-        )
-    ]
+    """Returns each claim with the verdict of the runs that are there, {arm: {seed: run}}.
+
+    Arms on other data than a claim's do not count for it.
+    """
+    values = {name: _claim_values(runs, outcomes[name]) for name, runs in by_arm.items()}
+    data = {name: next(iter(runs.values())).config.data.name for name, runs in by_arm.items()}
+    strange = {number: claim for number, claim in claims.items() if claim.data not in data.values()}
+    kept = {number: claim for number, claim in claims.items() if number not in strange}
+    return decide(kept, values) + decide(strange, {})
+
+
+def _claim_values(runs: Mapping[int, Run], outcomes: Outcomes) -> ArmValues:
+    step = accuracy_step(next(iter(runs.values())))
+    values = {}
+    for seed in outcomes.learned:
+        values[seed] = runs[seed].scores.as_dict()
+        if runs[seed].config.data.validation == "test":
+            # The best of several epochs on the images that score it is too good, and the more so
+            # the more the curve wobbles.
+            del values[seed]["best_accuracy"]
+    return ArmValues(values, outcomes, {"accuracy": step, "best_accuracy": step})
 
 
 def _departures(
@@ -215,50 +210,3 @@ def _departures(
                 if new not in values:
                     values.append(new)
     return found
-
-
-def _made_by_different_code(arm: ComparedArm) -> bool:
-    """Says whether runs differ in what they computed, as far as the same versions can tell."""
-    known: dict[str, set[str]] = {}
-    for run in arm.runs.values():
-        if "fingerprints" in run.summary:
-            versions = {key: run.summary["versions"].get(key) for key in TRACERS}
-            known.setdefault(str(versions), set()).add(str(run.summary["fingerprints"]))
-    return any(len(found) > 1 for found in known.values())
-
-
-def _cautions(arms: Sequence[ComparedArm]) -> list[str]:
-    runs = [run for arm in arms for run in arm.runs.values()]
-    notes = []
-    for key, what in (("device", "devices"), ("versions", "versions of the software")):
-        if len({str(run.summary[key]) for run in runs}) > 1:
-            notes.append(f"The runs were made with different {what}.")
-    for arm in arms:
-        if _made_by_different_code(arm):
-            notes.append(f"The runs of {arm.name} were made by different code: see fingerprints.")
-    if any(run.departures is None for run in runs):
-        notes.append(
-            "Runs of an older version do not say whether they have the protocol of their"
-            " experiment file."
-        )
-    single = [arm.name for arm in arms if len(arm.runs) == 1]
-    if single:
-        notes.append(f"One seed only, so no interval and no test: {', '.join(single)}.")
-    pairs = {arm.name: arm.difference.estimate.count for arm in arms if arm.difference}
-    for arm in arms:
-        most = max(len(arm.runs), len(arms[0].runs))
-        if arm.name in pairs and pairs[arm.name] < most:
-            notes.append(
-                f"{arm.name} has {pairs[arm.name]} of {most} seeds in common with {arms[0].name}:"
-                " the difference is of those, the accuracy of all."
-            )
-    fewest = min((count for count in pairs.values() if count > 1), default=None)
-    if fewest is not None and 2 / 2**fewest > LEVEL:
-        notes.append(
-            f"With {fewest} seeds the sign-flip test cannot give less than p ="
-            f" {2 / 2**fewest:g}: it needs {math.ceil(1 - math.log2(LEVEL))} to reach"
-            f" {LEVEL:.2f} even without a correction."
-        )
-    if len({tuple(run.summary["classes"]) for run in runs}) > 1:
-        notes.append("The arms have different classes: the pictures of the classes are left out.")
-    return notes

@@ -7,23 +7,47 @@ from typing import Any
 
 from flaxlab import files
 from flaxlab.compare import pictures, tables
-from flaxlab.compare.results import LEVEL, Comparison
+from flaxlab.compare.claims_table import claims_table, part_texts, verdict_text
+from flaxlab.compare.results import Comparison
+from flaxlab.compare.sheet import sheet
+from flaxlab.compare.spreadsheet import to_csv
+from flaxlab.compare.statistics import LEVEL, seeds_for_sign_flips
 from flaxlab.data.catalog import is_original
 from flaxlab.pages import plots
 from flaxlab.pages.render import render
 
 _EXPLANATION = (
-    "Accuracy is {accuracy}. Intervals are Student's t over the seeds, and none where all seeds"
-    " are equal, whose spread is not known; they are not corrected for"
-    " the number of comparisons, so that one may leave out 0 where the verdict sees no difference."
+    "Accuracy is {accuracy}. Intervals of accuracies are Student's t over the seeds whose runs"
+    " learned."
 )
 _TESTS = (
-    " A difference is taken seed by seed, since the same seed draws the same initial values for"
-    " shared layers and the same order of examples in every arm; its p values are those of the"
-    " paired t test and of the sign-flip test (exact up to 16 seeds), both after Holm's correction"
-    " for {tests}. The verdict follows the t test at {level:.2f}. What these seeds"
-    " could have seen is the smallest true difference that the test finds with a power of 80% at"
-    " the first step of Holm's procedure, if their spread is what was measured."
+    " A difference is taken seed by seed: the same seed draws the same initial values for shared"
+    " layers and the same order of examples in every arm. Intervals of differences and p values"
+    " are those of the paired t test, corrected for {tests} (Bonferroni), so that all intervals"
+    " hold the true differences at once in 95% of such comparisons; an arm is better or worse if"
+    " its interval leaves out 0.{region}{flips} What the seeds could have seen is the smallest true"
+    " difference that is found with a power of 80%, at the spread of all arms together."
+)
+_REGION = (
+    " It is equivalent if the interval of the two one-sided tests lies within {points:g} points,"
+    " which the suite fixed before its runs."
+)
+_NO_FLIPS = (
+    " The sign-flip test, which assumes no normal distribution, needs {needed} seeds for that many"
+    " comparisons and is left out."
+)
+_COLLAPSE = (
+    "A run has collapsed if its accuracy is below {times:g} times that of guessing, a rule fixed"
+    " before the runs. Means, intervals and differences are of the runs that learned: they say"
+    " what a network reaches when it learns, and this table how often it does not. Shares have"
+    " their exact binomial interval."
+)
+_NOISE_NOTE = (
+    "Two runs differ because of their seeds, and because each gets other images of a finite test"
+    " split right. The second column is what equally good runs would differ by on this split"
+    " (Jordan, 2023). The errors are of the mean difference: for other seeds on these images, for"
+    " these seeds on other images, and for both. The last columns compare the uncorrected interval"
+    " with Welch's, which treats the same runs as unpaired."
 )
 _ACCURACY = {
     "test": "the validation accuracy after the last epoch, where validation is the test split, as"
@@ -31,10 +55,10 @@ _ACCURACY = {
     "holdout": "the test accuracy of the epoch that a holdout of the training split chose",
 }
 _CLAIMS_NOTE = (
-    "A claim stands for one or several inequalities, each with the 95% interval of its paired"
-    " difference. It is supported where all of them are (its p value is their largest one) and"
-    " contradicted where one of them is (the smallest one, times their number), after Holm's"
-    f" correction over the claims that are tested, at {LEVEL:.2f}; else it is undecided."
+    "A claim is supported if all of its parts are, contradicted if one of them is, and else"
+    " undecided. Parts are decided by the paired t test, or by the exact binomial test where they"
+    f" are about a share of runs, at {LEVEL:.2f} after a correction for their number (Hochberg) and"
+    " for that of the claims (Bonferroni)."
 )
 _CAVEAT = (
     "The lab report's numbers are of its own protocol and data, ours are not ({reasons}): how far"
@@ -44,9 +68,9 @@ _CAVEAT = (
 _PICTURES = {
     "curves": "Accuracy over the epochs: mean of the seeds, and from the lowest to the highest, as"
     " far as all seeds go",
-    "differences": "Difference of each arm to the baseline, with its uncorrected 95% interval; a"
-    " coloured dot where the corrected test sees a difference, else a grey diamond",
-    "seeds": "Accuracy of every seed",
+    "differences": "Difference of each arm to the baseline with its interval, corrected for the"
+    " number of arms; a coloured dot where it leaves out 0, else a grey diamond",
+    "seeds": "Accuracy of every run; a cross has collapsed",
     "class_accuracy": "Share of each class that each arm gets right, mean over the seeds",
     "confusion": "Confusion matrices, mean over the seeds, in percent of the true class",
     "confusion_difference": "Confusion matrices minus the baseline's, in points",
@@ -69,7 +93,7 @@ def write(comparison: Comparison, folder: Path) -> Path:
     for name, content in drawn.items():
         files.write_bytes(folder / f"comparison_{name}.png", content)
     contents = _contents(comparison)
-    files.write_text(folder / "comparison.csv", tables.to_csv(comparison))
+    files.write_text(folder / "comparison.csv", to_csv(comparison))
     files.write_text(folder / "comparison.md", _markdown(contents, drawn))
     rendered = render("comparison.html.j2", drawn, **contents, captions=_PICTURES)
     page = folder / "comparison.html"
@@ -79,7 +103,7 @@ def write(comparison: Comparison, folder: Path) -> Path:
 
 def _reduced(comparison: Comparison) -> str:
     """The sentence on a protocol that is not that of the experiment files; "" if it is."""
-    departures = tables.describe_departures(comparison)
+    departures = comparison.departures_text
     return f"Not the protocol of the experiment files: {departures}." if departures else ""
 
 
@@ -117,13 +141,13 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
         "model.dtype": config.model.dtype,
         "": summary["device"],
     }
-    departures = tables.describe_departures(comparison)
+    departures = comparison.departures_text
     reasons = [departures] if departures else []
     if not is_original(config.data.name, summary["dataset"]):
         reasons.append(f"the data: {summary['dataset']}")
     explanation = _EXPLANATION.format(accuracy=_ACCURACY[config.data.validation])
-    if comparison.tests:
-        explanation += _TESTS.format(tests=_count(comparison.tests, "comparison"), level=LEVEL)
+    if comparison.tested:
+        explanation += _tests(comparison)
     claims = comparison.tested_claims
     return {
         "title": comparison.title,
@@ -135,18 +159,34 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
         "notes": comparison.notes,
         "explanation": explanation,
         "accuracy": tables.accuracy_table(comparison),
+        "outcomes": tables.outcomes_table(comparison),
+        "outcomes_note": _COLLAPSE.format(times=comparison.design.collapsed_below),
+        "noise": tables.noise_table(comparison),
+        "noise_note": _NOISE_NOTE,
         "training": tables.training_table(comparison),
+        "sheet": sheet(comparison),
         "report": tables.report_table(comparison),
         "claims": claims,
         "untested": [claim.number for claim in comparison.claims if claim not in claims],
         "claims_note": _CLAIMS_NOTE,
-        "statement_text": tables.statement_text,
-        "verdict_text": tables.verdict_text,
+        "part_texts": part_texts,
+        "verdict_text": verdict_text,
         "changes": tables.changes_table(comparison),
         "command": comparison.command,
         "runs": [run for arm in comparison.arms for run in arm.runs.values()],
         "versions": summary["versions"],
     }
+
+
+def _tests(comparison: Comparison) -> str:
+    points = comparison.design.equivalent_within * 100
+    needed = seeds_for_sign_flips(comparison.comparisons)
+    enough = any(arm.difference and arm.difference.sign_flip_p for arm in comparison.arms)
+    return _TESTS.format(
+        tests=_count(comparison.comparisons, "comparison"),
+        region=_REGION.format(points=points) if points else "",
+        flips="" if enough else _NO_FLIPS.format(needed=needed),
+    )
 
 
 def _count(number: int, thing: str) -> str:
@@ -160,7 +200,13 @@ def _markdown(contents: dict[str, Any], drawn: dict[str, bytes]) -> str:
     for note in contents["notes"]:
         lines += [f"Note: {note}", ""]
     lines += [contents["accuracy"].markdown(), contents["explanation"], ""]
+    if contents["outcomes"] is not None:
+        lines += ["## What became of the runs", "", contents["outcomes"].markdown()]
+        lines += [contents["outcomes_note"], ""]
     lines += ["## Training", "", contents["training"].markdown()]
+    if contents["noise"] is not None:
+        lines += ["## Where the spread comes from", "", contents["noise"].markdown()]
+        lines += [contents["noise_note"], ""]
     if contents["report"] is not None:
         lines += ["## The lab report's table", "", contents["caveat"], ""]
         lines += [contents["report"].markdown()]
@@ -168,13 +214,15 @@ def _markdown(contents: dict[str, Any], drawn: dict[str, bytes]) -> str:
         lines += ["## Claims", ""]
         if contents["report"] is None:
             lines += [contents["caveat"], ""]
-        lines += [tables.claims_table(contents["claims"]).markdown(), contents["claims_note"]]
+        lines += [claims_table(contents["claims"]).markdown(), contents["claims_note"]]
         if contents["untested"]:
             lines += ["", f"Not tested here: {', '.join(map(str, contents['untested']))}."]
         lines += [""]
     if contents["changes"].rows:
         lines += ["## What differs", "", contents["changes"].markdown()]
-    lines += ["## Pictures", ""]
+    lines += ["## How these numbers were made", ""]
+    lines += [f"- **{topic}**: {text}" for topic, text in contents["sheet"].items()]
+    lines += ["", "## Pictures", ""]
     lines += [f"![{_PICTURES[name]}](comparison_{name}.png)\n" for name in drawn]
     lines += ["## Commands", ""]
     commands = [contents["command"]] if contents["command"] else []

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from flaxlab.compare.results import LEVEL, ComparedArm
+from flaxlab.compare.results import BETTER, WORSE, ComparedArm
 from flaxlab.pages.plots import GREY, over_epochs, quiet
 from flaxlab.scores import class_scores
 
@@ -24,6 +24,7 @@ _CHARACTERS_PER_INCH = 15  # at 8 points
 
 # In the dot plot.
 _SEED: dict[str, Any] = {"linestyle": "", "marker": "o", "alpha": 0.6, "markersize": 7}
+_COLLAPSED: dict[str, Any] = {"linestyle": "", "marker": "x", "markersize": 7}
 _MEAN: dict[str, Any] = {"linestyle": "", "marker": "|", "markersize": 20, "markeredgewidth": 2}
 _REPORTED: dict[str, Any] = {"linestyle": "", "marker": "D", "markersize": 8, "mfc": "none"}
 
@@ -38,8 +39,8 @@ def curves(arms: Sequence[ComparedArm]) -> Figure:
     ):
         for index, arm in enumerate(arms):
             # A run that stopped early ends there; the mean goes as far as all seeds do.
-            epochs = min(len(run.history[key]) for run in arm.runs.values())
-            values = np.array([run.history[key][:epochs] for run in arm.runs.values()])
+            epochs = min(len(run.history[key]) for run in arm.scored.values())
+            values = np.array([run.history[key][:epochs] for run in arm.scored.values()])
             x = np.arange(1, epochs + 1)
             color, style = _look(index)
             axes.plot(
@@ -68,8 +69,8 @@ def forest(arms: Sequence[ComparedArm]) -> Figure:
     for row, arm in enumerate(tested):
         assert arm.difference is not None
         estimate = arm.difference.estimate
-        decided = arm.t_p is not None and arm.t_p < LEVEL
-        color = ("#0072B2" if estimate.mean > 0 else "#D55E00") if decided else GREY
+        color = {BETTER: "#0072B2", WORSE: "#D55E00"}.get(arm.word, GREY)
+        decided = color != GREY
         text = f"{estimate.mean * 100:+.1f}"
         if estimate.low is not None and estimate.high is not None:
             axes.plot([estimate.low * 100, estimate.high * 100], [row, row], color=color)
@@ -82,7 +83,7 @@ def forest(arms: Sequence[ComparedArm]) -> Figure:
         )
     axes.set_yticks(range(len(tested)), [arm.name for arm in tested], parse_math=False)
     axes.set_ylim(len(tested) - 0.5, -0.5)
-    label = f"accuracy minus that of {arms[0].name}, in points; 95% interval"
+    label = f"accuracy minus that of {arms[0].name}, in points; 95% of such pictures hold the truth"
     axes.set_xlabel(label, parse_math=False)
     quiet(axes)
     axes.spines["left"].set_visible(False)
@@ -95,13 +96,19 @@ def dots(arms: Sequence[ComparedArm]) -> Figure:
     figure = Figure(figsize=(9, 0.55 * len(arms) + 1.7), layout="constrained")
     axes = figure.subplots()
     for row, arm in enumerate(arms):
-        values = [run.scores.accuracy for run in arm.runs.values()]
+        values = {seed: run.scores.accuracy for seed, run in arm.runs.items()}
+        learned = [values[seed] for seed in arm.outcomes.learned]
+        collapsed = [values[seed] for seed in arm.outcomes.collapsed]
         color, _ = _look(row)
-        axes.plot(values, [row] * len(values), color=color, **_SEED)
-        axes.plot(np.mean(values), row, color=color, **_MEAN)
+        axes.plot(collapsed, [row] * len(collapsed), color=color, **_COLLAPSED)
+        axes.plot(learned, [row] * len(learned), color=color, **_SEED)
+        if learned:
+            axes.plot(np.mean(learned), row, color=color, **_MEAN)
         if arm.reported is not None:
             axes.plot(arm.reported.final, row, color=GREY, **_REPORTED)
-    looks = {"one seed": _SEED, "mean": _MEAN}
+    looks = {"one run": _SEED, "mean": _MEAN}
+    if any(arm.outcomes.collapsed for arm in arms):
+        looks["collapsed"] = _COLLAPSED
     if any(arm.reported is not None for arm in arms):
         looks["lab report"] = _REPORTED
     axes.set_yticks(range(len(arms)), [arm.name for arm in arms], parse_math=False)
@@ -112,7 +119,7 @@ def dots(arms: Sequence[ComparedArm]) -> Figure:
         handles=[Line2D([], [], color=GREY, label=name, **look) for name, look in looks.items()],
         loc="lower center",
         bbox_to_anchor=(0.5, 1),
-        ncols=3,
+        ncols=4,
         frameon=False,
     )
     quiet(axes)

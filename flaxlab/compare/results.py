@@ -7,12 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from flaxlab.claims import Claim
+from flaxlab.compare.noise import DifferenceErrors, Pairing, SpreadBetweenRuns
+from flaxlab.compare.outcomes import Design, Outcomes
 from flaxlab.compare.runs import Run
-from flaxlab.compare.statistics import CONFIDENCE, Difference, Estimate
-from flaxlab.compare.verdicts import NOT_TESTED, Judgement, Verdict
+from flaxlab.compare.statistics import Estimate
+from flaxlab.compare.verdicts import NOT_TESTED, JudgedClaim
 
-LEVEL = 1 - CONFIDENCE
+BASELINE, BETTER, WORSE, EQUIVALENT, UNDECIDED, NOT_COMPARED = (
+    "the baseline",
+    "better",
+    "worse",
+    "equivalent",
+    "undecided",
+    "not compared",
+)
 
 
 @dataclass(frozen=True)
@@ -31,31 +39,64 @@ class Reported:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """An arm's accuracy minus the baseline's, over the seeds in which both learned.
+
+    Attributes:
+        estimate: mean with its simultaneous interval: those of all arms hold their true values at
+            once in 95% of comparisons.
+        inner: the same mean with the narrower interval of the test of equivalence, which is wrong
+            on one side only.
+        p: two-sided p value of the paired t test, times the number of arms. Below 0.05 if and only
+            if the interval leaves out 0; None for one seed.
+        sign_flip_p: that of the sign-flip test, times the same; None where there are too few seeds
+            for it to be significant.
+        detectable: smallest true difference that this test finds with a power of 80%, if the true
+            spread is what all arms have together; None for one seed.
+        seeds_to_decide: how many seeds would show a true difference as large as the one seen, with
+            the same power; None if it takes too many, or for one seed.
+        errors: standard errors; None for one seed.
+        pairing: what pairing has brought; None where it cannot be told.
+    """
+
+    estimate: Estimate
+    inner: Estimate
+    p: float | None
+    sign_flip_p: float | None
+    detectable: float | None
+    seeds_to_decide: int | None
+    errors: DifferenceErrors | None = None
+    pairing: Pairing | None = None
+
+
+@dataclass(frozen=True)
 class ComparedArm:
     """One arm of a comparison.
 
     Attributes:
         name: name of the arm.
-        runs: by seed.
+        runs: the finished ones, by seed.
+        outcomes: what became of all of its runs.
         changes: its config's differences to the baseline, {path: (baseline, arm)}.
-        means: mean and interval of each field of `RunScores`; those of shares within [0, 1].
-        prediction: where the accuracy of one further run would lie, within [0, 1].
-        difference: accuracy minus the baseline's, paired by seed; None for the baseline and
-            without a seed in common.
-        t_p: p value of the paired t test, after Holm's correction over the arms.
-        sign_flip_p: p value of the sign-flip test, after Holm's correction over the arms.
-        verdict: in words.
+        means: mean and interval of each field of `RunScores` over `scored`; those of shares within
+            [0, 1].
+        prediction: where the accuracy of one further run that learns would lie, within [0, 1].
+        spread: between its runs; None where fewer than two learned.
+        difference: to the baseline; None for the baseline and without a seed in common.
+        word: the verdict: BETTER, WORSE, EQUIVALENT, UNDECIDED, NOT_COMPARED or BASELINE.
+        verdict: the verdict in a sentence, with what became of the runs.
         reported: what the lab report says; None where it says nothing or used other data.
     """
 
     name: str
     runs: dict[int, Run]
+    outcomes: Outcomes
     changes: dict[str, tuple[Any, Any]]
     means: dict[str, Estimate]
     prediction: Estimate
+    spread: SpreadBetweenRuns | None
     difference: Difference | None
-    t_p: float | None
-    sign_flip_p: float | None
+    word: str
     verdict: str
     reported: Reported | None
 
@@ -64,26 +105,15 @@ class ComparedArm:
         """The run with the lowest seed."""
         return next(iter(self.runs.values()))
 
+    @property
+    def scored(self) -> dict[int, Run]:
+        """The runs that learned, by seed; all of them if none did."""
+        learned = self.outcomes.learned
+        return {seed: self.runs[seed] for seed in learned} if learned else self.runs
+
     def confusion(self) -> np.ndarray:
-        """Mean counts over the seeds, float64 (classes, classes): rows true."""
-        return np.mean([run.confusion() for run in self.runs.values()], axis=0)
-
-
-@dataclass(frozen=True)
-class JudgedClaim:
-    """One claim and what the runs say of it.
-
-    Attributes:
-        number: number of the claim.
-        claim: text and statements.
-        judgements: one a statement.
-        verdict: on the claim as a whole.
-    """
-
-    number: int
-    claim: Claim
-    judgements: list[Judgement]
-    verdict: Verdict
+        """Mean counts over `scored`, float64 (classes, classes): rows true."""
+        return np.mean([run.confusion() for run in self.scored.values()], axis=0)
 
 
 @dataclass(frozen=True)
@@ -93,6 +123,9 @@ class Comparison:
     Attributes:
         title: title of the comparison.
         arms: the baseline first.
+        absent: planned arms without a finished run, and what became of their runs.
+        design: what was fixed before the runs.
+        comparisons: number of arms for which intervals and p values are corrected.
         claims: those of the suite, judged; none where no suite is known.
         departures: where the runs' configs were not those of their experiment files,
             {path: (value in the file, values in the runs)}: overrides, such as a reduced
@@ -103,6 +136,9 @@ class Comparison:
 
     title: str
     arms: list[ComparedArm]
+    absent: dict[str, Outcomes]
+    design: Design
+    comparisons: int
     claims: list[JudgedClaim]
     departures: dict[str, tuple[Any, list[Any]]]
     notes: list[str]
@@ -114,11 +150,24 @@ class Comparison:
         return self.arms[0]
 
     @property
-    def tests(self) -> int:
-        """Number of arms that are tested against the baseline."""
-        return sum(arm.t_p is not None for arm in self.arms)
+    def tested(self) -> bool:
+        """Whether any arm is tested against the baseline."""
+        return any(arm.difference is not None and arm.difference.p is not None for arm in self.arms)
 
     @property
     def tested_claims(self) -> list[JudgedClaim]:
         """The claims on which the runs say anything."""
         return [judged for judged in self.claims if judged.verdict.word != NOT_TESTED]
+
+    @property
+    def losses(self) -> bool:
+        """Whether any run that was planned or begun did not learn, or is not there."""
+        return bool(self.absent) or any(arm.outcomes.lost for arm in self.arms)
+
+    @property
+    def departures_text(self) -> str:
+        """In one line, where the runs are not those of the experiment files; "" if they are."""
+        return "; ".join(
+            f"{path}: {' or '.join(map(str, values))} instead of {file}"
+            for path, (file, values) in self.departures.items()
+        )

@@ -5,19 +5,20 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flaxlab import config as configs
+from flaxlab.compare.run_scores import RunScores, score_run
 from flaxlab.config import ConfigDict, LabReport
 from flaxlab.config.fields import PROTOCOL, fixed_differences
 from flaxlab.config.rules import complete
 from flaxlab.errors import UsageError
 from flaxlab.run.history import saved_epochs
-from flaxlab.run.predictions import read_predictions
+from flaxlab.run.predictions import Predictions, read_predictions
 from flaxlab.scores import confusion_matrix
 
 # What a comparison takes from summary.json.
@@ -32,44 +33,6 @@ _NEEDED = (
     "classes",
 )
 
-# Fields of `RunScores` that lie in [0, 1].
-SHARES = ("accuracy", "final_accuracy", "best_accuracy", "train_accuracy")
-
-_CONVERGED = 0.95  # share of the final accuracy that counts as having converged
-
-
-@dataclass(frozen=True)
-class RunScores:
-    """The numbers of one run that are compared; accuracies are shares, times seconds.
-
-    Attributes:
-        accuracy: what the protocol reports: validation accuracy of the last epoch, or, with a
-            holdout, test accuracy of the best epoch.
-        final_accuracy: validation accuracy of the last epoch.
-        best_accuracy: highest validation accuracy of an epoch.
-        train_accuracy: mean over the last epoch, in training mode.
-        gap: training minus validation accuracy in the last epoch.
-        epochs_to_95: the first epoch with at least 95% of the final validation accuracy.
-        fall_from_best: best minus final validation accuracy.
-        largest_fall: largest fall of the validation accuracy from an epoch to the next; 0 if it
-            never fell.
-        seconds: time of all epochs.
-    """
-
-    accuracy: float
-    final_accuracy: float
-    best_accuracy: float
-    train_accuracy: float
-    gap: float
-    epochs_to_95: float
-    fall_from_best: float
-    largest_fall: float
-    seconds: float
-
-    def as_dict(self) -> dict[str, float]:
-        """Returns {field: value}."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
 
 @dataclass(frozen=True)
 class Run:
@@ -83,6 +46,7 @@ class Run:
         departures: where its config is not that of its experiment file, {path: (in the file, in
             the run)}; None for runs of an older version, which do not say.
         history: the columns of history.csv, float64 (epochs,) each.
+        predictions: what it said of each example of the split that `scores.accuracy` is about.
         scores: what is compared.
     """
 
@@ -92,6 +56,7 @@ class Run:
     lab_report: LabReport | None
     departures: dict[str, tuple[Any, Any]] | None
     history: dict[str, np.ndarray]
+    predictions: Predictions
     scores: RunScores
 
     @property
@@ -104,27 +69,54 @@ class Run:
         """With which it was made; runs of an older version do not say."""
         return str(self.summary.get("command", f"# {self.folder}"))
 
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.summary["classes"])
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether it got each test image right, bool (images,)."""
+        return self.predictions.predicted == self.predictions.labels
+
     def confusion(self) -> np.ndarray:
-        """Counts its predictions, int64 (classes, classes): rows true, columns predicted.
-
-        Raises:
-            UsageError: predictions.npz is missing or damaged.
-        """
-        found = read_predictions(self.folder)
-        return confusion_matrix(found.labels, found.predicted, len(self.summary["classes"]))
+        """Counts its predictions, int64 (classes, classes): rows true, columns predicted."""
+        return confusion_matrix(self.predictions.labels, self.predictions.predicted, self.classes)
 
 
-def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
-    """Reads every finished run in `folders` and below.
+@dataclass(frozen=True)
+class Unfinished:
+    """A run that was begun and is not finished.
+
+    Attributes:
+        folder: its run directory.
+        config: resolved.
+        epochs: how many are saved.
+        failed: whether a suite saw it fail; else it was stopped, or goes on.
+    """
+
+    folder: Path
+    config: ConfigDict
+    epochs: int
+    failed: bool
+
+    def __str__(self) -> str:
+        failure = " It failed: see failure.txt." if self.failed else ""
+        unit = "epoch" if self.epochs == 1 else "epochs"
+        return f"{self.folder} is not finished ({self.epochs} {unit}) and left out.{failure}"
+
+
+def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[Unfinished]]:
+    """Reads every run in `folders` and below.
 
     Returns:
-        The runs, and a sentence on each one that is left out because it is not finished.
+        The finished runs, and those that are not.
 
     Raises:
         UsageError: a folder is missing or holds no finished run, or a run cannot be read.
     """
     runs: dict[Path, Run] = {}
-    unfinished: dict[Path, str] = {}
+    unfinished: dict[Path, Unfinished] = {}
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"there is no folder {folder}")
@@ -154,12 +146,13 @@ def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
 def _read(folder: Path) -> Run:
     try:
         stored = json.loads((folder / "config.json").read_text())
-        config = complete(configs.from_dict(stored))
+        config = _complete(stored)
         summary = json.loads((folder / "summary.json").read_text())
         for key in _NEEDED:
             summary[key]
         with (folder / "history.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
+        predictions = read_predictions(folder)
         history = {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
         return Run(
             folder=folder,
@@ -168,7 +161,8 @@ def _read(folder: Path) -> Run:
             lab_report=_lab_report(summary, stored),
             departures=configs.lists_to_tuples(summary.get("departures")),
             history=history,
-            scores=_scores(summary, history),
+            predictions=predictions,
+            scores=score_run(summary, history, predictions),
         )
     except (ValueError, LookupError, TypeError, AttributeError, OSError, UsageError) as error:
         raise UsageError(
@@ -184,27 +178,16 @@ def _lab_report(summary: dict[str, Any], stored: dict[str, Any]) -> LabReport | 
     return LabReport(**older) if older.get("final_accuracy") is not None else None
 
 
-def _unfinished(folder: Path) -> str:
-    epochs = max(saved_epochs(folder), 0)
-    failure = " It failed: see failure.txt." if (folder / "failure.txt").is_file() else ""
-    unit = "epoch" if epochs == 1 else "epochs"
-    return f"{folder} is not finished ({epochs} {unit}) and left out.{failure}"
+def _complete(stored: dict[str, Any]) -> ConfigDict:
+    return complete(configs.from_dict(stored))
 
 
-def _scores(summary: dict[str, Any], history: dict[str, np.ndarray]) -> RunScores:
-    validation = history["val_accuracy"]
-    final, best = float(validation[-1]), float(validation.max())
-    train = float(history["train_accuracy"][-1])
-    return RunScores(
-        accuracy=float(summary.get("test_accuracy", final)),
-        final_accuracy=final,
-        best_accuracy=best,
-        train_accuracy=train,
-        gap=train - final,
-        epochs_to_95=float(history["epoch"][np.argmax(validation >= _CONVERGED * final)]),
-        fall_from_best=best - final,
-        largest_fall=float(max(np.max(-np.diff(validation), initial=0.0), 0.0)),
-        seconds=float(history["seconds"].sum()),
+def _unfinished(folder: Path) -> Unfinished:
+    return Unfinished(
+        folder=folder,
+        config=_complete(json.loads((folder / "config.json").read_text())),
+        epochs=max(saved_epochs(folder), 0),
+        failed=(folder / "failure.txt").is_file(),
     )
 
 

@@ -1,7 +1,7 @@
 """Intervals and tests for a few seeds: small samples, paired, several arms at once.
 
-SciPy computes the distributions and tests; what stands here is what a comparison of arms does with
-them, and how the cases are settled in which they are not defined.
+SciPy computes the distributions and tests. This module says how a comparison uses them, and what
+it does where they are not defined; docs/statistics.md explains it and shows what it is worth.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import numpy as np
 from scipy import optimize, stats
 
 CONFIDENCE = 0.95
+LEVEL = 1 - CONFIDENCE
 POWER = 0.8
+MOST_SEEDS = 1000  # nobody trains more of an arm
 
-# All 2**n signs are tried up to n = 16, random ones for more.
+# Up to n = 16 the sign-flip test is exact, by all 2**n signs; beyond, it draws them.
 _MOST_SIGN_FLIPS = 2**16
 
-# Differences of accuracies that are equal but for the rounding of their subtraction.
+# Below this, a spread is the rounding of a subtraction.
 _NO_SPREAD = 1e-12
 
 
@@ -29,8 +31,8 @@ class Estimate:
 
     Attributes:
         mean: mean of the values.
-        low: lower bound; None where there is no interval: with fewer than two values, and where
-            all are equal, for a spread of 0 in a few values says nothing of the true one.
+        low: lower bound; None without an interval: with one value, or where all values are equal
+            and nothing says how finely they were measured.
         high: upper bound; None as above.
         count: number of values.
     """
@@ -41,129 +43,150 @@ class Estimate:
     count: int
 
     def contains(self, value: float) -> bool | None:
-        """Whether `value` lies in the interval; None where there is none."""
+        """Returns whether `value` lies in the interval; None without an interval."""
         if self.low is None or self.high is None:
             return None
         return self.low <= value <= self.high
 
-    def clipped(self) -> Estimate:
-        """Cuts the interval to [0, 1]: that a share lies there, the normal distribution ignores."""
+    def clipped(self, lowest: float = 0.0, highest: float = 1.0) -> Estimate:
+        """Cuts the interval to what is possible; the normal distribution knows no bounds."""
         if self.low is None or self.high is None:
             return self
-        return replace(self, low=max(self.low, 0.0), high=min(self.high, 1.0))
+        return replace(self, low=max(self.low, lowest), high=min(self.high, highest))
 
     @property
     def no_interval(self) -> str:
-        """Why there is no interval; "" where there is one."""
+        """Why there is no interval; "" if there is one."""
         if self.low is not None:
             return ""
         return f"{'one seed' if self.count == 1 else 'all seeds equal'}: no interval"
 
 
-@dataclass(frozen=True)
-class Difference:
-    """What paired seeds say about the difference of two arms.
-
-    Attributes:
-        estimate: mean difference with its t interval.
-        t_p: two-sided p value of the paired t test; None with fewer than two pairs.
-        sign_flip_p: two-sided p value of the sign-flip permutation test, exact up to 16 pairs;
-            None with fewer than two pairs. It cannot be below 2 / 2**pairs.
-        detectable: the smallest true difference that the t test would have found with a power of
-            80%, at the level that it was given and with the spread that was measured; None with
-            fewer than two pairs, and where all differences are the same.
-    """
-
-    estimate: Estimate
-    t_p: float | None
-    sign_flip_p: float | None
-    detectable: float | None
-
-
-def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
+def mean_interval(
+    values: Sequence[float], confidence: float = CONFIDENCE, step: float = 0.0
+) -> Estimate:
     """Returns the mean with Student's t interval for it.
 
     Args:
         values: one a seed, at least one.
-        confidence: share of such intervals that hold the true mean, for normal values.
+        confidence: how often such an interval holds the true mean of normal values.
+        step: how finely the values were measured, see `spread_of`.
     """
-    return _interval(values, confidence, lambda count: 1 / count)
+    return _interval(values, confidence, step, lambda count: 1 / count)
 
 
 def prediction_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """Returns the mean with the interval in which the value of one further run would lie.
+    """Returns the mean with the interval in which one further run would lie.
 
-    The interval for one new observation of a normal distribution of unknown mean and variance:
-    mean +- t * s * sqrt(1 + 1/n).
+    For one new draw from a normal distribution of unknown mean and variance: mean +- t s sqrt(1 +
+    1/n).
     """
-    return _interval(values, confidence, lambda count: 1 + 1 / count)
+    return _interval(values, confidence, 0.0, lambda count: 1 + 1 / count)
 
 
 def _interval(
-    values: Sequence[float], confidence: float, variance_factor: Callable[[int], float]
+    values: Sequence[float],
+    confidence: float,
+    step: float,
+    variance_factor: Callable[[int], float],
 ) -> Estimate:
-    count = len(values)
-    mean = float(np.mean(values))
-    if count < 2:
+    count, mean = len(values), float(np.mean(values))
+    spread = spread_of(values, step)
+    if spread is None or spread <= _NO_SPREAD:
         return Estimate(mean, None, None, count)
-    spread = float(np.std(values, ddof=1))
-    if spread <= _NO_SPREAD:
-        return Estimate(mean, None, None, count)
-    spread *= math.sqrt(variance_factor(count))
     half = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * spread
+    half *= math.sqrt(variance_factor(count))
     return Estimate(mean, mean - half, mean + half, count)
 
 
-def paired_difference(
-    arm: Sequence[float], baseline: Sequence[float], level: float = 1 - CONFIDENCE
-) -> Difference:
-    """Compares two arms whose values belong together by pairs.
+def spread_of(values: Sequence[float], step: float = 0.0) -> float | None:
+    """Returns the standard deviation of values, at least that of their rounding; None for one.
+
+    Epochs come in whole numbers, accuracies in whole images: a few values may be equal although
+    what they round is not. A difference of two numbers rounded to a multiple of `step` has a
+    rounding error with the standard deviation step / sqrt(6), and no spread is taken for smaller.
+    """
+    if len(values) < 2:
+        return None
+    return max(float(np.std(values, ddof=1)), step / math.sqrt(6))
+
+
+def pooled_spread(groups: Sequence[Sequence[float]], step: float = 0.0) -> float | None:
+    """Returns the spread of all groups together; None without a group of two values.
+
+    The root of their variances' mean, weighted by degrees of freedom.
+    """
+    pairs = [(len(group) - 1, spread_of(group, step)) for group in groups]
+    known = [(freedom, spread) for freedom, spread in pairs if spread is not None]
+    if not known:
+        return None
+    return math.sqrt(
+        sum(freedom * spread**2 for freedom, spread in known) / sum(freedom for freedom, _ in known)
+    )
+
+
+def t_test(values: Sequence[float], step: float = 0.0) -> float | None:
+    """Returns the two-sided p value of the t test that the mean is 0; None for one value.
 
     Args:
-        arm: one value a seed.
-        baseline: the values of the same seeds, in the same order.
-        level: level of the two-sided test behind `detectable`.
+        values: differences, one a seed.
+        step: how finely they were measured, see `spread_of`. Without it, equal values have p = 1
+            where they are 0, and else that of the sign-flip test, 2 / 2**n.
     """
-    differences = np.subtract(arm, baseline)
-    estimate = mean_interval(differences.tolist())
-    count = len(differences)
-    if count < 2:
-        return Difference(estimate, None, None, None)
-    flips = stats.permutation_test(
-        (differences,),
-        np.mean,
-        permutation_type="samples",
-        n_resamples=_MOST_SIGN_FLIPS,
-        vectorized=True,
-        rng=np.random.default_rng(0),
-    )
-    spread = float(np.std(differences, ddof=1))
-    return Difference(
-        estimate,
-        t_p=t_test(differences.tolist()),
-        sign_flip_p=float(flips.pvalue),
-        detectable=smallest_detectable(spread, count, level) if spread > _NO_SPREAD else None,
-    )
-
-
-def t_test(values: Sequence[float]) -> float | None:
-    """Returns the two-sided p value of the t test that the mean is 0; None of fewer than two.
-
-    Where all values are the same, the test is not defined. Accuracies and epochs are discrete, so
-    that happens by chance: the p value is then that of the sign-flip test, 1 for zeros and else
-    2 / 2**n, for n values.
-    """
-    count, mean = len(values), float(np.mean(values))
-    if count < 2:
+    count, mean, spread = len(values), float(np.mean(values)), spread_of(values, step)
+    if spread is None:
         return None
-    spread = float(np.std(values, ddof=1))
     if spread <= _NO_SPREAD:
         return 1.0 if abs(mean) <= _NO_SPREAD else 2 / 2**count
     return float(2 * stats.t.sf(abs(mean) * math.sqrt(count) / spread, count - 1))
 
 
+def sign_flip_test(images: Sequence[int]) -> float:
+    """Returns the two-sided p value of the test that flips the signs of differences.
+
+    It assumes that a difference is as probable as its opposite, and nothing else. Its smallest p
+    value is 2 / 2**n.
+
+    Args:
+        images: differences in whole images: sums of floats that are equal may differ.
+    """
+    found = stats.permutation_test(
+        (np.asarray(images, np.int64),),
+        np.sum,
+        permutation_type="samples",
+        n_resamples=_MOST_SIGN_FLIPS,
+        vectorized=True,
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
+
+
+def seeds_for_sign_flips(comparisons: int, level: float = LEVEL) -> int:
+    """Returns how many seeds the sign-flip test needs before it can be significant at all."""
+    return math.ceil(1 + math.log2(comparisons / level))
+
+
+def bonferroni(p: float | None, comparisons: int) -> float | None:
+    """Returns a p value multiplied by the number of comparisons, at most 1; None stays None."""
+    return None if p is None else min(1.0, comparisons * p)
+
+
+def hochberg(p_values: Sequence[float]) -> list[float]:
+    """Adjusts p values for their number, by the step-up method of Hochberg (1988).
+
+    All are below alpha if the largest is: that is a claim of which every part must hold. Valid
+    where the tests are positively dependent, as differences to a common arm are.
+    """
+    order = sorted(range(len(p_values)), key=lambda index: -p_values[index])
+    adjusted, smallest = [1.0] * len(p_values), 1.0
+    for rank, index in enumerate(order, start=1):
+        smallest = min(smallest, rank * p_values[index])
+        adjusted[index] = smallest
+    return adjusted
+
+
 def smallest_detectable(
-    spread: float, count: int, level: float = 1 - CONFIDENCE, power: float = POWER
+    spread: float, count: int, level: float = LEVEL, power: float = POWER
 ) -> float:
     """Returns the true mean difference that a two-sided paired t test finds with this power.
 
@@ -171,15 +194,14 @@ def smallest_detectable(
     right sign.
 
     Args:
-        spread: standard deviation of the differences.
+        spread: true standard deviation of the differences.
         count: number of pairs, at least 2.
         level: level of the test.
-        power: probability of a p value below `level`.
+        power: probability of finding it.
     """
-    critical = stats.t.ppf(1 - level / 2, count - 1)
 
     def excess(effect: float) -> float:
-        return float(stats.nct.sf(critical, count - 1, effect * math.sqrt(count))) - power
+        return power_of(effect, 1.0, count, level) - power
 
     high = 1.0
     while excess(high) < 0:
@@ -187,16 +209,57 @@ def smallest_detectable(
     return spread * float(optimize.brentq(excess, 0.0, high))
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Adjusts p values for their number, by the step-down method of Holm (1979).
+def power_of(effect: float, spread: float, count: int, level: float = LEVEL) -> float:
+    """Returns how often a two-sided paired t test finds a true mean difference of `effect`."""
+    critical = stats.t.ppf(1 - level / 2, count - 1)
+    return float(stats.nct.sf(critical, count - 1, abs(effect) / spread * math.sqrt(count)))
 
-    The probability that any true null hypothesis has an adjusted p value below alpha is at most
-    alpha, however the tests depend on each other. None (no test) stays None and does not count.
+
+def seeds_needed(
+    effect: float, spread: float, level: float = LEVEL, power: float = POWER
+) -> int | None:
+    """Returns how many pairs find a true mean difference with this power.
+
+    Args:
+        effect: the difference.
+        spread: true standard deviation of the differences.
+        level: level of the test.
+        power: probability of finding it.
+
+    Returns:
+        The smallest number, from 2; None if more than `MOST_SEEDS` are needed.
     """
-    order = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
-    adjusted: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for rank, (p, index) in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * p))
-        adjusted[index] = largest
-    return adjusted
+    low, high = 2, MOST_SEEDS
+    if effect == 0 or power_of(effect, spread, high, level) < power:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if power_of(effect, spread, middle, level) >= power:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def share_interval(hits: int, count: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Returns the exact interval of a share of which `hits` of `count` draws were seen.
+
+    Of Clopper and Pearson (1934). Where all or none were hits the interval has one side, since the
+    other is known: 5 of 5 say that the share is at least 0.55.
+    """
+    one_sided = hits in (0, count)
+    alpha = (1 - confidence) / (1 if one_sided else 2)
+    low = 0.0 if hits == 0 else float(stats.beta.ppf(alpha, hits, count - hits + 1))
+    high = 1.0 if hits == count else float(stats.beta.ppf(1 - alpha, hits + 1, count - hits))
+    return low, high
+
+
+def share_test(hits: int, count: int, share: float) -> tuple[float, float]:
+    """Returns the p values that the true share is at most `share`, and that it is at least `share`.
+
+    By the exact binomial test. Each has one side: only one of the two hypotheses can be true, so
+    that a verdict either way is wrong with the probability of one of them.
+    """
+    at_most = float(stats.binom.sf(hits - 1, count, share))
+    at_least = float(stats.binom.cdf(hits, count, share))
+    return at_most, at_least

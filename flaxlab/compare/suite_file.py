@@ -14,6 +14,7 @@ from typing import Any
 
 from flaxlab import files
 from flaxlab.claims import Claim, claims_from_json, claims_to_json
+from flaxlab.compare.outcomes import Design
 from flaxlab.config import LabReport
 from flaxlab.errors import UsageError
 
@@ -32,6 +33,8 @@ class SuiteRecord:
         vary: fields of the protocol in which the arms may differ: those that are swept.
         experiment: name of the swept experiment; None for a suite.
         claims: by number.
+        collapsed_below: an accuracy below so many times that of guessing is a collapse.
+        equivalent_within: differences of accuracy up to this share count as none; 0: none does.
         command: command that started the suite.
     """
 
@@ -42,7 +45,14 @@ class SuiteRecord:
     vary: tuple[str, ...]
     experiment: str | None
     claims: Mapping[int, Claim]
+    collapsed_below: float
+    equivalent_within: float
     command: str
+
+    @property
+    def design(self) -> Design:
+        """What was fixed before the first run."""
+        return Design(tuple(self.arms), self.seeds, self.collapsed_below, self.equivalent_within)
 
 
 def write_suite_file(record: SuiteRecord, folder: Path) -> None:
@@ -74,6 +84,8 @@ def read_suite_file(folder: Path) -> SuiteRecord | None:
             vary=tuple(values["vary"]),
             experiment=values["experiment"],
             claims=claims_from_json(values["claims"]),
+            collapsed_below=float(values["collapsed_below"]),
+            equivalent_within=float(values["equivalent_within"]),
             command=values["command"],
         )
     except FileNotFoundError:

@@ -1,12 +1,22 @@
-"""What several seeds say of a claim: they support it, contradict it, or leave it undecided."""
+"""What the runs say of a claim and of each of its parts: supported, contradicted, or undecided."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flaxlab.claims import Statement
-from flaxlab.compare.statistics import CONFIDENCE, Estimate, holm, mean_interval, t_test
+from flaxlab.claims import Claim, Collapses, Statement
+from flaxlab.compare.outcomes import Outcomes
+from flaxlab.compare.statistics import (
+    LEVEL,
+    Estimate,
+    bonferroni,
+    hochberg,
+    mean_interval,
+    share_interval,
+    share_test,
+    t_test,
+)
 
 SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTED = (
     "supported",
@@ -15,109 +25,165 @@ SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTED = (
     "not tested",
 )
 
-# {arm: {seed: {quantity: value}}}
-Values = Mapping[str, Mapping[int, Mapping[str, float]]]
+
+@dataclass(frozen=True)
+class ArmValues:
+    """What a claim may be about, of one arm.
+
+    Attributes:
+        values: {seed: {quantity: value}} of the runs that learned.
+        outcomes: what became of all of its runs.
+        steps: how finely each quantity is measured, see `statistics.spread_of`; 0 where unnamed.
+    """
+
+    values: Mapping[int, Mapping[str, float]]
+    outcomes: Outcomes
+    steps: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the runs say of a statement.
+    """What the runs say of a part of a claim.
 
     Attributes:
-        statement: the inequality.
-        difference: larger + margin - smaller, paired by seed; None without runs.
-        p: two-sided p value of the paired t test; None with fewer than two pairs. Against a
-            number it is 0 where all seeds give the same other value: a network that has
-            collapsed does.
+        statement: the part.
+        holds: whether the figures point its way; None without figures.
+        p: p value that the opposite could give these figures; None without a test.
+        difference: larger + margin - smaller, paired by seed; None without runs that say both.
+        share: (runs that did not learn, runs that ended) for `Collapses`; None without runs.
+        lost: arms of which not all runs learned, and what became of them: "NAME: 1 failed".
     """
 
-    statement: Statement
-    difference: Estimate | None
-    p: float | None
+    statement: Statement | Collapses
+    holds: bool | None = None
+    p: float | None = None
+    difference: Estimate | None = None
+    share: tuple[int, int] | None = None
+    lost: tuple[str, ...] = ()
 
     @property
-    def tested(self) -> bool:
-        """Whether there are runs of the arms that it is about."""
-        return self.difference is not None
+    def share_bounds(self) -> tuple[float, float] | None:
+        """Exact 95% interval of the share; None without one."""
+        return None if self.share is None else share_interval(*self.share)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the runs say of a claim.
+    """What the runs say of a claim or a part of it.
 
     Attributes:
         word: SUPPORTED, CONTRADICTED, UNDECIDED or NOT_TESTED.
-        p: after Holm's correction over the claims; None where nothing is tested.
+        p: after the correction for the parts and the claims; None where nothing is tested.
     """
 
     word: str
     p: float | None
 
 
-def judge(statement: Statement, values: Values) -> Judgement:
-    """Compares the two sides of a statement on the seeds that both have."""
-    sides = [
-        values.get(side, {}) if isinstance(side, str) else side
-        for side in (statement.larger, statement.smaller)
-    ]
-    seed_sets = [set(side) for side in sides if isinstance(side, Mapping)]
-    seeds = sorted(set.intersection(*seed_sets))
-    if not seeds:
-        return Judgement(statement, None, None)
+@dataclass(frozen=True)
+class JudgedClaim:
+    """One claim and what the runs say of it.
 
-    def value(side: float | Mapping[int, Mapping[str, float]], seed: int) -> float:
-        return side[seed][statement.quantity] if isinstance(side, Mapping) else side
-
-    differences = [
-        value(sides[0], seed) + statement.margin - value(sides[1], seed) for seed in seeds
-    ]
-    p = t_test(differences)
-    if p is not None and len(seed_sets) == 1 and len(set(differences)) == 1 and differences[0]:
-        p = 0.0
-    return Judgement(statement, mean_interval(differences), p)
-
-
-def decide(claims: Sequence[Sequence[Judgement]]) -> list[Verdict]:
-    """Decides on claims, each given by the judgements on its statements.
-
-    A claim holds if all its statements do: its p value is their largest one, where all differences
-    have the right sign (an intersection-union test). It fails if one of them fails: the p value
-    of that is the smallest one of a wrong sign, times their number (Bonferroni). The smaller of
-    the two counts, after Holm's correction over the claims.
+    Attributes:
+        number: number of the claim.
+        claim: text and statements.
+        judgements: one a part.
+        parts: the verdict on each part.
+        verdict: on the claim as a whole.
     """
-    p_values: list[float | None] = []
-    supports: list[bool] = []
-    for judgements in claims:
-        support, contradiction = _support(judgements), _contradiction(judgements)
-        supports.append(support < contradiction)
-        # Where a part is not tested, a claim can only fail: without a sign of that, no test.
-        complete = all(each.p is not None for each in judgements)
-        p_values.append(min(support, contradiction) if complete or contradiction < 1 else None)
-    return [
-        Verdict(_word(judgements, supported, p), p)
-        for judgements, supported, p in zip(claims, supports, holm(p_values), strict=True)
-    ]
+
+    number: int
+    claim: Claim
+    judgements: Sequence[Judgement]
+    parts: Sequence[Verdict]
+    verdict: Verdict
 
 
-def _word(judgements: Sequence[Judgement], supported: bool, p: float | None) -> str:
-    if not any(each.tested for each in judgements):
-        return NOT_TESTED
-    if p is None or p >= 1 - CONFIDENCE:
-        return UNDECIDED
-    return SUPPORTED if supported else CONTRADICTED
-
-
-def _support(judgements: Sequence[Judgement]) -> float:
-    return max(
-        each.p if each.p is not None and each.difference and each.difference.mean > 0 else 1.0
-        for each in judgements
+def judge(statement: Statement | Collapses, arms: Mapping[str, ArmValues]) -> Judgement:
+    """Returns what the runs say of a part of a claim, by itself."""
+    lost = tuple(
+        f"{arm}: {arms[arm].outcomes.lost}"
+        for arm in statement.arms
+        if arm in arms and arms[arm].outcomes.lost
+    )
+    if isinstance(statement, Collapses):
+        return _judge_share(statement, arms)
+    larger, smaller = (
+        _side(each, statement.quantity, arms) for each in (statement.larger, statement.smaller)
+    )
+    if larger is None or smaller is None or not larger.keys() & smaller.keys():
+        return Judgement(statement, lost=lost)
+    seeds = sorted(larger.keys() & smaller.keys())
+    differences = [larger[seed] + statement.margin - smaller[seed] for seed in seeds]
+    step = max(arms[arm].steps.get(statement.quantity, 0.0) for arm in statement.arms)
+    estimate = mean_interval(differences, step=step)
+    return Judgement(
+        statement, estimate.mean > 0, t_test(differences, step), difference=estimate, lost=lost
     )
 
 
-def _contradiction(judgements: Sequence[Judgement]) -> float:
-    wrong = [
-        each.p
-        for each in judgements
-        if each.p is not None and each.difference and each.difference.mean < 0
-    ]
-    return min(1.0, len(judgements) * min(wrong, default=1.0))
+def _side(
+    side: str | float, quantity: str, arms: Mapping[str, ArmValues]
+) -> Mapping[int, float] | None:
+    """Returns the values of a side by seed; None if its runs do not have the quantity."""
+    if not isinstance(side, str):
+        return {seed: side for arm in arms.values() for seed in arm.values}
+    if side not in arms or not all(quantity in row for row in arms[side].values.values()):
+        return None
+    return {seed: row[quantity] for seed, row in arms[side].values.items()}
+
+
+def _judge_share(statement: Collapses, arms: Mapping[str, ArmValues]) -> Judgement:
+    outcomes = arms[statement.arm].outcomes if statement.arm in arms else None
+    if outcomes is None or not outcomes.ended:
+        return Judgement(statement)
+    hits, count = outcomes.did_not_learn, outcomes.ended
+    at_most, at_least = share_test(hits, count, statement.share)
+    holds = hits / count > statement.share
+    return Judgement(statement, holds, at_most if holds else at_least, share=(hits, count))
+
+
+def decide(claims: Mapping[int, Claim], arms: Mapping[str, ArmValues]) -> list[JudgedClaim]:
+    """Returns the verdict on each claim and on each of its parts.
+
+    Each of the claims that say anything gets an equal part of the 5% (Bonferroni), and shares it
+    among its parts by Hochberg's method: all of them are decided if the largest p value is small
+    enough, and fewer if it is not. A claim is supported if all of its parts are, and contradicted
+    if one of them is.
+
+    Args:
+        claims: by number.
+        arms: by name.
+    """
+    judged = {
+        number: [judge(statement, arms) for statement in claim.statements]
+        for number, claim in claims.items()
+    }
+    tested = sum(any(each.p is not None for each in parts) for parts in judged.values())
+    found = []
+    for number, judgements in judged.items():
+        with_p = [each.p for each in judgements if each.p is not None]
+        adjusted = iter(bonferroni(p, tested) for p in hochberg(with_p))
+        parts = [_verdict(each, None if each.p is None else next(adjusted)) for each in judgements]
+        found.append(JudgedClaim(number, claims[number], judgements, parts, _together(parts)))
+    return found
+
+
+def _verdict(judgement: Judgement, p: float | None) -> Verdict:
+    if judgement.holds is None:
+        return Verdict(NOT_TESTED, None)
+    if p is None or p >= LEVEL:
+        return Verdict(UNDECIDED, p)
+    return Verdict(SUPPORTED if judgement.holds else CONTRADICTED, p)
+
+
+def _together(parts: Sequence[Verdict]) -> Verdict:
+    known = [part.p for part in parts if part.p is not None]
+    wrong = [part.p for part in parts if part.word == CONTRADICTED and part.p is not None]
+    if wrong:
+        return Verdict(CONTRADICTED, min(wrong))
+    if all(part.word == NOT_TESTED for part in parts):
+        return Verdict(NOT_TESTED, None)
+    if all(part.word == SUPPORTED for part in parts):
+        return Verdict(SUPPORTED, max(known))
+    return Verdict(UNDECIDED, max(known) if len(known) == len(parts) else None)

@@ -22,7 +22,7 @@ from flaxlab.compare.suite_file import (
 )
 from flaxlab.config.read import experiment_file, load_experiment
 from flaxlab.errors import UsageError
-from flaxlab.run.predictions import PREDICTIONS_FILE, Predictions, compact_form, read_predictions
+from flaxlab.run.predictions import PREDICTIONS_FILE, Predictions, compact_form
 from flaxlab.suite.plan import plan_suite, suite_record
 
 LARGEST = 40 * 1024  # bytes of one run
@@ -77,7 +77,7 @@ def keep_runs(
                 _write_suite(stored, to / file.parent.relative_to(folder))
         if record is not None:
             _write_suite(record, to)
-    yield from unfinished
+    yield from map(str, unfinished)
 
 
 def _record_of(file: Path, runs: Sequence[Run], places: Sequence[Path]) -> SuiteRecord:
@@ -131,7 +131,7 @@ def check_run(run: Run, experiments: Sequence[Path] = ()) -> None:
             f" {run.config.name}.py ({configs.describe(changed)}); give what differs an experiment"
             " file of its own"
         )
-    _check_numbers(run, read_predictions(run.folder))
+    _check_numbers(run, run.predictions)
 
 
 def _check_numbers(run: Run, predictions: Predictions) -> None:
@@ -177,7 +177,7 @@ def keep_run(run: Run, place: Path, machine: str | None = None) -> int:
     kept = {
         "config.json": _json(_without_folders(configs.to_dict(run.config))),
         "history.csv": (run.folder / "history.csv").read_bytes(),
-        PREDICTIONS_FILE: compact_form(read_predictions(run.folder)),
+        PREDICTIONS_FILE: compact_form(run.predictions),
         # Last: a run directory with a summary is a complete one.
         "summary.json": _json(_without_places(run, machine)),
     }

@@ -25,11 +25,13 @@ class Predictions(NamedTuple):
         labels: what they are, integers (N,).
         predicted: class with the largest logit, integers (N,).
         losses: cross entropies in nats, floats (N,).
+        probabilities: of each class, float64 (N, classes); None in the small form.
     """
 
     labels: np.ndarray
     predicted: np.ndarray
     losses: np.ndarray
+    probabilities: np.ndarray | None = None
 
 
 def read_predictions(folder: Path) -> Predictions:
@@ -43,7 +45,7 @@ def read_predictions(folder: Path) -> Predictions:
         with np.load(path, allow_pickle=False) as stored:
             if "logits" in stored:
                 return from_logits(stored["logits"], stored["labels"])
-            return Predictions(*(stored[field] for field in Predictions._fields))
+            return Predictions(*(stored[field] for field in ("labels", "predicted", "losses")))
     except (ValueError, LookupError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path} cannot be read ({error}); make the run again") from error
 
@@ -57,9 +59,8 @@ def from_logits(logits: np.ndarray, labels: np.ndarray) -> Predictions:
     """
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     sums = np.log(np.exp(shifted).sum(axis=1))
-    return Predictions(
-        labels, logits.argmax(axis=1), sums - shifted[np.arange(len(labels)), labels]
-    )
+    losses = sums - shifted[np.arange(len(labels)), labels]
+    return Predictions(labels, logits.argmax(axis=1), losses, np.exp(shifted - sums[:, None]))
 
 
 def full_form(logits: np.ndarray, labels: np.ndarray) -> bytes:

@@ -24,6 +24,10 @@ class Suite:
         fixed: fields and groups of fields of the config in which no arm may differ from the
             baseline.
         claims: what is claimed of the arms, by number.
+        collapsed_below: a run whose accuracy is below so many times that of guessing has
+            collapsed; it is counted, and left out of means and tests.
+        equivalent_within: differences of accuracy up to this share count as none: 0.005 is half a
+            point. With 0, no difference is too small to matter.
     """
 
     name: str
@@ -32,6 +36,8 @@ class Suite:
     seeds: int = 5
     fixed: tuple[str, ...] = PROTOCOL
     claims: Mapping[int, Claim] = field(default_factory=dict)
+    collapsed_below: float = 1.5
+    equivalent_within: float = 0.0
 
     def __post_init__(self) -> None:
         """Checks what a file gives: it is the user's input.
@@ -54,6 +60,12 @@ class Suite:
         if not isinstance(self.fixed, tuple):
             raise UsageError(f"fixed of the suite is {self.fixed!r}; expected a tuple of fields")
         require_fields(self.fixed, "fixed of the suite")
+        for name, value, most in (
+            ("collapsed_below", self.collapsed_below, float("inf")),
+            ("equivalent_within", self.equivalent_within, 1.0),
+        ):
+            if not isinstance(value, int | float) or not 0 <= value < most:
+                raise UsageError(f"{name} of the suite is {value!r}; expected a number from 0")
         if not isinstance(self.claims, Mapping) or not all(
             isinstance(number, int) and isinstance(claim, Claim)
             for number, claim in self.claims.items()

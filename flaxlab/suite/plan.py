@@ -54,6 +54,8 @@ class Plan:
         vary: fields of the protocol in which the arms may differ: those that are swept.
         experiment: the swept experiment; None for a suite.
         claims: what is claimed of the arms, by number.
+        collapsed_below: see `Suite`.
+        equivalent_within: see `Suite`.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Plan:
     vary: tuple[str, ...]
     experiment: str | None
     claims: Mapping[int, Claim]
+    collapsed_below: float = Suite.collapsed_below
+    equivalent_within: float = Suite.equivalent_within
 
     @property
     def baseline(self) -> PlannedArm:
@@ -101,7 +105,16 @@ def plan_suite(file: Path, seeds: int | None, overrides: Sequence[str]) -> Plan:
     arms = (baseline, *others)
     _require_distinct(arms)
     given_seeds = _seeds(baseline.config, seeds or suite.seeds)
-    return Plan(suite.name, arms, given_seeds, (), None, suite.claims)
+    return Plan(
+        suite.name,
+        arms,
+        given_seeds,
+        (),
+        None,
+        suite.claims,
+        suite.collapsed_below,
+        suite.equivalent_within,
+    )
 
 
 def _require_ablation(
@@ -228,6 +241,8 @@ def suite_record(plan: Plan, command: str) -> SuiteRecord:
         vary=plan.vary,
         experiment=plan.experiment,
         claims=plan.claims,
+        collapsed_below=plan.collapsed_below,
+        equivalent_within=plan.equivalent_within,
         command=command,
     )
 

@@ -41,7 +41,7 @@ def test_epochs_are_whole_numbers(arms, epochs):
 def test_the_legend_of_the_dots_wears_no_arms_colour(arms):
     (axes,) = pictures.dots(arms(1)).axes
     legend = axes.get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == ["one seed", "mean", "lab report"]
+    assert [text.get_text() for text in legend.get_texts()] == ["one run", "mean", "lab report"]
     assert {line.get_color() for line in legend.legend_handles} == {GREY}
     assert len({line.get_color() for line in axes.lines} - {GREY}) == 2
 

@@ -8,20 +8,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from flaxlab.claims import Statement
 from flaxlab.compare.statistics import (
-    holm,
+    bonferroni,
+    hochberg,
     mean_interval,
-    paired_difference,
+    pooled_spread,
+    power_of,
     prediction_interval,
+    seeds_for_sign_flips,
+    seeds_needed,
+    share_interval,
+    share_test,
+    sign_flip_test,
     smallest_detectable,
+    spread_of,
     t_test,
 )
-from flaxlab.compare.verdicts import CONTRADICTED, SUPPORTED, decide, judge
 
 SIMULATIONS = 2000
 accuracies = st.integers(0, 10_000).map(lambda correct: correct / 10_000)
-pairs = st.lists(st.tuples(accuracies, accuracies), min_size=2, max_size=8)
+samples = st.lists(accuracies, min_size=2, max_size=10)
 
 
 def close_to_share(hits: int, share: float) -> bool:
@@ -29,7 +35,7 @@ def close_to_share(hits: int, share: float) -> bool:
     return abs(hits / SIMULATIONS - share) < 4 * np.sqrt(share * (1 - share) / SIMULATIONS)
 
 
-@given(st.lists(accuracies, min_size=2, max_size=10), st.sampled_from([0.5, 0.95, 0.99]))
+@given(samples, st.sampled_from([0.5, 0.95, 0.99]))
 def test_the_interval_of_the_mean_is_scipys(values, confidence):
     got = mean_interval(values, confidence)
     assert got.count == len(values)
@@ -43,22 +49,23 @@ def test_the_interval_of_the_mean_is_scipys(values, confidence):
         assert (got.low, got.high) == (None, None)
 
 
-def test_one_value_has_no_interval():
+def test_one_value_has_no_interval_and_no_test():
     for interval in (mean_interval, prediction_interval):
         got = interval([0.9])
         assert (got.mean, got.low, got.high, got.count) == (0.9, None, None, 1)
         assert got.contains(0.9) is None
         assert got.no_interval == "one seed: no interval"
+    assert t_test([0.1]) is None
+    assert spread_of([0.1]) is None
+    assert pooled_spread([[0.1], [0.2]]) is None
+    assert bonferroni(None, 5) is None
 
 
-@given(accuracies, accuracies, st.integers(2, 8))
-def test_equal_values_have_no_interval(value, other, count):
+@given(accuracies, st.integers(2, 8))
+def test_equal_values_have_no_interval(value, count):
     """Equal but for rounding: differences of accuracies are not exactly so."""
-    for got in (
-        mean_interval([value] * count),
-        prediction_interval([value] * count),
-        paired_difference([value, value + 0.1] * count, [other, other + 0.1] * count).estimate,
-    ):
+    equal = [value + 0.1 - 0.1] + [value] * (count - 1)
+    for got in (mean_interval(equal), prediction_interval(equal)):
         assert (got.low, got.high, got.contains(got.mean)) == (None, None, None)
         assert got.no_interval == "all seeds equal: no interval"
 
@@ -71,61 +78,70 @@ def test_the_prediction_interval_by_hand():
     assert not got.contains(7.0)
 
 
-@given(pairs)
-def test_the_paired_t_test_is_scipys(values):
-    arm, baseline = zip(*values, strict=True)
-    got = paired_difference(arm, baseline)
-    differences = np.subtract(arm, baseline)
+@given(samples)
+def test_the_t_test_is_scipys(values):
+    differences = np.subtract(values, 0.5)
     if np.ptp(differences) < 1e-9:
-        # Not defined there: as the sign-flip test.
-        assert got.t_p == pytest.approx(got.sign_flip_p)
-        assert got.detectable is None
         return
-    theirs = stats.ttest_rel(arm, baseline)
-    assert got.t_p == pytest.approx(theirs.pvalue, rel=1e-6, abs=1e-12)
-    low, high = theirs.confidence_interval(0.95)
-    assert (got.estimate.low, got.estimate.high) == pytest.approx((low, high), abs=1e-12)
+    theirs = stats.ttest_1samp(differences, 0.0).pvalue
+    assert t_test(differences) == pytest.approx(theirs, rel=1e-6, abs=1e-12)
 
 
-@given(pairs)
-def test_the_sign_flip_test_tries_all_signs(values):
-    arm, baseline = np.array(values).T
-    # Whole numbers, so that the reference has no rounding.
-    differences = np.rint((arm - baseline) * 10_000).astype(int)
-    signs = itertools.product((-1, 1), repeat=len(differences))
-    extreme = [abs(np.dot(sign, differences)) >= abs(differences.sum()) for sign in signs]
-    assert paired_difference(arm, baseline).sign_flip_p == pytest.approx(np.mean(extreme))
+def test_no_spread_is_smaller_than_that_of_rounding():
+    """More agreement must not make a difference less certain."""
+    assert spread_of([1, 1, 1], step=1) == pytest.approx(1 / np.sqrt(6))
+    assert spread_of([1, 1, 4], step=1) == pytest.approx(np.sqrt(3))
+    # One epoch later in all of five seeds: t = sqrt(30), p = 0.0054, where the sign-flip test of
+    # equal values gave 2 / 2**5 = 0.0625; with one of them two epochs later, p = 0.0039.
+    agreed, less = t_test([1, 1, 1, 1, 1], step=1), t_test([1, 1, 1, 1, 2], step=1)
+    assert agreed == pytest.approx(2 * stats.t.sf(np.sqrt(30), 4))
+    assert less == pytest.approx(0.0039, abs=1e-4)
+    assert t_test([1, 1, 1, 1, 2], step=1) < t_test([1, 1, 1, 1, 3], step=1)
+    assert t_test([0, 0, 0], step=1) == 1
 
 
-def test_paired_by_hand():
-    # Differences 2, 4, 6 points: mean 4, s = 2, t = 4 / (2 / sqrt 3) = 3.4641, p = 0.0742; of the
-    # eight signs two are as extreme.
-    got = paired_difference([0.92, 0.84, 0.96], [0.90, 0.80, 0.90])
-    assert got.estimate.mean == pytest.approx(0.04)
-    assert got.t_p == pytest.approx(0.0742, abs=1e-4)
-    assert got.sign_flip_p == pytest.approx(0.25)
+@given(st.lists(st.lists(accuracies, min_size=2, max_size=6), min_size=1, max_size=5))
+def test_the_pooled_spread_is_that_of_an_analysis_of_variance(groups):
+    within = sum(np.sum((np.array(group) - np.mean(group)) ** 2) for group in groups)
+    freedom = sum(len(group) - 1 for group in groups)
+    assert pooled_spread(groups) == pytest.approx(np.sqrt(within / freedom), abs=1e-12)
 
 
-def test_one_pair_is_not_tested():
-    got = paired_difference([0.9], [0.8])
-    assert got.estimate.mean == pytest.approx(0.1)
-    assert (got.t_p, got.sign_flip_p, got.detectable) == (None, None, None)
+@given(st.lists(st.integers(-100, 100), min_size=2, max_size=8))
+def test_the_sign_flip_test_tries_all_signs(images):
+    signs = itertools.product((-1, 1), repeat=len(images))
+    extreme = [abs(np.dot(sign, images)) >= abs(sum(images)) for sign in signs]
+    assert sign_flip_test(images) == pytest.approx(np.mean(extreme))
 
 
-def test_holm_by_hand():
-    # Sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1 is 0.04, 0.06, 0.06, 0.04; never falling.
-    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    assert holm([0.5, None, 0.6]) == [1.0, None, 1.0]
-    assert holm([]) == []
+def test_sign_flips_are_not_fooled_by_floats():
+    # As floats, 0.0093 - 0.0093 + 0.0032 and 0.0032 differ, and p was 0.75.
+    assert sign_flip_test([93, -93, 32]) == 1.0
+
+
+@pytest.mark.parametrize(("comparisons", "needed"), [(1, 6), (2, 7), (5, 8)])
+def test_how_many_seeds_the_sign_flip_test_needs(comparisons, needed):
+    assert seeds_for_sign_flips(comparisons) == needed
+    assert comparisons * 2 / 2**needed < 0.05 <= comparisons * 2 / 2 ** (needed - 1)
+
+
+def test_hochberg_by_hand():
+    # From the largest: 0.04 * 1, 0.03 * 2, 0.02 * 3, 0.01 * 4; never rising.
+    assert hochberg([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.04, 0.04, 0.04, 0.04])
+    assert hochberg([0.5, 0.01]) == pytest.approx([0.5, 0.02])
+    assert hochberg([]) == []
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_lies_between_no_correction_and_bonferronis(p_values):
-    adjusted = holm(p_values)
-    for p, got in zip(p_values, adjusted, strict=True):
-        assert p <= got <= min(1.0, len(p_values) * p) + 1e-12
-    order = np.argsort(p_values, kind="stable")
-    assert np.all(np.diff(np.array(adjusted)[order]) >= 0)
+def test_hochberg_is_statsmodels_definition(p_values):
+    """p(i) becomes the smallest of (m - j + 1) p(j) over the ranks j >= i."""
+    ordered = np.sort(p_values)
+    m = len(ordered)
+    reference = {
+        p: min([1.0, *((m - j) * ordered[j] for j in range(m) if ordered[j] >= p)])
+        for p in p_values
+    }
+    assert hochberg(p_values) == pytest.approx([reference[p] for p in p_values])
 
 
 @pytest.mark.parametrize("seeds", [2, 5])
@@ -140,43 +156,25 @@ def test_95_of_100_intervals_hold_the_truth(seeds):
     assert close_to_share(predicted, 0.95)
 
 
-def family_wise_errors(draw, seeds, corrected):
-    """Counts families of five arms, no better than the baseline they share, with a discovery."""
-    errors = 0
-    for _ in range(SIMULATIONS):
-        baseline = draw(seeds)
-        p_values = [t_test((draw(seeds) - baseline).tolist()) for _ in range(5)]
-        errors += min(holm(p_values) if corrected else p_values) < 0.05
-    return errors
-
-
-@pytest.mark.parametrize(("seeds", "test_images"), [(4, None), (2, 300), (3, 300), (2, 2000)])
-def test_one_family_in_twenty_has_a_false_discovery_at_most(seeds, test_images):
+@pytest.mark.parametrize(("seeds", "images"), [(4, None), (2, 300), (3, 300), (2, 2000)])
+def test_one_family_in_twenty_has_a_false_discovery_at_most(seeds, images):
+    """Five arms no better than the baseline that they share."""
     rng = np.random.default_rng(0)
 
-    def draw(count):
-        shares = rng.normal(0.85, 0.01, count)
-        if test_images is None:
-            return shares
-        return rng.binomial(test_images, shares) / test_images  # equal differences do occur
+    def draw():
+        shares = rng.normal(0.85, 0.01, seeds)
+        # Of few images, equal differences do occur.
+        return shares if images is None else rng.binomial(images, shares) / images
 
-    limit = 0.05 + 4 * np.sqrt(0.05 * 0.95 / SIMULATIONS)
-    assert family_wise_errors(draw, seeds, corrected=True) / SIMULATIONS < limit
-    if test_images is None:  # without the correction the promise does not hold
-        assert family_wise_errors(draw, seeds, corrected=False) / SIMULATIONS > 0.1
-
-
-def test_claims_are_falsely_decided_no_more_often_than_promised():
-    """On whole numbers of epochs, whose differences are often the same in every seed."""
-    rng = np.random.default_rng(0)
-    wrong = 0
+    plain = corrected = 0
     for _ in range(SIMULATIONS):
-        values = {
-            name: {seed: {"epochs_to_95": rng.integers(2, 4)} for seed in range(2)} for name in "ab"
-        }
-        (verdict,) = decide([[judge(Statement("epochs_to_95", "a", "b"), values)]])
-        wrong += verdict.word in (SUPPORTED, CONTRADICTED)
-    assert wrong / SIMULATIONS < 0.05
+        baseline = draw()
+        p_values = [t_test(draw() - baseline, 1 / images if images else 0.0) for _ in range(5)]
+        plain += min(p_values) < 0.05
+        corrected += min(bonferroni(p, 5) for p in p_values) < 0.05
+    assert corrected / SIMULATIONS < 0.05 + 4 * np.sqrt(0.05 * 0.95 / SIMULATIONS)
+    if images is None:  # without the correction the promise does not hold
+        assert plain / SIMULATIONS > 0.1
 
 
 @pytest.mark.parametrize(("seeds", "level"), [(3, 0.05), (5, 0.01), (10, 0.05)])
@@ -187,3 +185,39 @@ def test_four_of_five_detectable_differences_are_detected(seeds, level):
     p_values = stats.ttest_1samp(values, 0.0, axis=1).pvalue
     found = np.sum((p_values < level) & (values.mean(axis=1) > 0))
     assert close_to_share(int(found), 0.8)
+
+
+@given(st.floats(0.05, 5.0))
+def test_the_seeds_needed_are_the_fewest_that_reach_the_power(effect):
+    count = seeds_needed(effect, 1.0)
+    if count is None:
+        assert power_of(effect, 1.0, 1000) < 0.8
+        return
+    assert power_of(effect, 1.0, count) >= 0.8
+    assert count == 2 or power_of(effect, 1.0, count - 1) < 0.8
+
+
+def test_plans_by_table():
+    # Of the paired t test, two-sided, level 0.05, power 0.8: 34 pairs for half a standard
+    # deviation (Cohen, 1988), and no number for none.
+    assert seeds_needed(0.5, 1.0) == 34
+    assert seeds_needed(-0.5, 1.0) == 34
+    assert seeds_needed(0.0, 1.0) is None
+
+
+@pytest.mark.parametrize(
+    ("hits", "count", "low", "high"),
+    # 5 of 5: 0.05 ** (1/5). 2 of 5: the tables of Clopper and Pearson.
+    [(5, 5, 0.5493, 1.0), (0, 5, 0.0, 0.4507), (2, 5, 0.0527, 0.8534), (3, 3, 0.3684, 1.0)],
+)
+def test_the_exact_interval_of_a_share(hits, count, low, high):
+    assert share_interval(hits, count) == pytest.approx((low, high), abs=1e-4)
+
+
+@given(st.integers(1, 20).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_test_of_a_share_is_scipys(seen):
+    hits, count = seen
+    at_most, at_least = share_test(hits, count, 0.5)
+    greater = stats.binomtest(hits, count, 0.5, alternative="greater").pvalue
+    less = stats.binomtest(hits, count, 0.5, alternative="less").pvalue
+    assert (at_most, at_least) == pytest.approx((greater, less))

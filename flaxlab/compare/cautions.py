@@ -1,0 +1,62 @@
+"""What a reader should know before believing a comparison, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flaxlab.compare.outcomes import Design
+from flaxlab.compare.results import ComparedArm
+from flaxlab.run.fingerprint import TRACERS
+
+_NO_PLAN = (
+    "No suite says how many runs were planned: runs that failed and were removed, or seeds that"
+    " were tried and left out, cannot be seen here."
+)
+
+
+def cautions(arms: Sequence[ComparedArm], design: Design) -> list[str]:
+    """Returns what speaks against taking the arms' figures for more than they are."""
+    runs = [run for arm in arms for run in arm.runs.values()]
+    notes = [] if design.seeds else [_NO_PLAN]
+    for key, what in (("device", "devices"), ("versions", "versions of the software")):
+        if len({str(run.summary[key]) for run in runs}) > 1:
+            notes.append(f"The runs were made with different {what}.")
+    for arm in arms:
+        if _made_by_different_code(arm):
+            notes.append(f"The runs of {arm.name} were made by different code: see fingerprints.")
+    if any(run.departures is None for run in runs):
+        notes.append(
+            "Runs of an older version do not say whether they have the protocol of their"
+            " experiment file."
+        )
+    single = [arm.name for arm in arms if len(arm.runs) == 1]
+    if single:
+        notes.append(f"One seed only, so no interval and no test: {', '.join(single)}.")
+    for arm in arms[1:]:
+        pairs = arm.difference.estimate.count if arm.difference else 0
+        most = max(len(arm.outcomes.learned), len(arms[0].outcomes.learned))
+        if 0 < pairs < most:
+            notes.append(
+                f"{arm.name} has {pairs} of {most} seeds in common with {arms[0].name}:"
+                " the difference is of those, the accuracy of all."
+            )
+    extra = {seed for arm in arms for seed in arm.runs} - set(design.seeds)
+    if design.seeds and extra:
+        names = ", ".join(map(str, sorted(extra)))
+        notes.append(
+            f"Seeds {names} were added to those that the suite planned: whoever looks at the"
+            " results before adding seeds finds differences more often than 5% of the time."
+        )
+    if len({tuple(run.summary["classes"]) for run in runs}) > 1:
+        notes.append("The arms have different classes: the pictures of the classes are left out.")
+    return notes
+
+
+def _made_by_different_code(arm: ComparedArm) -> bool:
+    """Returns whether runs computed different things, where the same versions made them."""
+    known: dict[str, set[str]] = {}
+    for run in arm.runs.values():
+        if "fingerprints" in run.summary:
+            versions = {key: run.summary["versions"].get(key) for key in TRACERS}
+            known.setdefault(str(versions), set()).add(str(run.summary["fingerprints"]))
+    return any(len(found) > 1 for found in known.values())

@@ -1,0 +1,73 @@
+"""Claims as a table and as lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flaxlab.claims import QUANTITIES, Collapses
+from flaxlab.compare.cells import Cell, Table, figure_text, p_text
+from flaxlab.compare.verdicts import JudgedClaim, Judgement, Verdict
+
+
+def claims_table(claims: Sequence[JudgedClaim]) -> Table:
+    """Each claim with its verdict, and each of its parts with its own."""
+    rows = []
+    for judged in claims:
+        parts = "; ".join(part_texts(judged))
+        text = f"{judged.claim.text} {judged.claim.note}".strip()
+        rows.append(
+            [
+                Cell(str(judged.number), judged.number),
+                Cell(text, text),
+                Cell(verdict_text(judged.verdict), judged.verdict.word),
+                Cell(parts, parts),
+            ]
+        )
+    return Table(("claim", "what it says", "verdict", "its parts"), rows)
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """Writes a verdict with its p value."""
+    return verdict.word if verdict.p is None else f"{verdict.word} (p {p_text(verdict.p)})"
+
+
+def part_texts(judged: JudgedClaim) -> list[str]:
+    """Writes each part of a claim with its figures and its own verdict, in one line each."""
+    return [
+        f"{statement_text(judgement)}: {verdict_text(part)}"
+        for judgement, part in zip(judged.judgements, judged.parts, strict=True)
+    ]
+
+
+def statement_text(judgement: Judgement) -> str:
+    """Writes a part of a claim with the measured figures in one line."""
+    statement = judgement.statement
+    lost = f" ({'; '.join(judgement.lost)})" if judgement.lost else ""
+    if isinstance(statement, Collapses):
+        text = f"more than {statement.share:.0%} of the runs of {statement.arm} collapse"
+        if judgement.share is None or judgement.share_bounds is None:
+            return text
+        hits, count = judgement.share
+        low, high = judgement.share_bounds
+        if hits == count:
+            bounds = f"at least {low:.0%} do"
+        elif hits == 0:
+            bounds = f"at most {high:.0%} do"
+        else:
+            bounds = f"{low:.0%} to {high:.0%} do"
+        return f"{text}: {hits} of {count}, so {bounds}"
+    quantity = QUANTITIES[statement.quantity]
+    larger, smaller = _side(statement.larger), _side(statement.smaller)
+    if statement.margin:
+        larger += f" + {statement.margin * quantity.scale:g} {quantity.unit}"
+    text = f"{quantity.words}: {larger} > {smaller}"
+    estimate = judgement.difference
+    if estimate is None:
+        return text + lost
+    figure = figure_text(estimate, quantity.scale, "{:+.1f}" if quantity.scale > 1 else "{:+.3f}")
+    words = f", {estimate.no_interval}" if estimate.no_interval else ""
+    return f"{text}: {figure} {quantity.unit}, n = {estimate.count}{words}{lost}"
+
+
+def _side(side: str | float) -> str:
+    return side if isinstance(side, str) else f"{side:.0%}"

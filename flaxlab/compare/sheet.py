@@ -1,0 +1,50 @@
+"""How the numbers of a comparison were made, as the checklists of conferences ask for it."""
+
+from __future__ import annotations
+
+from flaxlab.compare.results import Comparison
+from flaxlab.compare.statistics import LEVEL
+
+
+def sheet(comparison: Comparison) -> dict[str, str]:
+    """Returns {topic: sentence}: samples, randomness, choices, tests, exclusions, machines.
+
+    The topics are those of the NeurIPS paper checklist (2021) and of Pineau and others,
+    "Improving Reproducibility in Machine Learning Research", arXiv 2003.12206.
+    """
+    design, arms = comparison.design, comparison.arms
+    runs = [run for arm in arms for run in arm.runs.values()]
+    first = comparison.baseline.first
+    holdout = first.config.data.validation == "holdout"
+    planned = f"{len(design.seeds)} an arm" if design.seeds else "not recorded"
+    left_out = [f"{arm.name}: {arm.outcomes.lost}" for arm in arms if arm.outcomes.lost]
+    left_out += [f"{name}: {each.lost}" for name, each in comparison.absent.items()]
+    machines = {str(run.summary.get("machine") or run.summary["device"]) for run in runs}
+    rule = "fixed by the suite" if design.seeds else "flaxlab's own"
+    return {
+        "Runs": f"{len(runs)} finished, of {len(arms)} arms; planned: {planned}.",
+        "What is random": "A run's seed draws the initial values, the order of the examples and"
+        " the dropout masks. The data split is the same for all runs"
+        + (" of a seed." if holdout else ".")
+        + " The same seed pairs the arms.",
+        "Outcome": "Accuracy on the "
+        + (
+            "test split, at the epoch that a holdout of the training split chose."
+            if holdout
+            else "test split after the last epoch. Nothing was chosen on it."
+        )
+        + " Other quantities are described, and tested only where a claim names them.",
+        "Tests": f"Two-sided paired t test, {comparison.comparisons} comparisons with"
+        f" {comparison.baseline.name}, family-wise error {LEVEL:.2f} by Bonferroni's correction."
+        " Claims: see there.",
+        "Left out of means and tests": "; ".join(left_out) or "No run.",
+        "Rules for that": f"Collapsed: below {design.collapsed_below:g} times the accuracy of"
+        f" guessing ({rule}). Failed: ended by an error."
+        + (
+            f" Equivalent: within {design.equivalent_within * 100:g} points."
+            if design.equivalent_within
+            else " No difference was declared too small to matter."
+        ),
+        "Machines": "; ".join(sorted(machines)) + ".",
+        "Time": f"{sum(run.scores.seconds for run in runs) / 3600:.1f} hours of training.",
+    }
