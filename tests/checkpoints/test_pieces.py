@@ -1,4 +1,4 @@
-"""Large arrays are read in pieces, in whichever of Orbax's layouts they were saved."""
+"""Large arrays are read in pieces if they are stored in Orbax's default way, else whole."""
 
 import sys
 
@@ -13,12 +13,10 @@ from flaxlab.checkpoints.read import list_leaves, read_pieces
 from flaxlab.errors import UsageError
 from tests.helpers.processes import run_code
 
-_LAYOUTS = {
-    "as by default": {},
+_IN_PIECES = {"the default": {}, "a folder for each array": {"use_ocdbt": False}}
+_WHOLE = {
     "uncompressed": {"use_compression": False},
-    "a folder for each array": {"use_ocdbt": False},
     "Zarr 3": {"use_zarr3": True},
-    "Zarr 3, uncompressed": {"use_zarr3": True, "use_compression": False},
     "Zarr 3, a folder for each array": {"use_zarr3": True, "use_ocdbt": False},
 }
 
@@ -26,7 +24,7 @@ _LAYOUTS = {
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     """Every array counts as large."""
-    monkeypatch.setattr("flaxlab.checkpoints.read._TOGETHER", 0)
+    monkeypatch.setattr("flaxlab.checkpoints.read._LARGE", 0)
     monkeypatch.setattr("flaxlab.checkpoints.pieces._PIECE", 1000)
     monkeypatch.setattr("flaxlab.checkpoints.pieces._READ", 300)
 
@@ -45,7 +43,7 @@ def read(folder):
 
 
 @pytest.mark.parametrize("chunk", [None, 2000])
-@pytest.mark.parametrize("layout", _LAYOUTS.values(), ids=_LAYOUTS.keys())
+@pytest.mark.parametrize("layout", _IN_PIECES.values(), ids=_IN_PIECES.keys())
 def test_pieces_hold_the_values_of_the_array(tmp_path, layout, chunk):
     rng = np.random.default_rng(0)
     tree = {
@@ -69,6 +67,14 @@ def test_pieces_hold_the_values_of_the_array(tmp_path, layout, chunk):
             np.testing.assert_array_equal(np.sort(values), np.sort(np.asarray(array).ravel()))
             if chunk is None:  # then in their order, too
                 np.testing.assert_array_equal(values, np.asarray(array).ravel())
+
+
+@pytest.mark.parametrize("layout", _WHOLE.values(), ids=_WHOLE.keys())
+def test_other_layouts_of_orbax_are_read_whole(tmp_path, layout):
+    array = np.random.default_rng(0).standard_normal((40, 30)).astype(np.float32)
+    folder = save(tmp_path / "saved", {"group/w": array}, 2000, **layout)
+    (whole,) = read(folder)["group/w"]
+    np.testing.assert_array_equal(whole, array)
 
 
 @pytest.mark.parametrize(
