@@ -9,10 +9,10 @@ Format: https://zarr-specs.readthedocs.io/en/latest/v2/v2.0.html
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,51 +21,71 @@ import zstandard
 
 from flaxlab.errors import UsageError
 
+Pieces = Callable[[], Iterable[np.ndarray]]  # reads the values of an array, at each call again
+
 _PIECE = 1 << 22  # bytes of values at a time
 _READ = 1 << 20  # bytes of a file at a time
 
 
-@dataclass(frozen=True)
-class StoredPieces:
-    """The values of an array as one-dimensional arrays, in the order in which they are stored.
+@contextlib.contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turns whatever Orbax and TensorStore raise for damaged files into a `UsageError`."""
+    try:
+        yield
+    except Exception as error:  # their errors have no common class
+        reason = str(error).split("\n")[0][:200]
+        raise UsageError(f"{name} cannot be read ({reason})") from error
 
-    Each iteration reads them again, and raises a `UsageError` if a chunk cannot be read.
 
-    Attributes:
-        name: what error messages call the array.
-        store: holds the chunks.
-        chunks: keys of the chunks.
-        chunk_size: number of values in each chunk.
-        dtype: dtype of the values.
+def find_pieces(array: tensorstore.TensorStore, name: str) -> Pieces | None:
+    """Returns a function that reads the values of a stored array in pieces.
+
+    Args:
+        array: the array, opened by TensorStore.
+        name: what error messages call it.
+
+    Returns:
+        () -> one-dimensional arrays, in the order in which they are stored; raises a `UsageError`
+        if a chunk cannot be read. None if the array is stored in another way than Orbax's default,
+        which only TensorStore can read: another format, codec or byte order, or chunks that do not
+        divide it.
     """
+    spec: Any = array.spec().to_json()
+    metadata, store, dtype = spec["metadata"], array.kvstore, array.dtype.numpy_dtype
+    if (
+        store is None
+        or spec["driver"] != "zarr"
+        or (metadata["compressor"] or {}).get("id") != "zstd"
+        or metadata["dtype"] not in (dtype.str, dtype.name)
+        or metadata["order"] != "C"
+        or metadata["filters"]
+        or any(size % part for size, part in zip(array.shape, metadata["chunks"], strict=True))
+    ):
+        return None
+    chunk: list[int] = metadata["chunks"]
+    counts = (size // part for size, part in zip(array.shape, chunk, strict=True))
+    places = itertools.product(*map(range, counts))
+    keys = [metadata["dimension_separator"].join(map(str, place)) for place in places]
 
-    name: str
-    store: tensorstore.KvStore
-    chunks: tuple[str, ...]
-    chunk_size: int
-    dtype: np.dtype
+    def read() -> Iterator[np.ndarray]:
+        for key in keys:
+            with reading(name):
+                yield from _read_chunk(_Compressed(store, key), math.prod(chunk), dtype)
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for key in self.chunks:
-            try:
-                yield from self._read(key)
-            except Exception as error:  # TensorStore's errors have no common class
-                reason = str(error).split("\n")[0][:200]
-                raise UsageError(f"{self.name} cannot be read ({key}: {reason})") from error
+    return read
 
-    def _read(self, key: str) -> Iterator[np.ndarray]:
-        compressed: Any = _Compressed(self.store, key)
-        source = zstandard.ZstdDecompressor().stream_reader(compressed, read_size=_READ)
-        itemsize = self.dtype.itemsize
-        left, step = self.chunk_size * itemsize, _PIECE // itemsize * itemsize
-        while left:
-            values = source.read(min(left, step))
-            if len(values) < min(left, step):
-                raise ValueError(f"its last {left - len(values)} bytes are missing")
-            left -= len(values)
-            yield np.frombuffer(values, self.dtype)
-        if source.read(1):
-            raise ValueError("it holds more values than the array")
+
+def _read_chunk(compressed: Any, size: int, dtype: np.dtype) -> Iterator[np.ndarray]:
+    source = zstandard.ZstdDecompressor().stream_reader(compressed, read_size=_READ)
+    left, step = size * dtype.itemsize, _PIECE // dtype.itemsize * dtype.itemsize
+    while left:
+        values = source.read(min(left, step))
+        if len(values) < min(left, step):
+            raise ValueError(f"its last {left - len(values)} bytes are missing")
+        left -= len(values)
+        yield np.frombuffer(values, dtype)
+    if source.read(1):
+        raise ValueError("a chunk holds more values than it should")
 
 
 class _Compressed:
@@ -85,35 +105,3 @@ class _Compressed:
 
     def _read_to(self, stop: int | None) -> bytes:
         return self._store.read(self._key, byte_range=slice(self._position, stop)).result().value
-
-
-def find_pieces(array: tensorstore.TensorStore, name: str) -> StoredPieces | None:
-    """Returns the pieces of a stored array.
-
-    Args:
-        array: the array, opened by TensorStore.
-        name: what error messages call it.
-
-    Returns:
-        None if the array is stored in another way than Orbax's default, which TensorStore alone
-        can read: another format, codec or byte order, chunks that do not divide it or are missing.
-    """
-    stored, dtype = array.spec().to_json(), array.dtype.numpy_dtype
-    metadata, chunk = stored["metadata"], array.chunk_layout.read_chunk.shape
-    if (
-        stored["driver"] != "zarr"
-        or (metadata["compressor"] or {}).get("id") != "zstd"
-        or metadata["dtype"] not in (dtype.str, dtype.name)
-        or metadata["order"] != "C"
-        or metadata["filters"]
-        or any(size % part for size, part in zip(array.shape, chunk, strict=True))
-    ):
-        return None
-    counts = (size // part for size, part in zip(array.shape, chunk, strict=True))
-    separator = metadata["dimension_separator"]
-    keys = tuple(
-        separator.join(map(str, place)) for place in itertools.product(*map(range, counts))
-    )
-    if not all(array.kvstore.read(key, byte_range=slice(0, 1)).result().value for key in keys):
-        return None
-    return StoredPieces(name, array.kvstore, keys, math.prod(chunk), dtype)

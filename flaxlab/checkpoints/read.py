@@ -6,10 +6,10 @@ without a template, and without the devices that it was saved from.
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore
 
-from flaxlab.checkpoints.pieces import find_pieces
+from flaxlab.checkpoints.pieces import Pieces, find_pieces, reading
 from flaxlab.errors import UsageError
 
 _COLLECTIONS = ("params", "batch_stats", "opt_state")
@@ -68,11 +68,8 @@ def list_leaves(tree: Path) -> list[Leaf]:
     Raises:
         UsageError: the tree's metadata cannot be read.
     """
-    try:
-        with ocp.PyTreeCheckpointer() as reader:
-            metadata = reader.metadata(tree.absolute()).item_metadata
-    except Exception as error:  # Orbax's errors about damaged files have no common class
-        raise UsageError(f"the metadata of {tree} cannot be read ({_reason(error)})") from error
+    with reading(f"the metadata of {tree}"), ocp.PyTreeCheckpointer() as reader:
+        metadata = reader.metadata(tree.absolute()).item_metadata
     if metadata is None:  # what Orbax returns for some kinds of damage
         raise UsageError(f"the metadata of {tree} cannot be read; its files are damaged")
     described, _ = jax.tree_util.tree_flatten_with_path(
@@ -104,34 +101,30 @@ def read_leaves(tree: Path, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, np.n
     """
     for leaf in leaves:
         if leaf.shape is not None:
-            with _errors_of(leaf, tree):
-                array = _open(leaf, tree).read().result()
+            (array,) = _read(leaf, tree)
             yield leaf, array
 
 
-def read_pieces(tree: Path, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, Iterable[np.ndarray]]]:
-    """Reads the values of one array after the other, of a large one never all at once.
+def read_pieces(tree: Path, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, Pieces]]:
+    """Opens one array after the other, to be read in pieces if it is large.
 
     Args:
         tree: folder of the tree.
         leaves: leaves of `list_leaves`; those that are not arrays are left out.
 
     Returns:
-        Each leaf with NumPy arrays of its dtype that together hold its values, in any order and
-        shape, and that can be iterated over several times. An array that is small, or not stored
-        in Orbax's default way, is a single one.
+        Each leaf with () -> NumPy arrays of its dtype that together hold its values, in any order
+        and shape. An array that is small, or not stored in Orbax's default way, is read at once.
 
     Raises:
-        UsageError: an array cannot be read; for a large one, while its pieces are iterated over.
+        UsageError: an array cannot be read; the functions that are returned raise it as well.
     """
     for leaf in leaves:
         if leaf.shape is not None:
-            with _errors_of(leaf, tree):
-                array = _open(leaf, tree)
-                pieces = find_pieces(array, _name(leaf, tree)) if leaf.nbytes > _LARGE else None
-                values = pieces or (array.read().result(),)
-            yield leaf, values
-            del values  # before the next array is read
+            name = f"{leaf.path} in {tree}"
+            with reading(name):
+                pieces = find_pieces(_open(leaf, tree), name) if leaf.nbytes > _LARGE else None
+            yield leaf, pieces or functools.partial(_read, leaf, tree)
 
 
 def read_collection(tree: Path, collection: str) -> dict[str, Any]:
@@ -160,6 +153,11 @@ def read_collection(tree: Path, collection: str) -> dict[str, Any]:
     return nested
 
 
+def _read(leaf: Leaf, tree: Path) -> tuple[np.ndarray]:
+    with reading(f"{leaf.path} in {tree}"):
+        return (_open(leaf, tree).read().result(),)
+
+
 def _open(leaf: Leaf, tree: Path) -> tensorstore.TensorStore:
     files = {"driver": "file", "path": f"{tree.absolute()}/"}
     if (tree / "manifest.ocdbt").is_file():
@@ -167,22 +165,6 @@ def _open(leaf: Leaf, tree: Path) -> tensorstore.TensorStore:
     else:  # a folder for each array
         store = {**files, "path": f"{files['path']}{leaf.key}/"}
     return tensorstore.open({"driver": "auto", "kvstore": store}).result()
-
-
-@contextlib.contextmanager
-def _errors_of(leaf: Leaf, tree: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # TensorStore's errors have no common class
-        raise UsageError(f"{_name(leaf, tree)} cannot be read ({_reason(error)})") from error
-
-
-def _name(leaf: Leaf, tree: Path) -> str:
-    return f"{leaf.path} in {tree}"
-
-
-def _reason(error: Exception) -> str:
-    return str(error).split("\n")[0][:200]
 
 
 def _kind(leaf: Any) -> str:

@@ -226,7 +226,7 @@ def test_verify_does_not_pass_over_a_lost_manifest(stored_run, tmp_path, capsys)
         (["/nowhere"], "there is no folder /nowhere"),
         (["{empty}"], "there is no checkpoint in"),
         (["{run}", "--step=7"], "there is no step 7"),
-        (["{run}", "--step=first"], "--step=first is no step"),
+        (["{run}", "--step=first"], "--step=first is not a step"),
         (["{run}", "--filter=("], "is not a regular expression"),
         (["{run}", "{run}"], "expected two checkpoints after --diff"),
         (["{run}", "--stats", "--verify"], "exclude each other"),
