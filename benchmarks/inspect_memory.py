@@ -31,9 +31,9 @@ def save(folder: Path, megabytes: int, largest: int, by: str) -> None:
         "params": {f"layer{n}": rng.standard_normal((rows, 1000), np.float32) for n in range(count)}
     }
     if by == "flaxlab":
-        from flaxlab.checkpoints.folder import StepManager, Trouble
+        from flaxlab.checkpoints.folder import StepManager
 
-        manager = StepManager(folder, 1, Trouble())
+        manager = StepManager(folder, 1, {})
         manager.save(1, tree, {})
         manager.close()
     else:

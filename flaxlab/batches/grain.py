@@ -25,8 +25,9 @@ from absl import flags
 from flaxlab.batches.order import HostBatch, Order
 from flaxlab.data.dataset import Split
 from flaxlab.data.images import from_array, random_resized_crop
-from flaxlab.data.lazy import Images, LazyImages, thread_count
+from flaxlab.data.lazy import Images, LazyImages
 from flaxlab.errors import RunFailed
+from flaxlab.machine import available_cores
 
 _BATCHES_AHEAD = 2
 
@@ -120,7 +121,7 @@ def read_batches(
         )
     else:
         ahead = _BATCHES_AHEAD * size
-        options = grain.ReadOptions(num_threads=thread_count(), prefetch_buffer_size=ahead)
+        options = grain.ReadOptions(num_threads=len(available_cores()), prefetch_buffer_size=ahead)
         batches = examples.to_iter_dataset(options).batch(size)
     iterator = iter(batches)
     try:

@@ -1,4 +1,4 @@
-"""Finds the checkpoints of a run or of any other project that uses Orbax, without Orbax."""
+"""Finds the checkpoints of a run, or of any other project that uses Orbax, by their files."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _STEP_FILE = "_CHECKPOINT_METADATA"  # in a folder that holds the items of one s
 
 @dataclass(frozen=True)
 class Saved:
-    """One saved checkpoint: a step of a run, or of a foreign project.
+    """One saved checkpoint, of flaxlab or of another project.
 
     Attributes:
-        folder: the step's folder, or the tree's where there are no steps.
-        trees: the folders that hold trees of arrays, by item name; none where files are missing.
-        step: its number; None where there are no steps.
-        kind: "latest", "best", "midway", or the name of the folder of its manager.
+        folder: folder of the step, or of the tree if there are no steps.
+        trees: folders that hold trees of arrays, by item name; empty if files are missing.
+        step: number of the step; None if there are no steps.
+        kind: "latest", "best", "midway", or the name of the folder that holds the steps.
     """
 
     folder: Path
@@ -35,19 +35,19 @@ class Saved:
 
     @property
     def bytes(self) -> int:
-        """Size of its files."""
+        """Size of all files."""
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
     def record(self) -> dict[str, Any] | None:
-        """What flaxlab wrote beside the arrays: config, data set, history, versions."""
+        """Returns what flaxlab saved beside the arrays: config, data set, history, versions."""
         return _json(self.folder / "record" / "metadata")
 
     def metrics(self) -> dict[str, float]:
-        """The metrics of the step: flaxlab's history row of it, or what Orbax was given."""
+        """Returns the step's metrics: its row of flaxlab's history, or what Orbax was given."""
         record = self.record()
         if record and record.get("part"):
             sums = record["part"]["totals"]
-            count = sums["count"] or math.nan  # where every step was skipped
+            count = sums["count"] or math.nan  # if every step was skipped
             return {
                 "epoch": epoch_of(record),
                 "train_loss": sums["loss"] / count,
@@ -57,13 +57,12 @@ class Saved:
             row = record["history"][-1]
             keys = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
             return {key: row[key] for key in keys if key in row}
-        stored = _json(self.folder / _STEP_FILE) or {}
-        metrics = stored.get("metrics") or _json(self.folder / "metrics" / "metrics") or {}
+        metrics = _json(self.folder / "metrics" / "metrics") or {}
         return {key: value for key, value in metrics.items() if isinstance(value, int | float)}
 
 
 def epoch_of(record: dict[str, Any]) -> int:
-    """Returns the epoch that a checkpoint is from, by its record: complete, or begun."""
+    """Returns the epoch, complete or begun, that a checkpoint with this record is from."""
     return len(record["history"]) + bool(record.get("part"))
 
 
@@ -71,16 +70,16 @@ def find_saved(path: Path) -> list[Saved]:
     """Lists the checkpoints at `path`, oldest first: latest, then best, midway, and others.
 
     Args:
-        path: a run directory, its folder "checkpoints", a manager's folder, one step, or one tree.
+        path: a run directory, its folder "checkpoints", a folder of steps, one step, or one tree.
 
     Raises:
-        UsageError: there is none; a folder of an interrupted save is named as such.
+        UsageError: there is none, or only saves that were interrupted.
     """
     path = path.expanduser()
     if not path.is_dir():
         raise UsageError(f"there is no folder {path}")
     if "orbax-checkpoint-tmp" in path.name:
-        raise UsageError(f"{path} is a save that was not completed; take another step")
+        raise UsageError(f"{path} is a save that was not completed; choose another step")
     for folder in (path, path / "checkpoints"):
         single = _saved(folder, folder.parent.name)
         if single is not None:
@@ -103,43 +102,35 @@ def choose(saved: Sequence[Saved], step: str) -> Saved:
     """Picks one checkpoint.
 
     Args:
-        saved: see `find_saved`.
+        saved: checkpoints, see `find_saved`.
         step: "latest", "best", or a number.
 
     Raises:
-        UsageError: there is no such one.
+        UsageError: there is no such checkpoint, or it has lost files.
     """
-    chosen = _choose(saved, step)
+    if step.isdecimal():
+        found = [each for each in saved if each.step == int(step)]
+        if not found:
+            steps = ", ".join(sorted({str(each.step) for each in saved}))
+            raise UsageError(f"there is no step {step} in {saved[0].folder.parent}; it has {steps}")
+        chosen = min(found, key=lambda each: each.kind == "best")  # the whole state, if it is there
+    elif step in ("latest", "best"):
+        found = [each for each in saved if each.kind == step]
+        if not found and step == "best":
+            raise UsageError(
+                f"{saved[0].folder} has no best checkpoint; choose --step=latest or a number"
+            )
+        chosen = (found or saved)[-1]
+    else:
+        raise UsageError(f"--step={step} is not a step; expected latest, best or a number")
     if not chosen.trees:
-        raise UsageError(f"checkpoint {chosen.folder} is damaged: {_damage(chosen.folder)}")
+        damage = find_damage(chosen.folder) or ["its metadata is missing"]
+        raise UsageError(f"checkpoint {chosen.folder} is damaged: {'; '.join(damage)}")
     return chosen
 
 
-def _damage(folder: Path) -> str:
-    return "; ".join(find_damage(folder) or ["its metadata are missing"])
-
-
-def _choose(saved: Sequence[Saved], step: str) -> Saved:
-    if step.isdecimal():
-        chosen = [each for each in saved if each.step == int(step)]
-        # Of a step that is saved twice, the whole state.
-        chosen.sort(key=lambda each: each.kind == "best")
-        if chosen:
-            return chosen[0]
-        steps = ", ".join(sorted({str(each.step) for each in saved}))
-        raise UsageError(f"there is no step {step} in {saved[0].folder.parent}; it has {steps}")
-    if step not in ("latest", "best"):
-        raise UsageError(f"--step={step} is no step; expected latest, best, or a number")
-    of_kind = [each for each in saved if each.kind == step]
-    if of_kind:
-        return of_kind[-1]
-    if step == "latest":
-        return saved[-1]
-    raise UsageError(f"{saved[0].folder} has no {step} checkpoint; take --step=latest or a number")
-
-
 def require_intact(saved: Saved) -> None:
-    """Raises a `UsageError` that names the damaged files, if the manifest finds any."""
+    """Raises a `UsageError` that names the damaged files if the manifest shows any."""
     damage = find_damage(saved.folder)
     if damage:
         raise UsageError(f"checkpoint {saved.folder} is damaged: {'; '.join(damage)}")
@@ -153,7 +144,7 @@ def _steps(folder: Path, kind: str) -> list[Saved]:
 
 
 def _step(folder: Path) -> int | None:
-    """Reads the step off the name of a folder: 5, or step_5 as some projects have it."""
+    """Returns the number in the name of a step's folder: 5, or step_5 as in some projects."""
     found = re.fullmatch(r"(?:.*_)?(\d+)", folder.name)
     return int(found[1]) if found and folder.is_dir() else None
 
@@ -163,13 +154,13 @@ def _saved(folder: Path, kind: str) -> Saved | None:
     if (folder / _TREE_FILE).is_file():
         above = folder.parent
         if (above / _STEP_FILE).is_file() or (above / NAME).is_file():
-            # One item of a step: what verifies it stands with the step.
+            # One item of a step: the manifest is in the step's folder.
             return Saved(above, {folder.name: folder}, _step(above), above.parent.name)
         return Saved(folder, {"": folder}, step, kind)
     trees = {part.parent.name: part.parent for part in sorted(folder.glob(f"*/{_TREE_FILE}"))}
     if trees and (folder / _STEP_FILE).is_file():
         return Saved(folder, trees, step, kind)
-    # A step that has lost files must not vanish: an older one would be taken for the latest.
+    # A step that has lost files is still listed: otherwise an older one would pass as the latest.
     parts = (_STEP_FILE, NAME, "record", "state")
     if step is not None and any((folder / part).exists() for part in parts):
         return Saved(folder, {}, step, kind)

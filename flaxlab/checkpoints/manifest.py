@@ -1,4 +1,4 @@
-"""The sha256 manifest of a checkpoint: Orbax restores flipped bits without a word."""
+"""The sha256 manifest of a checkpoint, since Orbax restores flipped bits without an error."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from flaxlab import files
 
 NAME = "sha256.json"
 
-# Orbax writes these into the folder of a step after the manifest. Nobody reads the first; the
-# second has to be there, with times that are numbers: no other change of it that leaves it JSON
-# keeps a state from being restored.
+# Orbax writes these into a step's folder after the manifest. The first is never read. The second
+# must exist and its times must be numbers; whatever else changes in it, as long as it is JSON, the
+# state can still be restored.
 _LATER = ("commit_success.txt", "_CHECKPOINT_METADATA")
 
 
 def write_manifest(folder: Path) -> None:
     """Writes the digest of each file in `folder`, as {path: hexadecimal sha256}."""
-    digests = {_key(path, folder): _digest(path) for path in _covered(folder)}
-    files.write_text(folder / NAME, _text(digests))
+    files.write_text(folder / NAME, _text(_digests(folder)))
 
 
 def find_damage(folder: Path) -> list[str] | None:
@@ -30,20 +29,20 @@ def find_damage(folder: Path) -> list[str] | None:
     """
     try:
         text = (folder / NAME).read_text()
-        digests = dict(json.loads(text))
-        if text.removesuffix("\n") != _text(digests):  # older versions ended it with a new line
+        expected = dict(json.loads(text))
+        if text != _text(expected):
             raise ValueError
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):
         return [f"{NAME} is damaged itself"]
-    present = {_key(path, folder): path for path in _covered(folder)}
-    damage = [f"{name} is missing" for name in sorted(digests.keys() - present.keys())]
-    damage += [f"{name} is not in the manifest" for name in sorted(present.keys() - digests.keys())]
+    found = _digests(folder)
+    damage = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
+    damage += [f"{name} is not in the manifest" for name in sorted(found.keys() - expected.keys())]
     damage += [
         f"{name} is changed"
-        for name in sorted(digests.keys() & present.keys())
-        if _digest(present[name]) != digests[name]
+        for name in sorted(expected.keys() & found.keys())
+        if found[name] != expected[name]
     ]
     try:
         stored = json.loads((folder / _LATER[1]).read_text())
@@ -59,18 +58,11 @@ def _text(digests: dict[str, str]) -> str:
     return json.dumps(digests, indent=1)
 
 
-def _covered(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and path not in [folder / name for name in (*_LATER, NAME)]
-    )
-
-
-def _key(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digests(folder: Path) -> dict[str, str]:
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in (NAME, *_LATER):
+            with path.open("rb") as file:
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found

@@ -1,10 +1,15 @@
-"""Reads any tree that Orbax has saved: what is in it, its arrays, and the values of large ones."""
+"""Reads any tree that Orbax has saved: its contents, its arrays, and large arrays in pieces.
+
+Orbax describes the tree; TensorStore, on which Orbax is built, reads one array without the others,
+without a template, and without the devices that it was saved from.
+"""
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +17,13 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore
 
-from flaxlab.checkpoints.pieces import find_pieces
+from flaxlab.checkpoints.pieces import Pieces, find_pieces, reading
 from flaxlab.errors import UsageError
 
 _COLLECTIONS = ("params", "batch_stats", "opt_state")
-
-# Small arrays are read together: Orbax goes through the whole tree for each read.
-_TOGETHER = 8_000_000  # bytes
+_LARGE = 8_000_000  # bytes of an array that is read in pieces
 
 # Orbax reports each read on the absl logger.
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -33,13 +37,13 @@ class Leaf:
         path: names and numbers from the root, "/" between them.
         shape: shape of an array; None for anything else.
         dtype: dtype of an array, such as "float32"; the type of anything else, such as "str".
-        index: its place among the leaves of the tree.
+        key: what the array is stored under, such as "params.output.kernel".
     """
 
     path: str
     shape: tuple[int, ...] | None
     dtype: str
-    index: int
+    key: str
 
     @property
     def size(self) -> int:
@@ -53,7 +57,7 @@ class Leaf:
 
     @property
     def collection(self) -> str:
-        """What it belongs to: the first known name of the path, else the first name."""
+        """The collection it belongs to: the first known name in its path, else the first name."""
         names = self.path.split("/")
         return next((name for name in names if name in _COLLECTIONS), names[0])
 
@@ -62,105 +66,74 @@ def list_leaves(tree: Path) -> list[Leaf]:
     """Lists the leaves of a saved tree without reading their values.
 
     Raises:
-        UsageError: its metadata cannot be read.
+        UsageError: the tree's metadata cannot be read.
     """
+    with reading(f"the metadata of {tree}"), ocp.PyTreeCheckpointer() as reader:
+        metadata = reader.metadata(tree.absolute()).item_metadata
+    if metadata is None:  # what Orbax returns for some kinds of damage
+        raise UsageError(f"the metadata of {tree} cannot be read; its files are damaged")
+    described, _ = jax.tree_util.tree_flatten_with_path(
+        metadata.tree, is_leaf=lambda leaf: hasattr(leaf, "name")
+    )
     return [
         Leaf(
-            path="/".join(str(_key(key)) for key in keys),
+            path=jax.tree_util.keystr(keys, simple=True, separator="/"),
             shape=None if getattr(leaf, "shape", None) is None else tuple(leaf.shape),
             dtype=str(leaf.dtype) if hasattr(leaf, "dtype") else _kind(leaf),
-            index=index,
+            key=leaf.name,
         )
-        for index, (keys, leaf) in enumerate(_metadata(tree)[0])
+        for keys, leaf in described
     ]
 
 
 def read_leaves(tree: Path, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, np.ndarray]]:
-    """Reads arrays one after the other, as NumPy in the shape and dtype of their leaves, none kept.
-
-    Needs no template, no optimizer, and not the devices that the arrays were saved from.
+    """Reads arrays one after the other and keeps none.
 
     Args:
-        tree: the folder.
-        leaves: what `list_leaves` returns; those that are not arrays are left out.
+        tree: folder of the tree.
+        leaves: leaves of `list_leaves`; those that are not arrays are left out.
+
+    Returns:
+        Each leaf with its values, in its shape and dtype.
 
     Raises:
         UsageError: an array cannot be read.
     """
-    keyed, structure = _metadata(tree)
-    arguments = structure.unflatten([ocp.RestoreArgs(restore_type=np.ndarray)] * len(keyed))
-    with ocp.PyTreeCheckpointer() as reader:
-        for group in _groups(leaf for leaf in leaves if leaf.shape is not None):
-            indices = {leaf.index for leaf in group}
-            wanted = structure.unflatten(
-                [
-                    metadata if index in indices else ocp.PLACEHOLDER
-                    for index, (_, metadata) in enumerate(keyed)
-                ]
-            )
-            args = ocp.args.PyTreeRestore(item=wanted, restore_args=arguments)
-            try:
-                restored = jax.tree.leaves(reader.restore(tree.absolute(), args=args))
-            except Exception as error:  # what Orbax raises for damaged files has no common class
-                reason = str(error).split("\n")[0][:200]
-                paths = ", ".join(leaf.path for leaf in group[:3])
-                raise UsageError(f"{paths} in {tree} cannot be read ({reason})") from error
-            while group:
-                leaf = group.pop(0)
-                yield leaf, np.asarray(restored[leaf.index])
-            del restored
+    for leaf in leaves:
+        if leaf.shape is not None:
+            (array,) = _read(leaf, tree)
+            yield leaf, array
 
 
-def read_pieces(tree: Path, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, Iterable[np.ndarray]]]:
-    """Reads the values of one array after the other; a large one is never in memory as a whole.
+def read_pieces(tree: Path, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, Pieces]]:
+    """Opens one array after the other, to be read in pieces if it is large.
 
     Args:
-        tree: the folder.
-        leaves: what `list_leaves` returns; those that are not arrays are left out.
+        tree: folder of the tree.
+        leaves: leaves of `list_leaves`; those that are not arrays are left out.
 
     Returns:
-        Leaves in any order, each with NumPy arrays of its dtype that together hold its values, in
-        any order and shape; they may be gone through several times. What only Orbax can read is
-        one array.
+        Each leaf with () -> NumPy arrays of its dtype that together hold its values, in any order
+        and shape. An array that is small, or not stored in Orbax's default way, is read at once.
 
     Raises:
-        UsageError: an array cannot be read; of a large one, while its pieces are gone through.
+        UsageError: an array cannot be read; the functions that are returned raise it as well.
     """
-    names = [metadata.name for _, metadata in _metadata(tree)[0]]
-    whole = []
     for leaf in leaves:
-        stored = None
-        if leaf.shape is not None and leaf.nbytes > _TOGETHER:
-            dtype = jax.numpy.dtype(leaf.dtype)
-            stored = find_pieces(tree, names[leaf.index], leaf.shape, dtype)
-        if stored is None:
-            whole.append(leaf)
-        else:
-            yield leaf, stored
-    for leaf, array in read_leaves(tree, whole):
-        yield leaf, (array,)
-        del array  # before the next one is read
-
-
-def _groups(leaves: Iterable[Leaf]) -> Iterator[list[Leaf]]:
-    """Parts leaves into groups of at most `_TOGETHER` bytes; a larger one stands alone."""
-    group: list[Leaf] = []
-    for leaf in leaves:
-        if group and sum(each.nbytes for each in group) + leaf.nbytes > _TOGETHER:
-            yield group
-            group = []
-        group.append(leaf)
-    if group:
-        yield group
+        if leaf.shape is not None:
+            name = f"{leaf.path} in {tree}"
+            with reading(name):
+                pieces = find_pieces(_open(leaf, tree), name) if leaf.nbytes > _LARGE else None
+            yield leaf, pieces or functools.partial(_read, leaf, tree)
 
 
 def read_collection(tree: Path, collection: str) -> dict[str, Any]:
     """Reads one collection, for example "params", as nested dicts of NumPy arrays; {} if absent.
 
-    It may stand below other names, as in {"model": {"params": ...}}.
+    It may be nested below other names, as in {"model": {"params": ...}}.
 
     Raises:
-        UsageError: it is not made of nested dicts, or stands in several places.
+        UsageError: it is not made of nested dicts, or is in several places.
     """
     leaves = [leaf for leaf in list_leaves(tree) if leaf.collection == collection]
     inside = [leaf for leaf in leaves if collection in leaf.path.split("/")[:-1]]
@@ -180,21 +153,18 @@ def read_collection(tree: Path, collection: str) -> dict[str, Any]:
     return nested
 
 
-def _metadata(tree: Path) -> tuple[list[tuple[Any, Any]], Any]:
-    try:
-        with ocp.PyTreeCheckpointer() as reader:
-            metadata = reader.metadata(tree.absolute()).item_metadata
-    except Exception as error:  # see above
-        reason = str(error).split("\n")[0][:200]
-        raise UsageError(f"the metadata of {tree} cannot be read ({reason})") from error
-    if metadata is None:  # what Orbax returns for some kinds of damage
-        raise UsageError(f"the metadata of {tree} cannot be read; its files are damaged")
-    found = metadata.tree
-    return jax.tree_util.tree_flatten_with_path(found, is_leaf=lambda leaf: hasattr(leaf, "name"))
+def _read(leaf: Leaf, tree: Path) -> tuple[np.ndarray]:
+    with reading(f"{leaf.path} in {tree}"):
+        return (_open(leaf, tree).read().result(),)
 
 
-def _key(key: Any) -> Any:
-    return getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))
+def _open(leaf: Leaf, tree: Path) -> tensorstore.TensorStore:
+    files = {"driver": "file", "path": f"{tree.absolute()}/"}
+    if (tree / "manifest.ocdbt").is_file():
+        store: dict[str, Any] = {"driver": "ocdbt", "base": files, "path": f"{leaf.key}/"}
+    else:  # a folder for each array
+        store = {**files, "path": f"{files['path']}{leaf.key}/"}
+    return tensorstore.open({"driver": "auto", "kvstore": store}).result()
 
 
 def _kind(leaf: Any) -> str:

@@ -1,14 +1,14 @@
 """The checkpoints of a run.
 
     checkpoints/latest/<step>/state/     the whole TrainState at the end of an epoch
-    checkpoints/midway/<step>/state/     the same, inside of an epoch; gone once the epoch is saved
+    checkpoints/midway/<step>/state/     the same within an epoch; removed once the epoch is saved
     checkpoints/best/<step>/state/       params and batch_stats of the best epoch
     checkpoints/*/<step>/record/         JSON: config, history, versions
     checkpoints/*/<step>/sha256.json     digests of all that, checked before anything is restored
-    checkpoints/damaged/                 what no longer agreed with its digests
+    checkpoints/damaged/                 steps that no longer match their digests
 
-They are kept separately because an Orbax manager that keeps the best step deletes the latest, and
-so that "latest" is always an epoch that was scored.
+Latest and best are kept apart because an Orbax manager that keeps the best step deletes the latest.
+Midway is apart so that "latest" is always an epoch that was scored.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
-from flaxlab.checkpoints.folder import Record, StepManager, Trouble
+from flaxlab.checkpoints.folder import Record, StepManager
+from flaxlab.checkpoints.manifest import find_damage
 from flaxlab.errors import RunFailed
 from flaxlab.processes import from_main, in_several, is_main
 from flaxlab.training.state import TrainState
@@ -53,40 +53,35 @@ class Checkpoints:
         """Opens or creates `directory`.
 
         Args:
-            directory: where to write; absolute or relative.
+            directory: folder to write to, absolute or relative.
             keep: number of latest checkpoints to keep.
         """
         directory = directory.absolute()
         self._damaged = directory / "damaged"
-        trouble = Trouble()
-        self._latest = StepManager(directory / "latest", keep, trouble)
-        self._midway = StepManager(directory / "midway", 1, trouble)
-        # Two, so that the one before is left if the newest belongs to an epoch that is repeated.
-        self._best = StepManager(directory / "best", 2, trouble)
+        failures: dict[Path, str] = {}
+        self._latest = StepManager(directory / "latest", keep, failures)
+        self._midway = StepManager(directory / "midway", 1, failures)
+        # Two, so that the previous one is left if the epoch of the newest is repeated.
+        self._best = StepManager(directory / "best", 2, failures)
 
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None and in_several():
-            return  # another process may be gone: waiting for a save that it shared would not end
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None and in_several():
+            return  # if another process is gone, waiting for a save it shared would never end
         self.settle()
         for manager in (self._best, self._midway, self._latest):
             manager.close()
 
     def save_latest(self, state: TrainState, record: Record) -> None:
-        """Saves the whole state of the end of an epoch under its step; replaces older ones."""
+        """Saves the whole state at the end of an epoch under its step; replaces older ones."""
         self._best.settle()
         self._midway.settle()
         self._latest.save(int(state.step), state, record)
 
     def save_midway(self, state: TrainState, record: Record) -> None:
-        """Saves the whole state inside of an epoch; replaces an older such one."""
+        """Saves the whole state within an epoch; replaces an older one."""
         self._latest.settle()
         self._midway.save(int(state.step), state, record)
 
@@ -98,16 +93,20 @@ class Checkpoints:
         self._best.save(int(state.step), _variables(state), record)
 
     def settle(self, wait: bool = True) -> None:
-        """Finds out what became of the saves that are under way, and clears what they replace."""
+        """Checks whether the saves in progress succeeded, and removes what they replace.
+
+        Args:
+            wait: wait for them to end; otherwise skip those still in progress.
+        """
         for manager in (self._best, self._midway, self._latest):
             manager.settle(wait)
-        with contextlib.suppress(OSError):  # it takes room and does no harm
+        with contextlib.suppress(OSError):  # an old midway checkpoint only takes up space
             for step in self._midway.steps():
                 if step <= self.saved_step():
                     self._midway.delete(step)
 
     def saved_step(self) -> int:
-        """Returns the last step of an epoch that is completely saved; 0 if there is none."""
+        """Returns the step of the newest epoch that is completely saved; 0 if there is none."""
         return max(self._latest.steps(), default=0)
 
     @property
@@ -116,12 +115,12 @@ class Checkpoints:
         return self._latest.failure or self._midway.failure
 
     def newest(self) -> ResumePoint | None:
-        """Finds the newest state that is intact, and moves newer, damaged ones aside.
+        """Finds the newest intact state, and moves newer, damaged ones to "damaged".
 
         Returns:
-            None if there is none; after a warning, if there are damaged ones.
+            None if there is none; with a warning if all are damaged.
         """
-        # One process looks, and moves what is damaged; the others are told.
+        # One process checks, and moves what is damaged; the others are told.
         step, is_latest = from_main(*(self._find_newest() if is_main() else (_NONE, 0)))
         for each in (self._latest, self._midway):
             each.reload()
@@ -131,15 +130,13 @@ class Checkpoints:
         return ResumePoint(manager.record(step), functools.partial(manager.restore, step))
 
     def _find_newest(self) -> tuple[int, int]:
-        """Returns the step of the newest intact state and whether it is the end of an epoch."""
+        """Returns the step of the newest intact state, and 1 if it is the end of an epoch."""
         found = [(step, 1, self._latest) for step in self._latest.steps()]
         found += [(step, 0, self._midway) for step in self._midway.steps()]
-        damaged = False
         for step, is_latest, manager in sorted(found, key=lambda each: each[:2], reverse=True):
             if not self._set_aside_if_damaged(manager, step):
                 return step, is_latest
-            damaged = True
-        if damaged:
+        if found:
             _log.warning("warning: no intact checkpoint is left; the run starts from its beginning")
         return _NONE, 0
 
@@ -148,36 +145,37 @@ class Checkpoints:
 
         Args:
             like: a state of the same structure, whose devices the arrays are put on.
-            step: the last one of that epoch.
+            step: the last step of that epoch.
 
         Raises:
             RunFailed: they could not be saved, or are damaged.
         """
         self._best.settle()
-        if step not in self._best.steps():
-            reason = self._best.failure or "its checkpoint is gone or was damaged"
+        there = step in self._best.steps()
+        if there:
+            (damaged,) = from_main(int(is_main() and self._set_aside_if_damaged(self._best, step)))
+            there = not damaged
+        if not there:
+            reason = self._best.failure or "its checkpoint is missing or was damaged"
             raise RunFailed(
-                f"the parameters of the best epoch (step {step}) are not there ({reason}), and the"
+                f"the parameters of the best epoch (step {step}) are not there ({reason}), but the"
                 " test split is scored with them; start the run again in another --workdir"
             )
-        (damaged,) = from_main(int(is_main() and self._set_aside_if_damaged(self._best, step)))
-        if damaged:
-            return self.restore_best(like, step)
         return like.replace(**self._best.restore(step, _variables(like)))
 
     def forget_best_after(self, step: int) -> None:
-        """Deletes the best ones of steps that a run which goes on from `step` has yet to take.
+        """Deletes best checkpoints of steps that a run which resumes at `step` will repeat.
 
         A run that was killed between `save_best` and `save_latest` leaves one.
         """
         for saved in self._best.steps():
             if saved > step:
                 self._best.delete(saved)
-        from_main(0)  # not before the first process has deleted them
+        from_main(0)  # wait until the first process has deleted them
         self._best.reload()
 
     def _set_aside_if_damaged(self, manager: StepManager, step: int) -> bool:
-        damage = manager.damage(step)
+        damage = find_damage(manager.folder(step))
         if damage:
             place = manager.set_aside(step, self._damaged)
             _log.warning(

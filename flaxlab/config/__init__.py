@@ -1,4 +1,4 @@
-"""Every knob of an experiment, its rules, and how files and flags are read."""
+"""Every knob of an experiment, its rules, and the reading of files and flags."""
 
 from flaxlab.config.default import ConfigDict as ConfigDict
 from flaxlab.config.default import default_config as default_config

@@ -1,4 +1,4 @@
-"""Reads, compares and writes configs field by field; a field is named by its dotted path."""
+"""Lists, compares and writes the fields of configs; a field is named by its dotted path."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def replaced(config: ConfigDict, **fields: Any) -> FrozenConfigDict:
-    """Returns the config with some fields of its first level set to other values, frozen."""
+    """Returns a frozen copy of the config with some of its top-level fields replaced."""
     changed = ConfigDict(config)
     changed.update(fields)
     return FrozenConfigDict(changed)
@@ -40,7 +40,7 @@ def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
 
 
 def meaningful_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
-    """Returns `differences` without those that change no number of a run."""
+    """Returns the `differences` that can change a run's numbers."""
     no_matter = (
         "name",
         "baseline",
@@ -52,14 +52,14 @@ def meaningful_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[
         "train.profile",
         "train.parallel",
         "train.devices",
-        "train.on_nonfinite",  # where it would, the other run has ended
+        "train.on_nonfinite",  # if it mattered, one of the two runs would have stopped
     )
     changed = differences(old, new)
     return {path: pair for path, pair in changed.items() if not path.startswith(no_matter)}
 
 
 def differences_but_seed(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
-    """Returns `meaningful_differences` without the seed: none between runs of one arm."""
+    """Returns `meaningful_differences` without the seed; runs of one arm have none."""
     changed = meaningful_differences(old, new)
     changed.pop("seed", None)
     return changed
@@ -69,8 +69,8 @@ def require_fields(paths: Iterable[str], what: str) -> None:
     """Raises a `UsageError` if a path is neither a field of the config nor a group of them.
 
     Args:
-        paths: dotted.
-        what: where the paths are from, for the message.
+        paths: dotted paths.
+        what: where the paths come from, for the message.
     """
     fields = [f"{path}." for path, _ in flatten(default_config())]
     for path in paths:
@@ -87,7 +87,7 @@ def fixed_differences(
         old: one config.
         new: another.
         fixed: fields, or groups of fields, that must agree.
-        vary: fields, or groups of fields, of those that need not.
+        vary: fields, or groups of fields, among them that need not.
     """
     return {
         path: pair
@@ -101,22 +101,22 @@ def _belongs(path: str, groups: Iterable[str]) -> bool:
 
 
 def describe(differences: dict[str, tuple[Any, Any]]) -> str:
-    """Writes differences in one line, "path: old -> new" each."""
+    """Returns differences as one line, "path: old -> new" each."""
     return "; ".join(f"{path}: {old} -> {new}" for path, (old, new) in differences.items())
 
 
 def to_dict(config: ConfigDict) -> dict[str, Any]:
-    """Returns the config as nested plain dicts that JSON can hold (tuples become lists there)."""
+    """Returns the config as nested plain dicts for JSON, which turns tuples into lists."""
     return {key: to_dict(v) if isinstance(v, ConfigDict) else v for key, v in config.items()}
 
 
 def from_dict(values: dict[str, Any]) -> ConfigDict:
-    """Reads back what `to_dict` made, through JSON or not."""
+    """Returns the config that `to_dict` turned into `values`, before or after JSON."""
     return ConfigDict(lists_to_tuples(values))
 
 
 def lists_to_tuples(value: Any) -> Any:
-    """Returns a value as JSON gives it with tuples in place of its lists, at any depth."""
+    """Returns a value with its lists, at any depth, replaced by tuples."""
     if isinstance(value, dict):
         return {key: lists_to_tuples(item) for key, item in value.items()}
     return tuple(map(lists_to_tuples, value)) if isinstance(value, list | tuple) else value

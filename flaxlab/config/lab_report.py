@@ -1,4 +1,4 @@
-"""What the lab report measured with an experiment's network."""
+"""The lab report's numbers for an experiment's network."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class LabReport:
-    """The lab report's numbers of one network, from one run of ten epochs.
+    """The lab report's numbers for one network, from one run of ten epochs.
 
-    An experiment file gives them as its constant `LAB_REPORT`; a run keeps them in summary.json.
+    An experiment file has them in its constant `LAB_REPORT`; a run keeps them in summary.json.
 
     Attributes:
         data: name of the data set that they were measured on, as in `config.data.name`.
         final_accuracy: validation accuracy after the last epoch, a share.
-        best_accuracy: validation accuracy of the best epoch; None where the report does not say.
+        best_accuracy: validation accuracy of the best epoch; None if the report does not state it.
     """
 
     data: str
@@ -25,9 +25,9 @@ class LabReport:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any] | None) -> LabReport | None:
-        """Returns what `dataclasses.asdict` made, through JSON or not; None of None.
+        """Returns the report that `dataclasses.asdict` turned into `values`; None for None.
 
         Raises:
-            TypeError: the fields are others.
+            TypeError: `values` has other fields.
         """
         return None if values is None else cls(**values)

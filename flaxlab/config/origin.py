@@ -1,4 +1,4 @@
-"""What stands in the experiment file of a run, read when the run starts and kept with it."""
+"""What a run takes from its experiment file, read when the run starts and kept with it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from flaxlab.config.read import load_baseline, load_experiment, load_lab_report
 
 @dataclass(frozen=True)
 class Origin:
-    """What a run comes from.
+    """The experiment file of a run, and what was read from it.
 
     Attributes:
         file: the experiment file.
         baseline: config of the experiment that this one is compared with.
-        departures: meaningful differences of the run to its experiment file but for the seed,
-            {path: (in the file, in the run)}: what the command line changed.
-        lab_report: the lab report's numbers of this network; None where it has none.
+        departures: what the command line changed, {path: (in the file, in the run)}: the
+            meaningful differences between the experiment file and the run, except the seed.
+        lab_report: the lab report's numbers for this network; None if it has none.
     """
 
     file: Path
@@ -35,10 +35,10 @@ def read_origin(file: Path, config: ConfigDict) -> Origin:
     """Reads an experiment file for a run with this config.
 
     A run whose name is not that of its file, such as an arm of a sweep, is another experiment:
-    the lab report has no numbers of it.
+    the lab report has no numbers for it.
 
     Raises:
-        UsageError: the file, or that of its baseline, is not there or fails.
+        UsageError: the file, or that of its baseline, does not exist or fails.
     """
     original = load_experiment(file)
     return Origin(

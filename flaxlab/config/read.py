@@ -1,4 +1,4 @@
-"""Reads an experiment file and its overrides, `--config=FILE --config.a.b=value`."""
+"""Reads experiment files and overrides, `--config=FILE --config.a.b=value`."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def load_experiment(path: Path) -> ConfigDict:
     """Returns what the `get_config` of an experiment file returns, named after the file.
 
     Raises:
-        UsageError: there is no such file, or it fails; the message names its line. Or it gives
-            the config another name.
+        UsageError: there is no such file, it fails (the message names the line), or it gives the
+            config another name.
     """
-    config = call_in_file(path, "get_config", ConfigDict)
+    config = ConfigDict(call_in_file(path, "get_config", ConfigDict))  # it may be frozen
     name = path.expanduser().resolve().stem
     if config.get("name", "") not in ("", name):
         raise UsageError(
-            f"{path} has config.name {config.name!r}, but an experiment is called after its file;"
-            " leave config.name out of it and of the files that it is built on"
+            f"{path} has config.name {config.name!r}, but an experiment is named after its file;"
+            " leave config.name out of it and of the files that it builds on"
         )
     with config.unlocked():
         config.name = name
@@ -43,7 +43,7 @@ def load_experiment(path: Path) -> ConfigDict:
 
 
 def load_lab_report(path: Path) -> LabReport | None:
-    """Returns the constant `LAB_REPORT` of an experiment file; None where it has none.
+    """Returns the constant `LAB_REPORT` of an experiment file; None if it has none.
 
     Raises:
         UsageError: there is no such file, it fails, or the constant is of another kind.
@@ -96,7 +96,7 @@ def _run_file(path: Path) -> ModuleType:
 
 @contextlib.contextmanager
 def _errors_of(path: Path) -> Iterator[None]:
-    """Turns whatever the user's file raises into one line that names the file's line."""
+    """Turns whatever the user's file raises into a `UsageError` that names the line."""
     path = path.expanduser().resolve()
     try:
         yield
@@ -118,7 +118,7 @@ def _other_kind(module: ModuleType) -> str:
 
 
 def load_baseline(path: Path, config: ConfigDict) -> ConfigDict:
-    """Returns the experiment that `config.baseline` names; none named: that of `path` itself.
+    """Returns the experiment that `config.baseline` names; if it names none, that of `path`.
 
     Looks beside the experiment file at `path`, then among flaxlab's own experiments.
 
@@ -136,14 +136,14 @@ def baseline_file(path: Path, config: ConfigDict) -> Path:
 
 
 def experiment_file(name: str, folders: Sequence[Path]) -> Path:
-    """Returns the file of the experiment `name`: in `folders`, else among flaxlab's own.
+    """Returns the file of the experiment `name`, in `folders` or else among flaxlab's own.
 
     Raises:
-        UsageError: `name` is not a name of a file; whether the file exists shows on loading.
+        UsageError: `name` cannot be the name of a file. Loading shows whether the file exists.
     """
     if not name.isidentifier():
         raise UsageError(
-            f"{name!r} is not a name of an experiment; expected that of its file, without"
+            f"{name!r} is not the name of an experiment; expected the name of its file, without"
             " its folder and without .py"
         )
     places = [folder / f"{name}.py" for folder in (*folders, own_experiments())]
@@ -175,7 +175,7 @@ def resolve_config(path: Path, overrides: Sequence[str]) -> ConfigDict:
 
 
 def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
-    """Returns a config with overrides applied, validated and frozen; changes `config` as well.
+    """Returns a config with overrides applied, validated and frozen; also changes `config`.
 
     Args:
         config: valid.
@@ -204,19 +204,19 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
         raise UsageError("config.name is empty; give the run a name, or leave --config.name out")
     if config.model.name != model:
         raise UsageError(
-            f"config.model.name cannot be changed: {name} is about {model}; start from an"
-            f" experiment on {config.model.name}"
+            f"config.model.name cannot be changed: {name} uses {model}; start from an experiment"
+            f" on {config.model.name}"
         )
     return FrozenConfigDict(config)
 
 
 def _last_of_each(overrides: Sequence[str]) -> list[str]:
-    """Drops overrides that a later one of the same field replaces: absl would join tuples."""
+    """Drops overrides that a later one of the same field replaces, since absl would join tuples."""
     grouped: list[list[str]] = []
     for argument in overrides:
         if argument.startswith("-") or not grouped:
             grouped.append([argument])
-        else:  # the value of the one before
+        else:  # the value of the previous argument
             grouped[-1].append(argument)
     last: dict[str, list[str]] = {}
     for group in grouped:

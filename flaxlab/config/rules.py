@@ -1,4 +1,4 @@
-"""Checks the values of the knobs of `flaxlab.config`."""
+"""Checks the values of a config."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flaxlab.config import ConfigDict, default_config, flatten
 from flaxlab.errors import UsageError
 from flaxlab.models.blocks import ACTIVATIONS, POOLINGS
 
-# What a value must be, as a test and in words.
+# What a value must be: a check, and the same in words.
 _Rule = tuple[Callable[[Any], bool], str]
 
 
@@ -141,7 +141,7 @@ _ENTRIES: dict[str, tuple[str, Any]] = {
 
 
 def _written(path: str, values: dict[str, Any]) -> str:
-    """Shows how to write a tuple on a command line; empty for other values."""
+    """Returns how to write a tuple on the command line; "" for other values."""
     default = dict(flatten(default_config()))[path]
     if not isinstance(default, tuple):
         return "; it is not a tuple" if isinstance(values[path], tuple) else ""
@@ -152,15 +152,11 @@ def _written(path: str, values: dict[str, Any]) -> str:
     return f', written --config.{path}="{example}" for example'
 
 
-# The behaviour before a field existed, where it differs from the field's default.
-_BEFORE_THEIR_FIELD = {"optimizer.adam_form": "paper"}
-
-
 def validate(config: ConfigDict) -> None:
-    """Checks each value by itself, and the values that depend on each other.
+    """Checks each value, and the values that depend on each other.
 
     Raises:
-        UsageError: says which field is wrong and what it takes.
+        UsageError: a value is not allowed; the message names the field and what it takes.
     """
     values = dict(flatten(config))
     known = dict(flatten(default_config()))
@@ -179,7 +175,7 @@ def validate(config: ConfigDict) -> None:
     crops = config.data.augment.random_resized_crop > 0
     if crops and config.data.placement not in ("auto", "grain"):
         raise UsageError(
-            "config.data.augment.random_resized_crop needs the pictures as they are: use"
+            "config.data.augment.random_resized_crop needs the original pictures: use"
             f" --config.data.placement=grain, not {config.data.placement}, or pad_and_crop"
         )
     for path, (of, _) in _ENTRIES.items():
@@ -199,12 +195,12 @@ def _holds(check: Callable[[Any], bool], value: Any) -> bool:
 
 
 def complete(config: ConfigDict) -> ConfigDict:
-    """Gives fields that a config of an older version lacks their defaults; validates, freezes.
+    """Returns a stored config, validated and frozen, with defaults for fields that it lacks.
 
     Raises:
         UsageError: a value is not allowed, or there is no model of that name.
     """
-    stored = {**_BEFORE_THEIR_FIELD, **dict(flatten(config))}
+    stored = dict(flatten(config))
     if stored.get("model.name") not in models.MODELS:
         raise UsageError(f"config.model.name is {stored.get('model.name')!r}; no model has it")
     completed = default_config(stored["model.name"])

@@ -1,8 +1,8 @@
 """Reads the original files of Fashion-MNIST and CIFAR-10, or class folders in their place.
 
 Nothing in a file is trusted: sizes, magic numbers, labels and checksums are checked, archives are
-never unpacked to disk, and CIFAR-10's pickles are read by an unpickler that can build arrays and
-bytes only.
+never unpacked to disk, and CIFAR-10's pickles are read by an unpickler that can only build arrays
+and bytes.
 """
 
 from __future__ import annotations
@@ -10,23 +10,26 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import pickle
 import re
 import tarfile
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
+from numpy._core.multiarray import _reconstruct  # rebuilds pickled arrays
 
 from flaxlab.data.catalog import Entry
 from flaxlab.data.dataset import Split
-from flaxlab.data.images import class_folders, read_class_folders
-from flaxlab.data.unpickle import ArrayUnpickler
+from flaxlab.data.folders import class_folders, lazy_split
 from flaxlab.errors import UsageError
 
-_CIFAR_TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
+_CIFAR_BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 _CIFAR_RECORD = 1 + 32 * 32 * 3
+# Of the whole archive: none are published for the binary batches in it.
+_CIFAR_BINARY_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 
 # Unpacked; the largest file of both data sets has 47 MB. Anything larger belongs to neither.
 _LARGEST = 100_000_000
@@ -39,8 +42,8 @@ class Source:
     Attributes:
         train: the training split.
         test: the test split.
-        title: what reports call it; tells JPEG copies from the original.
-        verified: True if the published checksums match, False if they do not, None if none is
+        title: what reports call it; distinguishes JPEG copies from the original.
+        verified: True if the published checksums match, False if they do not, None if none are
             published for this form.
         form: what was read, for example "IDX files".
     """
@@ -53,7 +56,7 @@ class Source:
 
 
 def read_source(entry: Entry, path: Path) -> Source:
-    """Reads the data set from a folder or an archive, in whichever form it finds.
+    """Reads a data set from a folder or an archive, in whichever form it finds.
 
     Args:
         entry: the data set.
@@ -61,7 +64,7 @@ def read_source(entry: Entry, path: Path) -> Source:
             folder with "train" and "test", each with a folder of PNG or JPEG files per class.
 
     Raises:
-        UsageError: no form of it is there, or a file is damaged.
+        UsageError: no form of it is found, or a file is damaged.
     """
     if not path.exists():
         raise UsageError(f"--source={path} does not exist; give the folder or file to read")
@@ -83,8 +86,8 @@ def _read_folders(entry: Entry, root: Path) -> Source:
                 f"the class folders of {root / part} are {', '.join(name for name, _ in folders)};"
                 f" expected one for each of {', '.join(entry.class_names)}"
             )
-        images, places = read_class_folders(folders, entry.image_shape)
-        splits.append(Split(images, np.array(numbers, np.int32)[places]))
+        read = lazy_split(folders, entry.image_shape)
+        splits.append(Split(read.images[:], np.array(numbers, np.int32)[read.labels]))
         lossy |= any(file.suffix.lower() != ".png" for _, files in folders for file in files)
     kind = "JPEG" if lossy else "PNG"
     title = f"{entry.title} ({kind})"
@@ -98,20 +101,19 @@ def _plain(name: str) -> str:
 def _read_fashion_mnist(entry: Entry, root: Path) -> Source:
     contents = {}
     for name in entry.md5:
-        found = [root / name, root / f"{name}.gz", root / name.replace("-idx", ".idx")]
-        file = next((path for path in found if path.is_file()), None)
+        file = next(filter(Path.is_file, (root / name, root / f"{name}.gz")), None)
         if file is None:
             raise UsageError(
                 f"--source={root} holds neither {name} nor {name}.gz; expected the four IDX files"
                 " of Fashion-MNIST, or train/ and test/ with a folder for each class"
             )
         contents[name] = _read_bytes(file)
-    names = list(entry.md5)
     splits = []
-    for images_name, labels_name in (names[:2], names[2:]):
-        images = parse_idx(contents[images_name], 3, images_name)
+    for name in ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte"):
+        labels_name = name.replace("images-idx3", "labels-idx1")
+        images = parse_idx(contents[name], 3, name)
         labels = parse_idx(contents[labels_name], 1, labels_name)
-        splits.append(_checked_split(entry, images[..., None], labels, images_name))
+        splits.append(_checked_split(entry, images[..., None], labels, name))
     return Source(splits[0], splits[1], entry.title, _sums_match(entry, contents), "IDX files")
 
 
@@ -122,7 +124,7 @@ def parse_idx(content: bytes, dimensions: int, name: str) -> np.ndarray:
         uint8, with `dimensions` axes.
 
     Raises:
-        UsageError: the magic number or the length is wrong; `name` says of which file.
+        UsageError: the magic number or the length is wrong; the message starts with `name`.
     """
     header = 4 + 4 * dimensions
     magic = bytes([0, 0, 8, dimensions])  # 8: unsigned bytes
@@ -141,33 +143,29 @@ def parse_idx(content: bytes, dimensions: int, name: str) -> np.ndarray:
 
 
 def _read_cifar10(entry: Entry, path: Path) -> Source:
-    if path.is_dir():
-        archives = [path / name for name in ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")]
-        folders = [path, path / "cifar-10-batches-py", path / "cifar-10-batches-bin"]
-        for folder in folders:
-            for suffix, decode in (("", _decode_pickle), (".bin", _decode_binary)):
-                names = [name + suffix for name in (*_CIFAR_TRAIN, "test_batch")]
-                if all((folder / name).is_file() for name in names):
-                    contents = {name: (folder / name).read_bytes() for name in names}
-                    return _cifar_source(entry, contents, decode)
-        path = next((archive for archive in archives if archive.is_file()), path)
-    if path.is_dir():
-        raise UsageError(
-            f"--source={path} holds no CIFAR-10: expected cifar-10-batches-py,"
-            " cifar-10-batches-bin, one of their tar.gz, or train/ and test/ with a folder for"
-            " each class"
-        )
-    return _read_cifar10_archive(entry, path)
+    if not path.is_dir():
+        return _read_cifar10_archive(entry, path)
+    for folder in (path, path / "cifar-10-batches-py", path / "cifar-10-batches-bin"):
+        for suffix in ("", ".bin"):
+            files = [folder / f"{name}{suffix}" for name in _CIFAR_BATCHES]
+            if all(file.is_file() for file in files):
+                return _cifar_source(entry, path, {file.name: file.read_bytes() for file in files})
+    for archive in (path / "cifar-10-python.tar.gz", path / "cifar-10-binary.tar.gz"):
+        if archive.is_file():
+            return _read_cifar10_archive(entry, archive)
+    raise UsageError(
+        f"--source={path} holds no CIFAR-10: expected cifar-10-batches-py, cifar-10-batches-bin,"
+        " one of their tar.gz, or train/ and test/ with a folder for each class"
+    )
 
 
 def _read_cifar10_archive(entry: Entry, path: Path) -> Source:
-    wanted = (*_CIFAR_TRAIN, "test_batch")
     contents: dict[str, bytes] = {}
     try:
         with tarfile.open(path, "r:*") as archive:
             for member in archive:
                 name = member.name.rsplit("/", 1)[-1]
-                if name.removesuffix(".bin") not in wanted:
+                if name.removesuffix(".bin") not in _CIFAR_BATCHES:
                     continue
                 _require_plain(path, member)
                 if name in contents:
@@ -181,56 +179,43 @@ def _read_cifar10_archive(entry: Entry, path: Path) -> Source:
         raise UsageError(
             f"{path} is not an intact tar archive ({error}); get the file again"
         ) from error
-    binary = any(name.endswith(".bin") for name in contents)
-    names = [name + ".bin" * binary for name in wanted]
-    missing = [name for name in names if name not in contents]
-    if missing:
-        raise UsageError(f"{path} lacks {', '.join(missing)}; expected CIFAR-10's batches")
-    source = _cifar_source(entry, contents, _decode_binary if binary else _decode_pickle)
-    published = entry.archive_sha256.get(path.name)
-    if binary and published == hashlib.sha256(path.read_bytes()).hexdigest():
-        return Source(source.train, source.test, source.title, True, source.form)
-    return source
+    source = _cifar_source(entry, path, contents)
+    with path.open("rb") as packed:
+        published = hashlib.file_digest(packed, "sha256").hexdigest() == _CIFAR_BINARY_SHA256
+    return replace(source, verified=True) if published else source
 
 
 def _require_plain(path: Path, member: tarfile.TarInfo) -> None:
     """Refuses a member that no archive of CIFAR-10 has.
 
-    Nothing is unpacked to disk, so it could do no harm; but such an archive is damaged, or was made
-    to do harm.
+    Nothing is unpacked to disk, so it could do no harm; but it shows damage, or a malicious file.
     """
-    parts = PurePosixPath(member.name).parts
-    flaw = (
-        "is not a plain file"
-        if not member.isreg()
-        else "leads out of the archive"
-        if ".." in parts or parts[:1] == ("/",)
-        else f"has {member.size:,} bytes"
-        if member.size > _LARGEST
-        else None
-    )
-    if flaw:
-        raise UsageError(f"{path}: {member.name} {flaw}; get the archive from its home page")
+    place = PurePosixPath(member.name)
+    inside = not place.is_absolute() and ".." not in place.parts
+    if not (member.isreg() and inside and member.size <= _LARGEST):
+        raise UsageError(
+            f"{path}: {member.name} is not a plain file of at most {_LARGEST:,} bytes inside the"
+            " archive; get the archive from its home page"
+        )
 
 
-def _cifar_source(
-    entry: Entry,
-    contents: dict[str, bytes],
-    decode: Callable[[bytes, str], tuple[np.ndarray, np.ndarray]],
-) -> Source:
-    suffix = ".bin" if decode is _decode_binary else ""
+def _cifar_source(entry: Entry, path: Path, contents: dict[str, bytes]) -> Source:
+    binary = any(name.endswith(".bin") for name in contents)
+    names = [f"{name}.bin" if binary else name for name in _CIFAR_BATCHES]
+    missing = [name for name in names if name not in contents]
+    if missing:
+        raise UsageError(f"{path} lacks {', '.join(missing)}; expected CIFAR-10's batches")
+    decode = _decode_binary if binary else _decode_pickle
 
     def read(*batches: str) -> Split:
-        parts = [decode(contents[batch + suffix], batch + suffix) for batch in batches]
-        pixels = np.concatenate([pixels for pixels, _ in parts])
-        labels = np.concatenate([labels for _, labels in parts])
+        pixels, labels = zip(*(decode(contents[batch], batch) for batch in batches), strict=True)
         # Stored by channel, then row, then column.
-        images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        return _checked_split(entry, images, labels, batches[0] + suffix)
+        images = np.concatenate(pixels).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        return _checked_split(entry, images, np.concatenate(labels), batches[0])
 
-    verified = None if suffix else _sums_match(entry, contents)
-    form = "binary batches" if suffix else "Python batches"
-    return Source(read(*_CIFAR_TRAIN), read("test_batch"), entry.title, verified, form)
+    verified = None if binary else _sums_match(entry, contents)
+    form = "binary batches" if binary else "Python batches"
+    return Source(read(*names[:5]), read(names[5]), entry.title, verified, form)
 
 
 def _decode_binary(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -245,7 +230,7 @@ def _decode_binary(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _decode_pickle(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
     try:
-        batch = ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
+        batch = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
         pixels, labels = batch[b"data"], np.array(batch[b"labels"], np.uint8)
         if pixels.dtype != np.uint8 or pixels.shape != (len(labels), _CIFAR_RECORD - 1):
             raise ValueError(f"its data are {pixels.dtype}{pixels.shape} for {len(labels)} labels")
@@ -254,6 +239,29 @@ def _decode_pickle(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
             f"{name} is not a batch of CIFAR-10 ({error}); get the file again"
         ) from error
     return pixels, labels
+
+
+def _encode_latin1(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it asks for the encoding {encoding}")
+    return text.encode("latin1")
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Builds NumPy arrays and plain values; refuses any other class or function."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Returns what rebuilds arrays; raises `UnpicklingError` for anything else."""
+        allowed = {
+            ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+            ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+            ("numpy", "ndarray"): np.ndarray,
+            ("numpy", "dtype"): np.dtype,
+            ("_codecs", "encode"): _encode_latin1,  # how Python 3 writes bytes for Python 2
+        }
+        if (module, name) not in allowed:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return allowed[module, name]
 
 
 def _checked_split(entry: Entry, images: np.ndarray, labels: np.ndarray, name: str) -> Split:

@@ -1,8 +1,8 @@
-"""A data set as the rest of flaxlab sees it: images, labels, and where they are from."""
+"""A data set as the rest of flaxlab sees it: images, labels, and where they come from."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,8 +14,8 @@ class Split:
     """One split of a data set.
 
     Attributes:
-        images: uint8 (N, H, W, C): an array, memory-mapped or not, or `LazyImages`, which reads
-            like one.
+        images: uint8 (N, H, W, C): an array, memory-mapped or not, or `LazyImages`, which are
+            indexed like one.
         labels: int32 (N,).
     """
 
@@ -26,7 +26,7 @@ class Split:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> Split:
-        """Returns the examples at `indices`: in memory, or lazy if they are lazy."""
+        """Returns the examples at `indices`, lazy if these are lazy, otherwise in memory."""
         if isinstance(self.images, LazyImages):
             return Split(self.images.take(indices), self.labels[indices])
         return Split(np.asarray(self.images[indices]), self.labels[indices])
@@ -40,13 +40,13 @@ class Dataset:
         name: as in `config.data.name`.
         title: what reports call it, for example "CIFAR-10 (JPEG)".
         version: version of the data, such as TFDS's "3.0.1".
-        origin: one sentence: where the examples are from and whether they were verified.
-        fingerprint: changes when an image or a label does.
+        origin: one sentence: where the examples come from and whether they were verified.
+        fingerprint: text that changes when an image or a label does.
         class_names: name of each label.
         train: the training split.
         test: the test split.
         stored_shape: (H, W, C), C 1 or 3, of the pictures before they were brought to one shape;
-            (C,) if their sizes differ; None if unknown, or if they are stored in one shape.
+            (C,) if their sizes differ; None if it is unknown or they were stored in this shape.
     """
 
     name: str
@@ -64,10 +64,6 @@ class Dataset:
         """(H, W, C) of every image."""
         return self.train.images.shape[1:]
 
-    def with_splits(self, train: Split, test: Split) -> Dataset:
-        """Returns the same data set with other splits."""
-        return replace(self, train=train, test=test)
-
 
 @dataclass(frozen=True)
 class RunSplits:
@@ -76,7 +72,7 @@ class RunSplits:
     Attributes:
         train: examples that the optimizer sees.
         validation: examples that score each epoch; the test split in the report's protocol.
-        test: examples that are scored once, at the end; None in the report's protocol.
+        test: examples that score the best epoch once, at the end; None in the report's protocol.
     """
 
     train: Split

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: real data that is always there.
+"""scikit-learn's handwritten digits: real data that is always available.
 
 1,797 images of 8x8 with 17 grey levels, from the UCI set "Optical Recognition of Handwritten
 Digits" (Alpaydin and Kaynak, 1998), split into 1,437 for training and 360 for testing.
@@ -9,40 +9,37 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from flaxlab.data.cache import Decoded, fingerprinted, through_cache
+from flaxlab.data.cache import splits_through_cache
 from flaxlab.data.dataset import Dataset, Split
 from flaxlab.data.images import fit_image
-from flaxlab.data.splits import stratified_split
+from flaxlab.data.splits import cut_test_split
 
-_TEST_FRACTION = 0.2
-_SPLIT_SEED = 0
 _VERSION = "1.0.0"  # of the split and the scaling; names the cached arrays
 
 
 def load_digits(image_shape: tuple[int, int, int]) -> Dataset:
     """Returns the digits, scaled up to `image_shape` (H, W, C)."""
     shape = "x".join(map(str, image_shape))
-    found = through_cache(f"digits-{_VERSION}-{shape}", lambda: _decode(image_shape))
+    train, test, fingerprint = splits_through_cache(
+        f"digits-{_VERSION}-{shape}", lambda: _decode(image_shape)
+    )
     return Dataset(
         name="digits",
         title="Digits",
         version=_VERSION,
         origin="scikit-learn's handwritten digits (8x8, scaled up), fixed stratified split.",
-        fingerprint=found.fingerprint,
-        class_names=found.class_names,
-        train=found.train,
-        test=found.test,
+        fingerprint=fingerprint,
+        class_names=tuple("0123456789"),
+        train=train,
+        test=test,
     )
 
 
-def _decode(image_shape: tuple[int, int, int]) -> Decoded:
-    # Imported here: scikit-learn takes a second that no other start should pay.
+def _decode(image_shape: tuple[int, int, int]) -> tuple[Split, Split]:
+    # Imported here: scikit-learn takes a second, which starts with other data should not cost.
     from sklearn import datasets
 
     raw = datasets.load_digits()
     grey = np.round(raw.images * (255 / 16)).astype(np.uint8)
     images = np.stack([fit_image(Image.fromarray(image), image_shape) for image in grey])
-    everything = Split(images, raw.target.astype(np.int32))
-    train, test = stratified_split(everything.labels, _TEST_FRACTION, _SPLIT_SEED)
-    names = tuple(str(digit) for digit in raw.target_names)
-    return fingerprinted(everything.take(train), everything.take(test), names)
+    return cut_test_split(Split(images, raw.target.astype(np.int32)))

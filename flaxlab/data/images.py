@@ -1,4 +1,4 @@
-"""Brings pictures to the input of a network, and reads class folders of them."""
+"""Decodes pictures and brings them to the shape that a network takes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import io
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 
 from flaxlab.errors import UsageError
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+T = TypeVar("T")
 
-_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+SUFFIXES = (".png", ".jpg", ".jpeg")
 
 _CROP_DRAWS = 10
 _LOG_ASPECT = math.log(4 / 3)
@@ -26,9 +25,9 @@ _LOG_ASPECT = math.log(4 / 3)
 def fit_image(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
     """Brings a picture of any size and mode to `shape` (H, W, C), uint8.
 
-    The rule: turn it upright as its EXIF tag says, convert it to grey (C = 1, ITU-R 601 luma)
-    or RGB (C = 3) with transparency laid on white, crop its centre to the aspect of H x W, and
-    resize bilinearly with antialiasing. 16-bit grey is scaled to 8 bits first. A picture that
+    Turns it upright according to its EXIF tag, converts it to grey (C = 1, ITU-R 601 luma) or RGB
+    (C = 3) with transparency laid on white, crops its centre to the aspect ratio of H x W, and
+    resizes it bilinearly with antialiasing. 16-bit grey is scaled to 8 bits first. A picture that
     already has the size keeps its pixels.
     """
     height, width, channels = shape
@@ -38,17 +37,17 @@ def fit_image(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
     return np.asarray(image).reshape(shape)
 
 
-def stored_shape(image: Image.Image) -> np.ndarray:
-    """Returns (H, W, C) of a picture before it is brought to a shape, int (3,).
+def stored_shape(image: Image.Image) -> tuple[int, int, int]:
+    """Returns (H, W, C) of a picture, turned upright, before it is brought to a shape.
 
-    Upright; C is 1 if no pixel has a colour, whatever the mode says.
+    C is 1 if no pixel has a colour, whatever the picture's mode.
     """
     width, height = image.size
-    if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # lies on its side
+    if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # stored on its side
         width, height = height, width
     image.draft(None, (1, 1))  # an eighth of a JPEG's size shows whether it has colours
     pixels = np.asarray(_upright(image, 3))
-    return np.array([height, width, 3 if np.ptp(pixels, axis=-1).any() else 1])
+    return height, width, 3 if np.ptp(pixels, axis=-1).any() else 1
 
 
 def from_array(pixels: np.ndarray) -> Image.Image:
@@ -61,16 +60,16 @@ def random_resized_crop(
 ) -> np.ndarray:
     """Cuts a random part out of a picture and brings it to `shape` (H, W, C), uint8.
 
-    After Szegedy et al. (2015), "Going deeper with convolutions": the part has a share of the
-    picture's area drawn evenly from `smallest` to 1, and an aspect between 3/4 and 4/3, drawn
-    evenly on a logarithmic scale. If ten draws in a row do not fit into the picture, the part is
-    its centre, as in `fit_image`, which also says how it is turned, converted and resized.
+    After Szegedy et al. (2015), "Going deeper with convolutions": the part's share of the area is
+    uniform from `smallest` to 1, its aspect ratio log-uniform from 3/4 to 4/3. If ten draws in a
+    row do not fit into the picture, the part is its centre, as in `fit_image`, which also defines
+    how it is turned, converted and resized.
 
     Args:
         image: a picture of any size and mode.
         shape: shape of the result.
-        smallest: share of the area, above 0 and at most 1.
-        rng: what is drawn from.
+        smallest: smallest share of the area, above 0 and at most 1.
+        rng: random generator.
     """
     height, width, channels = shape
     image = _upright(image, channels)
@@ -88,7 +87,7 @@ def random_resized_crop(
 
 
 def _upright(image: Image.Image, channels: int) -> Image.Image:
-    """Turns and converts as `fit_image` says."""
+    """Turns and converts a picture; see `fit_image`."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits: Pillow would clip them, not scale them
         grey = np.asarray(image).astype(np.int64) // 257
@@ -100,30 +99,25 @@ def _upright(image: Image.Image, channels: int) -> Image.Image:
     return image.convert("L" if channels == 1 else "RGB")
 
 
-def decode(content: bytes, name: str, bring: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
-    """Decodes a PNG or JPEG file; several threads may do so at a time.
+def decode(content: bytes, name: str, bring: Callable[[Image.Image], T]) -> T:
+    """Decodes a PNG or JPEG file; several threads may do so at the same time.
 
     Args:
         content: bytes of the file.
-        name: name of the picture, for messages.
-        bring: brings the picture to an array, `fit_image` for example.
+        name: name of the picture, for error messages.
+        bring: what to make of the picture, `fit_image` for example.
 
     Returns:
-        What `bring` returns: uint8 (H, W, C).
+        What `bring` returns.
 
     Raises:
-        UsageError: it is not a readable picture, or far too large (more pixels than
+        UsageError: it is not a readable picture, or far too large (more pixels than twice
             Pillow's limit against decompression bombs).
     """
-    # Not by `Image.open`: it warns of too many pixels, and warnings affect the whole process.
-    kind = PngImageFile if content.startswith(_PNG_MAGIC) else JpegImageFile
     try:
-        with kind(io.BytesIO(content)) as image:
-            pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
-            if limit is not None and pixels > limit:
-                raise UsageError(f"{name} has too many pixels ({pixels:,}; at most {limit:,})")
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
             return bring(image)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UsageError(f"{name} is not a readable PNG or JPEG picture ({error})") from error
 
 
@@ -131,46 +125,6 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     """Reads a PNG or JPEG file as uint8, brought to `shape` (H, W, C) by `fit_image`.
 
     Raises:
-        UsageError: the file cannot be read; see `decode`.
+        UsageError: the file is not a readable picture; see `decode`.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} is not a readable PNG or JPEG picture ({error})") from error
-    return decode(content, str(path), functools.partial(fit_image, shape=shape))
-
-
-def class_folders(root: Path) -> list[tuple[str, list[Path]]]:
-    """Lists (class name, picture files) of each folder in `root`, both sorted by name.
-
-    Raises:
-        UsageError: there is no such folder, no class folder in it, or an empty one.
-    """
-    if not root.is_dir():
-        raise UsageError(f"there is no folder {root}; expected one with a folder for each class")
-    found = []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        if folder.name.startswith("."):
-            continue
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-        if not files:
-            raise UsageError(f"class folder {folder} holds no PNG or JPEG files; fill or remove it")
-        found.append((folder.name, files))
-    if not found:
-        raise UsageError(f"{root} holds no class folders; expected one folder for each class")
-    return found
-
-
-def read_class_folders(
-    folders: list[tuple[str, list[Path]]], shape: tuple[int, int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Reads what `class_folders` listed.
-
-    Returns:
-        images uint8 (N, *shape) and labels int32 (N,), the index of the class in `folders`.
-    """
-    files = [(path, label) for label, (_, paths) in enumerate(folders) for path in paths]
-    images = np.empty((len(files), *shape), np.uint8)
-    for index, (path, _) in enumerate(files):
-        images[index] = read_image(path, shape)
-    return images, np.array([label for _, label in files], np.int32)
+    return decode(path.read_bytes(), str(path), functools.partial(fit_image, shape=shape))

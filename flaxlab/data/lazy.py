@@ -1,17 +1,17 @@
-"""Images that stay in their files until they are asked for: data sets larger than the memory.
+"""Images that stay in their files until they are needed: for data sets larger than memory.
 
-`LazyImages` reads like the array of all decoded images, so that code that takes a `Split` (scoring,
-reports, subsets, holdouts) works with both.
+`LazyImages` are indexed like the array of all decoded images, so code that takes a `Split`
+(scoring, reports, subsets, holdouts) works with both.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,82 +19,37 @@ from PIL import Image
 from flaxlab.data.images import decode, fit_image
 from flaxlab.machine import available_cores, available_memory
 
-# A data set that takes more than this share of the memory when decoded is read lazily. The rest is
-# for the model, for the cache of the files and for a second copy while arrays are made.
+# A data set that takes more than this share of memory when decoded is read lazily. The rest is for
+# the model, the operating system's file cache, and a second copy while arrays are made.
 _SHARE_OF_MEMORY = 0.25
 
 
-class Images(Protocol):
-    """The images of a split, uint8 (N, H, W, C): an array, or `LazyImages`."""
+def read_file(paths: Sequence[str], number: int) -> tuple[bytes, str]:
+    """Returns the content and the path of one of several files.
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, H, W, C)."""
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Always uint8."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all images when decoded."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[np.ndarray]: ...
-
-    def __getitem__(self, index: Any, /) -> Any: ...
-
-
-class Records(Protocol):
-    """PNG or JPEG files, read one at a time by any thread; pickled to reach other processes."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, number: int) -> bytes:
-        """Returns the content of one."""
-
-    def name(self, number: int) -> str:
-        """Returns what messages call it."""
-
-
-@dataclass(frozen=True)
-class FileRecords:
-    """Files on the disk.
-
-    Attributes:
-        paths: paths of the files, as text: a million of `Path` take several times the memory.
+    Args:
+        paths: paths of the files, as text: a million `Path`s would take several times the memory.
+        number: index of the file.
     """
-
-    paths: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def read(self, number: int) -> bytes:
-        """Returns the content of a file."""
-        return Path(self.paths[number]).read_bytes()
-
-    def name(self, number: int) -> str:
-        """Returns the path of a file."""
-        return self.paths[number]
+    return Path(paths[number]).read_bytes(), paths[number]
 
 
 @dataclass(frozen=True)
 class LazyImages:
-    """Images that are decoded each time they are asked for, by several threads.
+    """Images that are decoded by several threads each time they are indexed.
 
     `images[index]` takes what NumPy takes for the first axis (a number, a slice, an array of
-    numbers of any shape, a mask) and returns uint8 arrays: each picture is brought to its shape
-    by `flaxlab.data.images.fit_image`.
+    numbers of any shape, a mask) and returns uint8 arrays: `flaxlab.data.images.fit_image` brings
+    each picture to its shape.
 
     Attributes:
-        records: where the pictures are.
-        numbers: int (N,), the record of each image.
+        read: (number) -> the content of a PNG or JPEG file and its name for error messages. Any
+            thread may call it, and it can be pickled for other processes.
+        numbers: int (N,), number of each image's file.
         image_shape: (H, W, C).
     """
 
-    records: Records
+    read: Callable[[int], tuple[bytes, str]]
     numbers: np.ndarray
     image_shape: tuple[int, int, int]
 
@@ -102,11 +57,6 @@ class LazyImages:
     def shape(self) -> tuple[int, ...]:
         """(N, H, W, C)."""
         return (len(self.numbers), *self.image_shape)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Always uint8."""
-        return np.dtype(np.uint8)
 
     @property
     def nbytes(self) -> int:
@@ -126,21 +76,23 @@ class LazyImages:
         def fill(place: int, number: int) -> None:
             images[place] = self._decode(number, self._fit)
 
-        with ThreadPoolExecutor(max(1, min(thread_count(), chosen.size))) as threads:
+        with ThreadPoolExecutor(max(1, min(len(available_cores()), chosen.size))) as threads:
             for _ in threads.map(fill, range(chosen.size), chosen.ravel().tolist()):
                 pass  # raises what `fill` raised
         return images.reshape(*chosen.shape, *self.image_shape)
 
     def take(self, indices: np.ndarray) -> LazyImages:
-        """Returns the images at `indices`; nothing is decoded."""
+        """Returns the images at `indices` without decoding them."""
         return replace(self, numbers=self.numbers[indices])
 
     def picture(
         self, index: int, bring: Callable[[Image.Image], np.ndarray] | None = None
     ) -> np.ndarray:
-        """Returns what `bring`, or else `fit_image`, makes of the picture at `index`.
+        """Decodes the picture at `index` in the calling thread, unlike `images[index]`.
 
-        uint8 (H, W, C). It runs in the calling thread, unlike `images[index]`.
+        Args:
+            index: number of the image.
+            bring: brings the picture to uint8 (H, W, C); None: `fit_image`.
         """
         return self._decode(int(self.numbers[index]), bring or self._fit)
 
@@ -148,14 +100,12 @@ class LazyImages:
         return fit_image(picture, self.image_shape)
 
     def _decode(self, number: int, bring: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
-        return decode(self.records.read(number), self.records.name(number), bring)
+        return decode(*self.read(number), bring)
 
 
-def thread_count() -> int:
-    """Returns how many threads decode at a time: one for each core that this process may use."""
-    return len(available_cores())
+Images = np.ndarray | LazyImages  # the images of a split, uint8 (N, H, W, C)
 
 
 def beyond_memory(nbytes: int) -> bool:
-    """Says whether `nbytes` of decoded images are over a quarter of the memory for this process."""
+    """Checks whether decoded images would take over a quarter of this process's memory."""
     return nbytes > _SHARE_OF_MEMORY * available_memory()

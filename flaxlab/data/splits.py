@@ -1,4 +1,4 @@
-"""Stratified choices of examples: each class keeps its share."""
+"""Chooses and splits examples, each class by its share."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import math
 import numpy as np
 from ml_collections import ConfigDict
 
-from flaxlab.data.dataset import Dataset, RunSplits
+from flaxlab.data.dataset import Dataset, RunSplits, Split
 from flaxlab.errors import UsageError
+
+# Subsets, and test splits of data that have none, are the same in every run.
+_FIXED_SEED = 0
+_TEST_FRACTION = 0.2
 
 
 def stratified_choice(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -26,11 +30,11 @@ def stratified_choice(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
         Indices into `labels`, int64 (count,), ascending.
 
     Raises:
-        UsageError: fewer than `count` examples are there.
+        UsageError: there are fewer than `count` examples.
     """
     if count > len(labels):
         raise UsageError(
-            f"{count} examples asked for, but there are only {len(labels)}; ask for fewer"
+            f"{count} examples were asked for, but there are only {len(labels)}; ask for fewer"
         )
     classes, sizes = np.unique(labels, return_counts=True)
     shares = sizes * count / len(labels)
@@ -63,12 +67,25 @@ def stratified_split(
     return np.setdiff1d(np.arange(len(labels)), part), part
 
 
+def cut_test_split(split: Split) -> tuple[Split, Split]:
+    """Returns (the rest, a stratified fifth), as the training and the test split of one split."""
+    train, test = stratified_split(split.labels, _TEST_FRACTION, _FIXED_SEED)
+    return split.take(train), split.take(test)
+
+
+def subset(split: Split, examples: int | None) -> Split:
+    """Returns a stratified part of a split with this number of examples; None: all of it."""
+    if examples is None or examples == len(split):
+        return split
+    return split.take(stratified_choice(split.labels, examples, _FIXED_SEED))
+
+
 def split_for_run(data: ConfigDict, dataset: Dataset, seed: int) -> RunSplits:
     """Applies `config.data.validation`: the test split, or a holdout of the training split.
 
     Args:
         data: `config.data`.
-        dataset: what it names.
+        dataset: the data set of the run.
         seed: seed of the run, which determines the holdout.
     """
     if data.validation == "test":

@@ -1,7 +1,7 @@
 """Loads any image classification set that TFDS has prepared: `config.data.name = "tfds:NAME"`.
 
-Data sets are found by their folders, so your own sets, which TFDS does not know, can be read as
-well. Nothing is downloaded, and nothing here needs TensorFlow.
+Data sets are found by their folders, so your own sets, which TFDS does not know, work as well.
+Nothing is downloaded, and nothing here needs TensorFlow.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from flaxlab.data.cache import (
-    Decoded,
-    files_fingerprint,
-    files_key,
-    fingerprinted,
-    labels_through_cache,
+    files_digest,
+    lazy_fingerprint,
+    splits_through_cache,
     through_cache,
 )
 from flaxlab.data.dataset import Dataset, Split
@@ -39,63 +37,69 @@ def load_tfds_set(
     """Loads a prepared data set.
 
     Args:
-        name: "tfds:NAME" or "tfds:NAME/CONFIG". Without a config, one must be the only prepared.
+        name: "tfds:NAME" or "tfds:NAME/CONFIG". Without a config, only one may be prepared.
         data_dir: the TFDS folder.
-        shape: (H, W, C) that the pictures are brought to, by `flaxlab.data.images.fit_image`.
-        is_lazy: says of a number of decoded bytes whether to leave the pictures in their files.
+        shape: (H, W, C) of the images after `flaxlab.data.images.fit_image`.
+        is_lazy: (number of decoded bytes) -> whether to leave the pictures in their files.
 
     Returns:
-        The data set in its newest prepared version. Its test split is TFDS's "test", or, where
-        there is none or it has no labels (as of ImageNet), "validation".
+        The data set in its newest prepared version. Its test split is TFDS's "test", or, if
+        there is none or it has no labels (as in ImageNet), "validation".
 
     Raises:
-        UsageError: it is unknown, not prepared, no image classification set, without a split to
-            test on, damaged, or lazy and not prepared as ArrayRecord files.
+        UsageError: it is unknown, not prepared, not an image classification set, damaged, without
+            a split to test on, or lazy and not prepared as ArrayRecord files.
     """
     folder = find_prepared(name.removeprefix(PREFIX), data_dir)
     # Imported here: TFDS takes seconds, which other data should not cost.
     from flaxlab.data import tfds_store
 
     found = tfds_store.describe(folder)
-    test = _test_split(folder, found.examples)
+    parts = "train", _test_split(folder, found.examples)
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    total = found.examples["train"] + found.examples[test]
-    if is_lazy(total * math.prod(shape)):
-        splits = [_lazy(folder, part, shape) for part in ("train", test)]
-        fingerprint = files_fingerprint(folder, files, shape)
+    if is_lazy(sum(found.examples[part] for part in parts) * math.prod(shape)):
+        train, test = (_lazy(folder, part, shape) for part in parts)
+        fingerprint = lazy_fingerprint(folder, files, shape)
     else:
-
-        def decode() -> Decoded:
-            _log.info("decoding %s once; later starts read the decoded images", folder)
-            decoded = [tfds_store.read_fitted(folder, part, shape) for part in ("train", test)]
-            return fingerprinted(decoded[0], decoded[1], found.class_names)
-
-        cached = through_cache(f"tfds-{files_key(files, shape, test)}", decode)
-        splits, fingerprint = [cached.train, cached.test], cached.fingerprint
+        train, test, fingerprint = splits_through_cache(
+            f"tfds-{files_digest(folder, files, folder.resolve(), shape, parts)}",
+            lambda: decode_prepared(folder, parts, shape),
+        )
     return Dataset(
         name=name,
         title=found.title,
         version=folder.name,
-        origin=f"TFDS {found.title} {folder.name}, prepared by TFDS; {test} is the test split.",
+        origin=f"TFDS {found.title} {folder.name}, prepared by TFDS; {parts[1]} is the test split.",
         fingerprint=fingerprint,
         class_names=found.class_names,
-        train=splits[0],
-        test=splits[1],
+        train=train,
+        test=test,
         stored_shape=found.stored_shape,
     )
+
+
+def decode_prepared(
+    folder: Path, parts: tuple[str, str], shape: tuple[int, int, int]
+) -> tuple[Split, Split]:
+    """Decodes two splits of a prepared data set; see `flaxlab.data.tfds_store.read`."""
+    from flaxlab.data import tfds_store
+
+    _log.info("decoding %s once; later starts read the decoded images", folder)
+    train, test = (tfds_store.read(folder, part, shape) for part in parts)
+    return train, test
 
 
 def find_prepared(name: str, data_dir: Path) -> Path:
     """Returns the folder of the newest prepared version of "NAME" or "NAME/CONFIG".
 
     Raises:
-        UsageError: it is not prepared, or several configs of it are and none is named.
+        UsageError: it is not prepared, or several of its configs are and none is named.
     """
-    newest = newest_version(data_dir / name)
+    newest = prepared_folder(name, data_dir)
     if newest is None and "/" not in name:
-        parents = sorted(path for path in (data_dir / name).glob("*") if path.is_dir())
-        configs = {path.name: newest_version(path) for path in parents}
-        prepared = {config: found for config, found in configs.items() if found}
+        configs = sorted(path.name for path in (data_dir / name).glob("*") if path.is_dir())
+        folders = {each: prepared_folder(f"{name}/{each}", data_dir) for each in configs}
+        prepared = {config: folder for config, folder in folders.items() if folder}
         if len(prepared) > 1:
             choices = ", ".join(f"{PREFIX}{name}/{config}" for config in prepared)
             raise UsageError(f"several configs of {name} are prepared: give one of {choices}")
@@ -107,9 +111,9 @@ def find_prepared(name: str, data_dir: Path) -> Path:
     return newest
 
 
-def newest_version(folder: Path) -> Path | None:
-    """Returns the newest version that TFDS has prepared in the folder of a data set, if any."""
-    found = [path.parent for path in folder.glob(f"*/{_INFO}")]
+def prepared_folder(name: str, data_dir: Path) -> Path | None:
+    """Returns the newest version of "NAME" or "NAME/CONFIG" that TFDS has prepared, if any."""
+    found = [path.parent for path in (data_dir / name).glob(f"*/{_INFO}")]
     versions = [path for path in found if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
     return max(versions, key=lambda path: [*map(int, path.name.split("."))], default=None)
 
@@ -132,9 +136,10 @@ def _lazy(folder: Path, part: str, shape: tuple[int, int, int]) -> Split:
 
     records = tfds_store.TfdsRecords(folder, part)
 
-    def read() -> np.ndarray:
+    def read() -> list[np.ndarray]:
         _log.info("reading the labels of %s (%s) once; later starts have them", folder, part)
-        return records.labels()
+        return [records.labels()]
 
-    labels = labels_through_cache(f"{files_key(sorted(folder.iterdir()))}-{part}", read)
-    return Split(LazyImages(records, np.arange(len(records)), shape), labels)
+    key = f"labels-{files_digest(folder, sorted(folder.iterdir()), folder.resolve(), part)}"
+    (labels,), _ = through_cache(key, ["labels"], read)
+    return Split(LazyImages(records.read, np.arange(len(records)), shape), np.array(labels))

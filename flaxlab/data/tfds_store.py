@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 from rich.progress import track
 
 from flaxlab.data.catalog import Entry
 from flaxlab.data.dataset import Split
-from flaxlab.data.images import decode, fit_image
+from flaxlab.data.images import decode, fit_image, from_array
 from flaxlab.errors import UsageError
 
 _READ_AT_ONCE = 1000
@@ -26,41 +25,20 @@ _READ_AT_ONCE = 1000
 _AS_STORED = {"image": tfds.decode.SkipDecoding()}
 
 
-def read(folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
-    """Decodes a prepared image classification data set.
-
-    Args:
-        folder: the folder of one version, with dataset_info.json in it.
-
-    Returns:
-        The training split, the test split and the class names.
-
-    Raises:
-        UsageError: the folder cannot be read, or it is of another kind.
-    """
-    with _readable(folder):
-        builder = tfds.builder_from_directory(folder)
-        features = builder.info.features
-        splits = [_read_split(builder, name) for name in ("train", "test")]
-        return splits[0], splits[1], tuple(features["label"].names)
-
-
 class Prepared(NamedTuple):
     """Describes a prepared data set.
 
     Attributes:
         title: its name, with its config if it has one.
-        class_names: for each label.
-        examples: the examples of each split.
-        random_access: whether its examples can be read in any order.
-        stored_shape: (H, W, C) of the pictures, (C,) where their sizes differ, None where the
-            number of channels does.
+        class_names: name of each label.
+        examples: number of examples in each split.
+        stored_shape: (H, W, C) of the pictures, (C,) if their sizes differ, None if the number of
+            channels does.
     """
 
     title: str
     class_names: tuple[str, ...]
     examples: dict[str, int]
-    random_access: bool
     stored_shape: tuple[int, ...] | None
 
 
@@ -68,7 +46,7 @@ def describe(folder: Path) -> Prepared:
     """Describes a prepared image classification data set.
 
     Args:
-        folder: see `read`.
+        folder: the folder of one version, with dataset_info.json in it.
 
     Raises:
         UsageError: it cannot be read, or it has no "image" with a "label".
@@ -76,21 +54,21 @@ def describe(folder: Path) -> Prepared:
     with _readable(folder):
         info = tfds.builder_from_directory(folder).info
         features = info.features
-        kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
-        if not all(
-            key in features and isinstance(features[key], kind) for key, kind in kinds.items()
+        kinds = dict(features.items())
+        image, label = kinds.get("image"), kinds.get("label")
+        if not (
+            isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel)
         ):
+            found = ", ".join(f"{key} ({type(kind).__name__})" for key, kind in kinds.items())
             raise UsageError(
                 f"{folder} is not an image classification set: expected the features image and"
-                f" label (a class), found {_kinds(features)}"
+                f" label (a class), found {found}"
             )
-        label = features["label"]
         return Prepared(
             title=info.full_name.rsplit("/", 1)[0],
             class_names=tuple(label.names or map(str, range(label.num_classes))),
             examples={name: split.num_examples for name, split in info.splits.items()},
-            random_access=info.file_format != tfds.core.FileFormat.TFRECORD,
-            stored_shape=_without_unknown(features["image"].shape),
+            stored_shape=_without_unknown(image.shape),
         )
 
 
@@ -102,12 +80,13 @@ def _without_unknown(shape: tuple[int | None, ...]) -> tuple[int, ...] | None:
     return (channels,) if height is None or width is None else (height, width, channels)
 
 
-def _kinds(features: Any) -> str:
-    return ", ".join(f"{key} ({type(kind).__name__})" for key, kind in features.items())
-
-
-def read_fitted(folder: Path, name: str, shape: tuple[int, int, int]) -> Split:
+def read(folder: Path, name: str, shape: tuple[int, int, int]) -> Split:
     """Decodes one split, with its pictures brought to `shape` (H, W, C) by `fit_image`.
+
+    Args:
+        folder: see `describe`.
+        name: name of the split.
+        shape: shape of the images.
 
     Raises:
         UsageError: it cannot be read.
@@ -117,79 +96,70 @@ def read_fitted(folder: Path, name: str, shape: tuple[int, int, int]) -> Split:
         builder = tfds.builder_from_directory(folder)
         count = builder.info.splits[name].num_examples
         images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int32)
-        for index, record in enumerate(_records(builder, name, _AS_STORED)):
-            images[index] = decode(record["image"], f"picture {index} of {folder} ({name})", bring)
+        for index, record in enumerate(_records(builder, name)):
+            images[index] = decode(record["image"], _picture(index, folder, name), bring)
             labels[index] = record["label"]
     return Split(images, labels)
 
 
+def _picture(number: int, folder: Path, name: str) -> str:
+    return f"picture {number} of {folder} ({name})"
+
+
 def has_labels(folder: Path, name: str) -> bool:
-    """Says whether a split (not empty) has labels: TFDS writes -1 for an unknown one."""
+    """Checks whether a split (not empty) has labels: TFDS writes -1 for an unknown one."""
     with _readable(folder):
-        records = _records(tfds.builder_from_directory(folder), name, _AS_STORED)
-        return int(next(records)["label"]) >= 0
+        return int(next(_records(tfds.builder_from_directory(folder), name))["label"]) >= 0
 
 
 class TfdsRecords:
-    """The pictures of one split, read in any order: see `flaxlab.data.lazy.Records`."""
+    """The pictures of one split, which can be read in any order and sent to other processes."""
 
     def __init__(self, folder: Path, name: str) -> None:
         """Opens a split.
 
         Args:
-            folder: see `read`.
+            folder: see `describe`.
             name: name of the split.
 
         Raises:
             UsageError: its files cannot be read in any order.
         """
-        self._folder, self._name = folder, name
-        found = describe(folder)
-        if not found.random_access:
-            raise UsageError(
-                f"{folder} is prepared as TFRECORD files, which cannot be read in any order;"
-                " prepare it with file_format='array_record', or use"
-                " --config.data.placement=streamed, which decodes all of it into memory"
-            )
-        self._source = self._open()
-
-    def _open(self) -> Any:
-        with _readable(self._folder):
-            builder = tfds.builder_from_directory(self._folder)
-            return builder.as_data_source(self._name, decoders=_AS_STORED)
+        self.__setstate__((folder, name))
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getstate__(self) -> tuple[Path, str]:
-        return self._folder, self._name  # open files stay in their process
+        return self._folder, self._name  # open files cannot be sent to another process
 
     def __setstate__(self, state: tuple[Path, str]) -> None:
         self._folder, self._name = state
-        self._source = self._open()
-
-    def read(self, number: int) -> bytes:
-        """Returns the PNG or JPEG file of an example."""
         with _readable(self._folder):
-            return self._source[number]["image"]
+            builder = tfds.builder_from_directory(self._folder)
+            if builder.info.file_format == tfds.core.FileFormat.TFRECORD:
+                raise UsageError(
+                    f"{self._folder} is prepared as TFRECORD files, which cannot be read in any"
+                    " order; prepare it with file_format='array_record', or use"
+                    " --config.data.placement=streamed, which decodes all of it into memory"
+                )
+            self._source = builder.as_data_source(self._name, decoders=_AS_STORED)
 
-    def name(self, number: int) -> str:
-        """Returns what messages call a picture."""
-        return f"picture {number} of {self._folder} ({self._name})"
+    def read(self, number: int) -> tuple[bytes, str]:
+        """Returns the PNG or JPEG file of an example, and its name for error messages."""
+        with _readable(self._folder):
+            return self._source[number]["image"], _picture(number, self._folder, self._name)
 
     def labels(self) -> np.ndarray:
-        """Reads all labels, int32 (N,): one pass over the files."""
-        found = np.empty(len(self), np.int32)
+        """Reads all labels, int32 (N,), in one pass over the files."""
         with _readable(self._folder):
-            for start in track(range(0, len(self), _READ_AT_ONCE), "labels", transient=True):
-                numbers = range(start, min(start + _READ_AT_ONCE, len(self)))
-                records = self._source.__getitems__(numbers)
-                found[numbers.start : numbers.stop] = [record["label"] for record in records]
-        return found
+            records = _records(tfds.builder_from_directory(self._folder), self._name)
+            shown = track(records, "labels", len(self), transient=True)
+            return np.fromiter((record["label"] for record in shown), np.int32, len(self))
 
 
 def why_not_prepared(name: str, data_dir: Path) -> str:
-    """Says in one line why "NAME" or "NAME/CONFIG" is not in the TFDS folder, and what to do."""
+    """Returns why "NAME" or "NAME/CONFIG" is not in the TFDS folder, and what to do about it."""
     dataset, _, config = name.partition("/")
     known = tfds.list_builders(with_community_datasets=False)
     if dataset not in known:
@@ -209,24 +179,10 @@ def why_not_prepared(name: str, data_dir: Path) -> str:
     )
 
 
-@contextlib.contextmanager
-def _readable(folder: Path) -> Iterator[None]:
-    """Turns the errors of a damaged data set into a `UsageError`."""
-    try:
-        yield
-    except (UsageError, MemoryError):
-        raise
-    except Exception as error:  # readers of damaged files raise nearly anything
-        raise UsageError(
-            f"{folder} is not a readable TFDS image data set ({type(error).__name__}: {error});"
-            " remove it and prepare it again"
-        ) from error
-
-
 def write(entry: Entry, train: Split, test: Split, data_dir: Path) -> Path:
     """Writes a data set with the official features and version, as ArrayRecord files.
 
-    It uses the official builder and replaces only the reading of the original files, which needs
+    Uses the official builder and replaces only its reading of the original files, which needs
     TensorFlow. Images are stored as PNG, without loss.
 
     Returns:
@@ -238,7 +194,9 @@ def write(entry: Entry, train: Split, test: Split, data_dir: Path) -> Path:
         numbered = enumerate(zip(np.asarray(split.images), split.labels, strict=True))
         title = f"{entry.title}: {part}"
         for index, (image, label) in track(numbered, title, len(split), transient=True):
-            example = {"image": _png(image), "label": int(label)}
+            png = io.BytesIO()
+            from_array(image).save(png, "PNG")
+            example = {"image": png.getvalue(), "label": int(label)}
             if entry.name == "cifar10":
                 example["id"] = f"{part}_{index:05d}"
             yield index, example
@@ -262,30 +220,34 @@ def write(entry: Entry, train: Split, test: Split, data_dir: Path) -> Path:
     return Path(builder.data_dir)
 
 
-def _read_split(builder: Any, name: str) -> Split:
-    images, labels = [], []
-    for record in _records(builder, name, _AS_STORED):
-        with Image.open(io.BytesIO(record["image"])) as image:
-            pixels = np.asarray(image)
-        images.append(pixels if pixels.ndim == 3 else pixels[..., None])
-        labels.append(record["label"])
-    return Split(np.stack(images), np.array(labels, np.int32))
+@contextlib.contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Turns the errors of a damaged data set into a `UsageError`."""
+    try:
+        yield
+    except (UsageError, MemoryError):
+        raise
+    except Exception as error:  # readers of damaged files raise nearly anything
+        raise UsageError(
+            f"{folder} is not a readable TFDS image data set ({type(error).__name__}: {error});"
+            " remove it and prepare it again"
+        ) from error
 
 
-def _records(builder: Any, name: str, decoders: Any) -> Iterator[dict[str, Any]]:
+def _records(builder: Any, name: str) -> Iterator[dict[str, Any]]:
     if builder.info.file_format == tfds.core.FileFormat.TFRECORD:
         features = builder.info.features
         for file in builder.info.splits[name].filepaths:
             for record in _tfrecords(Path(file).read_bytes(), str(file)):
-                yield features.deserialize_example_np(record, decoders=decoders)
+                yield features.deserialize_example_np(record, decoders=_AS_STORED)
     else:
-        source = builder.as_data_source(name, decoders=decoders)
+        source = builder.as_data_source(name, decoders=_AS_STORED)
         for start in range(0, len(source), _READ_AT_ONCE):  # one by one takes twice as long
             yield from source.__getitems__(range(start, min(start + _READ_AT_ONCE, len(source))))
 
 
 def _tfrecords(content: bytes, name: str) -> Iterator[bytes]:
-    """Splits a TFRecord file: each record is length (8 bytes), its CRC (4), data, their CRC (4)."""
+    """Splits a TFRECORD file: each record is length (8 bytes), its CRC (4), data, their CRC (4)."""
     position = 0
     while position < len(content):
         (length,) = struct.unpack_from("<Q", content, position)
@@ -294,9 +256,3 @@ def _tfrecords(content: bytes, name: str) -> Iterator[bytes]:
         if position > len(content):
             raise ValueError(f"{name} is truncated")
         yield content[start : start + length]
-
-
-def _png(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(buffer, "PNG")
-    return buffer.getvalue()

@@ -22,7 +22,8 @@ from flaxlab.config import ConfigDict
 from flaxlab.config.read import resolve_config
 from flaxlab.data.catalog import CATALOG
 from flaxlab.data.dataset import Dataset, Split
-from flaxlab.data.load import load_dataset, prepared_folder, tfds_folder
+from flaxlab.data.load import load_dataset, tfds_folder
+from flaxlab.data.tfds_sets import prepared_folder
 from flaxlab.errors import UsageError
 from flaxlab.explain.changes import Change, moments
 from flaxlab.explain.program import FirstSteps, take_first_steps

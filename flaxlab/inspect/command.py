@@ -92,10 +92,10 @@ def _contents(
         found = {}
         if with_statistics:
             for leaf, pieces in read_pieces(tree, leaves):
-                found[leaf.index] = describe_pieces(pieces)
+                found[leaf] = describe_pieces(pieces)
                 del pieces  # before the next array is read
         for leaf in leaves:
-            statistics = found.get(leaf.index)
+            statistics = found.get(leaf)
             flaws = find_flaws(leaf, statistics) if statistics else []
             row = listing.describe_leaf(leaf, statistics, flaws)
             rows.append({"item": item, **row} if len(chosen.trees) > 1 else row)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flaxlab.checkpoints.pieces import Pieces
 from flaxlab.checkpoints.read import Leaf
 
 BINS = 20
@@ -55,19 +56,19 @@ def describe_array(array: np.ndarray) -> ArrayStatistics:
 
     For complex numbers, of their absolute values.
     """
-    return describe_pieces((array,))
+    return describe_pieces(lambda: (array,))
 
 
-def describe_pieces(arrays: Iterable[np.ndarray]) -> ArrayStatistics:
-    """Computes the statistics of all values of several arrays together; see `describe_array`.
+def describe_pieces(pieces: Pieces) -> ArrayStatistics:
+    """Computes the statistics of an array that is read in pieces; see `describe_array`.
 
     Args:
-        arrays: arrays of any shapes and dtypes. They are read twice, so not a generator.
+        pieces: () -> arrays of any shapes, which together hold the values; called twice.
     """
     total = square = 0.0
     low, high = math.inf, -math.inf
     zeros = nans = infinities = count = size = 0
-    for piece in _pieces(arrays):
+    for piece in _pieces(pieces()):
         size += piece.size
         finite = piece[np.isfinite(piece)]
         nans += int(np.isnan(piece).sum())
@@ -87,7 +88,7 @@ def describe_pieces(arrays: Iterable[np.ndarray]) -> ArrayStatistics:
     spread = 0.0
     histogram = np.zeros(BINS, np.int64)
     # A second pass: the spread about a known mean, and bins between known bounds.
-    for piece in _pieces(arrays):
+    for piece in _pieces(pieces()):
         finite = piece[np.isfinite(piece)]
         with np.errstate(over="ignore"):  # squares of the largest numbers are infinite
             spread += float(np.sum((finite - mean) ** 2))

@@ -1,1 +1,1 @@
-"""Keeps finished runs without what is large, so that a repository can hold them."""
+"""Keeps the small files of finished runs, so that a repository can hold them."""

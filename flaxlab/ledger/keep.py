@@ -1,11 +1,11 @@
-"""Which runs belong in a ledger, and what is kept of them."""
+"""Checks which runs belong in a ledger, and writes their small files to it."""
 
 from __future__ import annotations
 
 import json
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,39 +25,37 @@ from flaxlab.errors import UsageError
 from flaxlab.run.predictions import PREDICTIONS_FILE, Predictions, compact_form
 from flaxlab.suite.plan import plan_suite, suite_record
 
-LARGEST = 40 * 1024  # bytes of one run
+LARGEST = 40 * 1024  # bytes that a run may take
 
 _KEPT = ("config.json", "history.csv", PREDICTIONS_FILE, "summary.json")
-# Options of flaxlab.suite that name a folder of the machine.
+# Options of flaxlab.suite that name a folder.
 _PLACES = ("--workdir", "--config.data.data_dir", "--config.data.folder")
 
-# float16 rounds each loss by a 2048th at most.
+# The relative rounding error of a loss in float16 is at most 1/2048.
 _LOSS_TOLERANCE = 1e-3
 
 
 def keep_runs(
     folder: Path,
     to: Path | None,
-    machine: str | None = None,
     experiments: Sequence[Path] = (),
     suite: Path | None = None,
 ) -> Iterator[str]:
-    """Checks every finished run in `folder` and keeps it under `to`, at the same place.
+    """Checks every finished run in `folder` and keeps it under `to`, at the same relative path.
 
     Args:
-        folder: holds runs, at any depth.
-        to: ledger folder; None: only check that the runs are kept as they should be.
-        machine: what made runs that do not say it themselves.
-        experiments: folders of experiment files that come before flaxlab's own.
-        suite: file of the suite that the runs are of, where no suite made them: its suite.json,
-            with its claims, is kept with them.
+        folder: folder with runs, at any depth.
+        to: ledger folder; None: only check that the runs have been kept properly.
+        experiments: folders of experiment files that take precedence over flaxlab's own.
+        suite: file of the suite that the runs belong to, if they were made one by one: a suite.json
+            with its claims is kept with them.
 
     Yields:
-        A sentence on each run, and on each one that is not finished.
+        A line about each run, finished or not.
 
     Raises:
         UsageError: a run does not belong in a ledger; those before it are kept. Or `suite` is not
-            the suite of the runs, or claims something else than the suite.json that is there.
+            the suite of the runs, or its claims are not those of an existing suite.json.
     """
     runs, unfinished = find_runs([folder])
     record = None if suite is None else _record_of(suite, runs, [folder, to or folder])
@@ -66,10 +64,10 @@ def keep_runs(
         line = f"{run.folder}: accuracy {run.scores.accuracy:.4f}"
         if to is None:
             _require_kept(run)
-            yield f"{line}, as it should be"
+            yield f"{line}, kept properly"
         else:
             place = to / run.folder.relative_to(folder)
-            yield f"{line}, {keep_run(run, place, machine):,} bytes in {place}"
+            yield f"{line}, {keep_run(run, place):,} bytes in {place}"
     if to is not None:
         for file in folder.rglob(SUITE_FILE):
             stored = read_suite_file(file.parent)
@@ -81,22 +79,22 @@ def keep_runs(
 
 
 def _record_of(file: Path, runs: Sequence[Run], places: Sequence[Path]) -> SuiteRecord:
-    """Returns what a suite would have written beside the runs, had it made them."""
+    """Returns the record that the suite would have written if it had made the runs."""
     config = f"--config=experiments/suites/{file.name}"
     command = shlex.join(["python", "-m", "flaxlab.suite", config])
     record = suite_record(plan_suite(file, None, []), command)
     strangers = sorted({run.config.name for run in runs} - set(record.arms))
     if strangers:
         raise UsageError(
-            f"--suite={file} is not the suite of these runs: {', '.join(strangers)} is none of its"
-            f" arms ({', '.join(record.arms)})"
+            f"--suite={file} is not the suite of these runs: {', '.join(strangers)} is not among"
+            f" its arms ({', '.join(record.arms)})"
         )
     for place in places:
         before = read_suite_file(place)
         if before is not None and before.claims != record.claims:
             raise UsageError(
-                f"{place / SUITE_FILE} has other claims than {file}; leave --suite out to keep"
-                " those, which were written first, or remove it"
+                f"{place / SUITE_FILE} has other claims than {file}; leave out --suite to keep"
+                " those, which were written first, or remove that file"
             )
     return replace(record, seeds=tuple(sorted({run.seed for run in runs})))
 
@@ -110,8 +108,8 @@ def _write_suite(record: SuiteRecord, folder: Path) -> None:
 def check_run(run: Run, experiments: Sequence[Path] = ()) -> None:
     """Raises a `UsageError` if a run does not belong in a ledger.
 
-    Its code had changes that no revision holds, its config is not that of its experiment file, or
-    its numbers do not follow from its predictions.
+    It does not if its code had uncommitted changes, if its config is not that of its experiment
+    file, or if its numbers do not follow from its predictions.
     """
     revisions = {"flaxlab": run.summary["versions"].get("git")}
     if "experiment_git" in run.summary:
@@ -120,16 +118,15 @@ def check_run(run: Run, experiments: Sequence[Path] = ()) -> None:
         if not revision or "changes" in revision or "dirty" in revision:
             state = f"was at {revision}" if revision else "had no revision"
             raise UsageError(
-                f"{run.folder} does not belong in a ledger: {what} {state}; commit, and make the"
-                " run again"
+                f"{run.folder} does not belong in a ledger: {what} {state}; commit, and repeat"
+                " the run"
             )
     original = load_experiment(experiment_file(run.config.name, experiments))
     changed = configs.differences_but_seed(original, run.config)
     if changed:
         raise UsageError(
             f"{run.folder} does not belong in a ledger: its config is not that of"
-            f" {run.config.name}.py ({configs.describe(changed)}); give what differs an experiment"
-            " file of its own"
+            f" {run.config.name}.py ({configs.describe(changed)}); make an experiment file for it"
         )
     _check_numbers(run, run.predictions)
 
@@ -149,7 +146,7 @@ def _check_numbers(run: Run, predictions: Predictions) -> None:
         if abs(said - found) > tolerance:
             raise UsageError(
                 f"{run.folder} does not belong in a ledger: its summary says {name} {said}, but"
-                f" its predictions and history give {found}; make the run again"
+                f" its predictions and history give {found}; repeat the run"
             )
 
 
@@ -158,34 +155,32 @@ def _require_kept(run: Run) -> None:
     data = run.config.data
     if size > LARGEST or data.data_dir or data.folder or run.command != _command(run):
         raise UsageError(
-            f"{run.folder} is not stripped yet; python -m flaxlab.ledger {run.folder} keeps what is"
-            " small of it"
+            f"{run.folder} has not been stripped yet; python -m flaxlab.ledger {run.folder} does"
+            " that"
         )
 
 
-def keep_run(run: Run, place: Path, machine: str | None = None) -> int:
-    """Writes what is small of a run to `place`, and returns its size in bytes.
+def keep_run(run: Run, place: Path) -> int:
+    """Writes the small files of a finished run to `place`, and returns their size in bytes.
 
-    Args:
-        run: a finished one.
-        place: folder to write to; the run's own replaces its files.
-        machine: what made it, where the run does not say it.
+    If `place` is the run's own folder, they replace its files.
 
     Raises:
-        UsageError: what is kept would be larger than `LARGEST`.
+        UsageError: they would be larger than `LARGEST`.
     """
+    config, no_folders = configs.to_dict(run.config), {"data_dir": None, "folder": None}
     kept = {
-        "config.json": _json(_without_folders(configs.to_dict(run.config))),
+        "config.json": _json({**config, "data": {**config["data"], **no_folders}}),
         "history.csv": (run.folder / "history.csv").read_bytes(),
         PREDICTIONS_FILE: compact_form(run.predictions),
-        # Last: a run directory with a summary is a complete one.
-        "summary.json": _json(_without_places(run, machine)),
+        # Last: a run directory with a summary counts as complete.
+        "summary.json": _json({**run.summary, "command": _command(run)}),
     }
     size = sum(map(len, kept.values()))
     if size > LARGEST:
         raise UsageError(
-            f"{run.folder} would take {size:,} bytes of the ledger; at most {LARGEST:,} are meant"
-            " for a run: its test split is too large to be kept"
+            f"{run.folder} would take {size:,} bytes in the ledger, but a run may take at most"
+            f" {LARGEST:,}: its test split is too large to be kept"
         )
     place.mkdir(parents=True, exist_ok=True)
     for name, content in kept.items():
@@ -200,18 +195,3 @@ def _command(run: Run) -> str:
 
 def _json(values: dict[str, Any]) -> bytes:
     return (json.dumps(values, indent=2, allow_nan=False) + "\n").encode()
-
-
-def _without_folders(config: dict[str, Any]) -> dict[str, Any]:
-    return {**config, "data": {**config["data"], "data_dir": None, "folder": None}}
-
-
-def _without_places(run: Run, machine: str | None) -> dict[str, Any]:
-    return {
-        **run.summary,
-        "command": _command(run),
-        "machine": run.summary.get("machine") or machine or run.summary["device"],
-        # As `check_run` found; runs of an older version have neither here.
-        "departures": {},
-        "lab_report": run.lab_report and asdict(run.lab_report),
-    }

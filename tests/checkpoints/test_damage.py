@@ -170,7 +170,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, stored_run, foreign_checkpoi
         flaxlab.load(foreign_checkpoints / "managed")
     with pytest.raises(UsageError, match=r"there is no step 7 in .*; it has 20, 30"):
         flaxlab.load(stored_run, step=7)
-    with pytest.raises(UsageError, match="--step=last is no step"):
+    with pytest.raises(UsageError, match="--step=last is not a step"):
         flaxlab.load(stored_run, step="last")
 
 

@@ -1,4 +1,4 @@
-"""Large arrays are read in pieces, in whichever of Orbax's layouts they were saved."""
+"""Large arrays are read in pieces if they are stored in Orbax's default way, else whole."""
 
 import sys
 
@@ -8,17 +8,14 @@ import orbax.checkpoint as ocp
 import pytest
 import tensorstore
 
-from flaxlab.checkpoints.pieces import StoredPieces
 from flaxlab.checkpoints.read import list_leaves, read_pieces
 from flaxlab.errors import UsageError
 from tests.helpers.processes import run_code
 
-_LAYOUTS = {
-    "as by default": {},
+_IN_PIECES = {"the default": {}, "a folder for each array": {"use_ocdbt": False}}
+_WHOLE = {
     "uncompressed": {"use_compression": False},
-    "a folder for each array": {"use_ocdbt": False},
     "Zarr 3": {"use_zarr3": True},
-    "Zarr 3, uncompressed": {"use_zarr3": True, "use_compression": False},
     "Zarr 3, a folder for each array": {"use_zarr3": True, "use_ocdbt": False},
 }
 
@@ -26,7 +23,7 @@ _LAYOUTS = {
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     """Every array counts as large."""
-    monkeypatch.setattr("flaxlab.checkpoints.read._TOGETHER", 0)
+    monkeypatch.setattr("flaxlab.checkpoints.read._LARGE", 0)
     monkeypatch.setattr("flaxlab.checkpoints.pieces._PIECE", 1000)
     monkeypatch.setattr("flaxlab.checkpoints.pieces._READ", 300)
 
@@ -45,7 +42,7 @@ def read(folder):
 
 
 @pytest.mark.parametrize("chunk", [None, 2000])
-@pytest.mark.parametrize("layout", _LAYOUTS.values(), ids=_LAYOUTS.keys())
+@pytest.mark.parametrize("layout", _IN_PIECES.values(), ids=_IN_PIECES.keys())
 def test_pieces_hold_the_values_of_the_array(tmp_path, layout, chunk):
     rng = np.random.default_rng(0)
     tree = {
@@ -59,9 +56,8 @@ def test_pieces_hold_the_values_of_the_array(tmp_path, layout, chunk):
     found = read(save(tmp_path / "saved", tree, chunk, **layout))
     assert found.keys() == tree.keys()
     for name, array in tree.items():
-        assert isinstance(found[name], StoredPieces)
-        for _ in range(2):  # they can be gone through again
-            pieces = list(found[name])
+        for _ in range(2):  # they can be read again
+            pieces = list(found[name]())
             assert len(pieces) > 1
             assert max(piece.nbytes for piece in pieces) <= 1000
             values = np.concatenate(pieces)
@@ -69,6 +65,14 @@ def test_pieces_hold_the_values_of_the_array(tmp_path, layout, chunk):
             np.testing.assert_array_equal(np.sort(values), np.sort(np.asarray(array).ravel()))
             if chunk is None:  # then in their order, too
                 np.testing.assert_array_equal(values, np.asarray(array).ravel())
+
+
+@pytest.mark.parametrize("layout", _WHOLE.values(), ids=_WHOLE.keys())
+def test_other_layouts_of_orbax_are_read_whole(tmp_path, layout):
+    array = np.random.default_rng(0).standard_normal((40, 30)).astype(np.float32)
+    folder = save(tmp_path / "saved", {"group/w": array}, 2000, **layout)
+    (whole,) = read(folder)["group/w"]()
+    np.testing.assert_array_equal(whole, array)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +95,7 @@ def test_what_is_stored_otherwise_is_read_whole(tmp_path, metadata):
     }
     stored = tensorstore.open(spec, create=True, delete_existing=True).result()
     stored.write(array).result()
-    (whole,) = read(folder)["w"]
+    (whole,) = read(folder)["w"]()
     np.testing.assert_array_equal(whole, array)
 
 
@@ -104,9 +108,9 @@ def test_damaged_chunks_are_named(tmp_path):
     for damaged in (intact[: len(intact) // 2], b"\0" * len(intact), b""):
         path.write_bytes(damaged)
         with pytest.raises(UsageError, match=r"w in .*saved cannot be read"):
-            list(read(folder)["w"])
+            list(read(folder)["w"]())
     path.write_bytes(intact)
-    assert sum(piece.size for piece in read(folder)["w"]) == array.size
+    assert sum(piece.size for piece in read(folder)["w"]()) == array.size
 
 
 PEAK = """

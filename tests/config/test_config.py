@@ -138,6 +138,18 @@ def test_the_last_override_of_a_field_counts():
     assert config.model.batch_norm is False
 
 
+def test_an_experiment_file_may_return_a_frozen_config(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from experiments import alexnet_pool\nfrom ml_collections import FrozenConfigDict\n\n\n"
+        "def get_config():\n    return FrozenConfigDict(alexnet_pool.get_config())\n"
+    )
+    config = resolve_config(path, ["--config.train.epochs=3", "--config.data.train_examples=5"])
+    expected = {"name", "train.epochs", "data.train_examples"}
+    assert configs.differences(load_experiment(POOL), config).keys() == expected
+    assert config.name == "mine"
+
+
 def test_a_resolved_config_cannot_be_changed():
     with pytest.raises(AttributeError):
         resolve_config(POOL, []).train.epochs = 3

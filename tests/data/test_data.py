@@ -92,7 +92,7 @@ def test_a_stratified_choice_gives_each_class_its_share(labels, data, seed):
 
 
 def test_too_many_examples_are_refused():
-    with pytest.raises(UsageError, match="4 examples asked for, but there are only 3"):
+    with pytest.raises(UsageError, match="4 examples were asked for, but there are only 3"):
         stratified_choice(np.zeros(3), 4, 0)
 
 
@@ -210,15 +210,15 @@ def test_pictures_of_different_sizes_are_warned_of_for_their_colours_alone(class
 
 def test_the_shape_of_a_picture_is_upright_and_has_the_colours_that_it_shows():
     grey = Image.new("RGB", (12, 4), (90, 90, 90))
-    assert stored_shape(grey).tolist() == [4, 12, 1]
+    assert stored_shape(grey) == (4, 12, 1)
     grey.putpixel((3, 3), (90, 91, 90))
-    assert stored_shape(grey).tolist() == [4, 12, 3]
+    assert stored_shape(grey) == (4, 12, 3)
     grey.getexif()[0x0112] = 6
-    assert stored_shape(grey).tolist() == [12, 4, 3]
+    assert stored_shape(grey) == (12, 4, 3)
     content = io.BytesIO()
     Image.new("RGB", (300, 200), (0, 120, 0)).save(content, "JPEG")
     with Image.open(content) as jpeg:
-        assert stored_shape(jpeg).tolist() == [200, 300, 3]
+        assert stored_shape(jpeg) == (200, 300, 3)
 
 
 def test_changed_class_folders_are_read_again(class_folders):
@@ -237,7 +237,7 @@ def test_a_second_start_decodes_nothing(class_folders, monkeypatch):
     def fail(*arguments):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("flaxlab.data.folders.read_class_folders", fail)
+    monkeypatch.setattr("flaxlab.data.lazy.LazyImages.__getitem__", fail)
     second = load_dataset(config)
     assert isinstance(second.train.images, np.memmap)
     assert np.array_equal(first.train.images, second.train.images)
@@ -297,7 +297,7 @@ def test_a_file_that_is_no_picture_is_named(class_folders, content):
 def test_a_picture_of_too_many_pixels_is_refused(tmp_path, monkeypatch):
     paint(tmp_path / "bomb.png", size=(64, 64))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(UsageError, match="too many pixels"):
+    with pytest.raises(UsageError, match="decompression bomb"):
         read_image(tmp_path / "bomb.png", (8, 8, 3))
 
 

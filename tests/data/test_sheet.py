@@ -1,5 +1,6 @@
 """The sheet of a data set, and the command that draws it."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_test_images_that_were_trained_on_are_counted():
     dataset = small_dataset(train=50, test=20)
     images = dataset.test.images.copy()
     images[3], images[7] = dataset.train.images[0], dataset.train.images[49]
-    leaky = dataset.with_splits(dataset.train, Split(images, dataset.test.labels))
+    leaky = dataclasses.replace(dataset, test=Split(images, dataset.test.labels))
     assert describe(dataset)["duplicates"] == 0
     assert describe(leaky)["duplicates"] == 2
 
@@ -61,7 +62,7 @@ def test_a_class_without_examples_is_drawn(tmp_path):
 
     dataset = small_dataset(train=20, test=10, shape=(6, 6, 3))
     without = dataset.train.take(np.flatnonzero(dataset.train.labels != 1))
-    write_data_sheet(dataset.with_splits(without, dataset.test), tmp_path)
+    write_data_sheet(dataclasses.replace(dataset, train=without), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == FILES
 
 
