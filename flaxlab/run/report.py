@@ -26,9 +26,9 @@ from flaxlab.pages.render import render
 from flaxlab.run.advice import penalised_paths, warnings
 from flaxlab.run.fingerprint import fingerprints
 from flaxlab.run.history import best_row
-from flaxlab.run.predictions import PREDICTIONS_FILE, full_form
 from flaxlab.run.record import versions
 from flaxlab.run.run import RunResult
+from flaxlab.scores import PREDICTIONS_FILE, full_form
 from flaxlab.training.experiment import Experiment
 
 _MISTAKES = 18
