@@ -1,6 +1,6 @@
 """Simulates how often verdicts of a comparison are wrong, and how often they find what is there.
 
-    python benchmarks/error_rates.py                 # 2,000 studies of each kind: a quarter of an hour
+    python benchmarks/error_rates.py                 # 2,000 studies of each kind: 15 minutes
     python benchmarks/error_rates.py --studies=500
 
 A study has a baseline and five arms that share its seeds; the correlation of an arm with the

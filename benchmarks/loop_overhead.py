@@ -34,7 +34,6 @@ def measure(rounds: int = 5) -> dict[str, float]:
     from flaxlab.batches.feed import make_feed
     from flaxlab.checkpoints.save import Checkpoints
     from flaxlab.run.hooks import RunHooks
-    from flaxlab.run.profile import Profile
     from flaxlab.training.experiment import assemble
     from flaxlab.training.loop import Progress, Start, train_epoch
     from flaxlab.training.metrics import no_metrics
@@ -73,8 +72,7 @@ def measure(rounds: int = 5) -> dict[str, float]:
             checkpoints,
             [],
             lambda: None,
-            Profile(None),
-            Path(folder) / "history.csv",
+            Path(folder),
         )
         epoch(1, hooks), bare()
         pairs = [(epoch(number, hooks), bare()) for number in range(2, 2 + rounds)]

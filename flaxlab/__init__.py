@@ -21,8 +21,8 @@ def load(run: str | Path, step: str | int | None = None) -> tuple[Any, dict[str,
 
     Returns:
         The linen module, its variables {"params", "batch_stats"} as nested dicts of float32 NumPy
-        arrays, and the resolved config. Logits of float images (N, H, W, C), scaled as
-        `config.data.scaling` says, are `model.apply(variables, images, train=False)`.
+        arrays, and the resolved config. `model.apply(variables, images, train=False)` returns the
+        logits of float images (N, H, W, C) that are scaled as `config.data.scaling` says.
 
     Raises:
         flaxlab.errors.UsageError: there is no such checkpoint, it is damaged, or it was not

@@ -19,7 +19,7 @@ from flaxlab.errors import UsageError
 
 def main() -> None:
     """Runs the command that the first argument names, as `python -m flaxlab.NAME` does."""
-    # A console script has its own folder here; experiment files may import what lies beside them.
+    # A console script's path begins with its own folder; `python -m` would put this one there.
     if not sys.flags.safe_path:
         sys.path[0] = os.getcwd()
     if sys.argv[1:2] and sys.argv[1] in command_files():
@@ -41,7 +41,7 @@ def command_files() -> dict[str, Path]:
 
 
 def summary(file: Path) -> str:
-    """Returns the first line of a module's docstring without importing the module, or JAX."""
+    """Returns the first line of a module's docstring, without importing the module."""
     return (ast.get_docstring(ast.parse(file.read_text())) or "").split("\n")[0]
 
 

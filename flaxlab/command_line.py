@@ -1,6 +1,6 @@
 """Ends a command that cannot go on with one line on stderr and an exit code, never a traceback.
 
-A traceback therefore always means a bug in flaxlab itself.
+So a traceback always means a bug in flaxlab itself.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
     The code is 0 for done, 1 for failed, 2 for wrong input, 130 for SIGINT, 143 for SIGTERM and
     140 for SIGUSR2.
     """
-    prepare_process([signal.SIGTERM])
+    prepare_process([signal.SIGTERM, signal.SIGUSR2])
     try:
         command(arguments)
     except UsageError as error:
@@ -56,7 +56,7 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
     except RunFailed as error:
         _exit(f"failed: {error}", EXIT_FAILED)
     except OSError as error:
-        # A file that cannot be read or written; an error that names no file is a bug.
+        # The file cannot be read or written; an error that names no file is a bug.
         if error.filename is None:
             raise
         _exit(f"error: {error.filename}: {error.strerror}", EXIT_USAGE)
@@ -68,7 +68,7 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
 
 
 def positive_number(text: str) -> int:
-    """Returns the value of an option that takes whole numbers from 1: a type for `add_argument`.
+    """Returns the value of an option that takes whole numbers from 1; a type for `add_argument`.
 
     Raises:
         argparse.ArgumentTypeError: the text is not such a number.
@@ -79,22 +79,22 @@ def positive_number(text: str) -> int:
 
 
 def open_console(**options: Any) -> Console:
-    """Returns a console on stdout: as wide as the terminal, or 160 columns into a file or a pipe.
+    """Returns a console on stdout: as wide as the terminal, or 160 columns in a file or a pipe.
 
     Args:
-        **options: what else `rich.console.Console` takes.
+        **options: other options of `rich.console.Console`.
     """
-    # Rich takes a tenth of a second to import: not before the options are known to be right.
+    # Rich takes a tenth of a second to import: wrong options are reported before.
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else _PIPED_COLUMNS, **options)
 
 
 def prepare_process(signals: Iterable[signal.Signals]) -> None:
-    """Sends flaxlab's log to stderr as plain lines, and lets `signals` raise `Interrupted`.
+    """Sends flaxlab's log to stderr as plain lines, and makes `signals` raise `Interrupted`.
 
-    If a checkpoint is damaged, Orbax raises the error of the first read, which is reported; the
-    errors of the other reads that are still running are not.
+    If a checkpoint is damaged, Orbax raises the error of the first read. The errors of the other
+    reads, which are still running, are hidden.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
@@ -102,7 +102,7 @@ def prepare_process(signals: Iterable[signal.Signals]) -> None:
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # reads that nobody waits for
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # reads that nothing waits for
     sys.unraisablehook = _report_unraisable
     for number in signals:
         signal.signal(number, _interrupt)
@@ -114,11 +114,11 @@ def _interrupt(received: int, frame: FrameType | None) -> NoReturn:
 
 def _report_unraisable(problem: sys.UnraisableHookArgs) -> None:
     if isinstance(problem.exc_value, Interrupted):
-        # The signal came inside a destructor, which cannot raise: send it again.
+        # The signal arrived in a destructor, which cannot raise: send it again.
         again = threading.Timer(0.05, os.kill, (os.getpid(), problem.exc_value.signal))
         again.daemon = True
         again.start()
-    # Reads that still ran when the event loop of Orbax was closed.
+    # A read was still running when Orbax closed its event loop.
     elif str(problem.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(problem)
 

@@ -10,7 +10,7 @@ class UsageError(Exception):
 
 
 class RunFailed(Exception):
-    """The input was right, but the run cannot go on (the loss is NaN, for example)."""
+    """The input was right, but the run cannot go on: the loss is NaN, for example."""
 
 
 class Interrupted(KeyboardInterrupt):

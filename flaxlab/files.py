@@ -1,4 +1,4 @@
-"""Writes files whole or not at all, makes folders, and says where the cache is."""
+"""Writes files whole or not at all, makes folders, and finds the cache folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ABANDONED_SECONDS = 24 * 3600
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes to a temporary name in the same folder, then renames: no reader sees a half file."""
+    """Writes a file under a temporary name, then renames it: readers never see half a file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
     try:
         with temporary.open("wb") as file:
@@ -37,9 +37,13 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def remove_abandoned(folder: Path, pattern: str) -> None:
-    """Removes folders that killed processes left in a place where other processes may be working.
+    """Removes folders that killed processes left where other processes may be working.
 
     A folder that has not changed for a day counts as abandoned: even a slow download takes less.
+
+    Args:
+        folder: where to look.
+        pattern: matches the names of such folders, see `Path.glob`.
     """
     for path in folder.glob(pattern):
         if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
@@ -52,11 +56,11 @@ def write_text(path: Path, content: str) -> None:
 
 
 def make_folder(folder: Path, option: str) -> None:
-    """Makes the folder that a command writes to, and those around it, where they are missing.
+    """Makes the folder that a command writes to, and its missing parents.
 
     Args:
         folder: the folder.
-        option: option that named it, for the message: "--to".
+        option: the option that names it, for the message: "--to".
 
     Raises:
         UsageError: it cannot be made.
@@ -68,5 +72,5 @@ def make_folder(folder: Path, option: str) -> None:
 
 
 def cache_folder() -> Path:
-    """Returns $XDG_CACHE_HOME/flaxlab, or ~/.cache/flaxlab where the variable is not set."""
+    """Returns $XDG_CACHE_HOME/flaxlab, or ~/.cache/flaxlab if the variable is not set."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flaxlab"

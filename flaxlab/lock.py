@@ -1,4 +1,4 @@
-"""Locks a folder for one process, or lets one process make what others wait for."""
+"""Locks a folder for one process, or lets one process make what the others wait for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flaxlab.errors import UsageError
 
 _FILE = ".lock"
 
-# Seconds to wait silently, and between two tries.
+# Seconds to wait before saying so, and between two tries.
 _PATIENCE, _BETWEEN_TRIES = 10.0, 0.02
 
 _log = logging.getLogger(__name__)
@@ -30,52 +30,47 @@ def locked(folder: Path) -> Iterator[None]:
     on a network file system only as good as that file system's `flock`.
 
     Raises:
-        UsageError: another process holds it; the message names its number and host.
+        UsageError: another process holds the lock; the message names its number and host.
     """
     path = folder / _FILE
     while True:
-        # For reading: a file that is open for writing would keep a disk from being unmounted.
-        file = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+        file = _open(path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = _describe(os.read(file, 1000))
             os.close(file)
             raise UsageError(
-                f"{folder} is in use by {holder}; wait for it, or take another --workdir"
+                f"{folder} is in use by {holder}; wait for it, or use another --workdir"
             ) from error
-        if _is_the_one(file, path):
+        if _is_still_there(file, path):
             break
-        os.close(file)  # its holder has just removed it
+        os.close(file)
     try:
         about = {"process": os.getpid(), "host": socket.gethostname()}
-        with contextlib.suppress(OSError):  # a full disk: the lock holds without a name in it
+        with contextlib.suppress(OSError):  # on a full disk the lock holds without a name in it
             path.write_text(json.dumps(about))
         yield
     finally:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        os.close(file)
+        _release(file, path)
 
 
 @contextlib.contextmanager
 def one_at_a_time(path: Path) -> Iterator[None]:
-    """Waits until no other process is in the block with the same lock file.
+    """Waits until no other process is in a block with the same lock file.
 
-    As with `locked`, a dead process holds nothing. If the file cannot be made, or the file system
-    has no locks, nobody waits: the block must be correct without the lock.
+    As with `locked`, a process that has ended holds nothing. If the file cannot be made, or the
+    file system has no locks, nobody waits: the block must be correct without the lock.
 
     Args:
-        path: path of the lock file, which is removed at the end.
+        path: the lock file, which is removed at the end.
     """
     file = _take(path)
     try:
         yield
     finally:
         if file is not None:
-            with contextlib.suppress(OSError):
-                path.unlink()
-            os.close(file)
+            _release(file, path)
 
 
 def _take(path: Path) -> int | None:
@@ -83,7 +78,7 @@ def _take(path: Path) -> int | None:
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+            file = _open(path)
         except OSError:
             return None
         try:
@@ -91,12 +86,12 @@ def _take(path: Path) -> int | None:
         except OSError:
             os.close(file)
             return None
-        except BaseException:  # told to stop while waiting
+        except BaseException:  # interrupted while waiting
             os.close(file)
             raise
-        if _is_the_one(file, path):
+        if _is_still_there(file, path):
             return file
-        os.close(file)  # its holder has just removed it
+        os.close(file)
 
 
 def _wait(file: int, path: Path) -> None:
@@ -111,7 +106,7 @@ def _wait(file: int, path: Path) -> None:
 
 
 def is_locked(folder: Path) -> bool:
-    """Says whether a process holds `folder` at this moment.
+    """Returns whether a process holds the lock of `folder` at this moment.
 
     To find out, it takes the lock for an instant: do not ask about a folder that another process
     may be about to lock.
@@ -129,7 +124,19 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
-def _is_the_one(file: int, path: Path) -> bool:
+def _open(path: Path) -> int:
+    # For reading: a file that is open for writing would keep a disk from being unmounted.
+    return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+
+
+def _release(file: int, path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+    os.close(file)
+
+
+def _is_still_there(file: int, path: Path) -> bool:
+    """Returns whether `path` is still the open file: its last holder may just have removed it."""
     try:
         return os.path.samestat(os.fstat(file), path.stat())
     except FileNotFoundError:

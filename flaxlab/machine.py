@@ -1,7 +1,7 @@
-"""Sets up a process before it computes, and says what its machine has.
+"""Sets up a process before it computes, and describes its machine.
 
-`import flaxlab` calls `avoid_wrong_fusions` only; the rest is for commands, since an import must
-not do it.
+`import flaxlab` calls only `avoid_wrong_fusions`. The rest is for commands: an import should not
+have such effects.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 _HUGE_PAGES = "glibc.malloc.hugetlb"
 _YNN_FUSIONS = "xla_cpu_experimental_ynn_fusion_type"
 _GLIBC_WITH_HUGE_PAGES = (2, 35)
-_ZSTD = b"\x28\xb5\x2f\xfd"  # the first bytes of a file that zstd has packed
+_ZSTD = b"\x28\xb5\x2f\xfd"  # the first bytes of a file that zstd compressed
 
 
 def avoid_wrong_fusions() -> None:
@@ -29,9 +29,9 @@ def avoid_wrong_fusions() -> None:
 
     jaxlib 0.10.2 and 0.12.0.1 fuse the two in YNNPACK, and some such programs compute wrong numbers
     (https://github.com/jax-ml/jax/issues/39103): tests/test_canary.py has two. YNNPACK still
-    computes the products. Nothing happens if the user has set this flag, or if jaxlib does not
-    know it, since XLA ends a process that sets an unknown flag. XLA reads the flag when JAX makes
-    its first array: if that has happened already, the log says so.
+    computes the products. Does nothing if the user has set this flag, or if jaxlib does not know
+    it, since XLA ends a process that sets an unknown flag. XLA reads the flag when JAX makes its
+    first array; if that has already happened, a warning says so.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if _YNN_FUSIONS in flags or not _xla_knows(_YNN_FUSIONS):
@@ -48,7 +48,7 @@ def avoid_wrong_fusions() -> None:
 
 
 def _xla_knows(flag: str) -> bool:
-    """Says whether XLA's library contains the name of a flag; looking takes some 10 ms."""
+    """Returns whether XLA's library contains the name of a flag; searching it takes 10 ms."""
     found = importlib.util.find_spec("jaxlib")
     folders = (found and found.submodule_search_locations) or []
     for library in (file for folder in folders for file in Path(folder).glob("*jax_common.*")):
@@ -64,9 +64,9 @@ def _xla_knows(flag: str) -> bool:
 def use_huge_pages() -> None:
     """Restarts this command, once, with huge pages for large arrays if glibc offers them.
 
-    On a CPU, XLA allocates a step's intermediate values anew in each step: in pages of 4 KiB, a
-    step of the lab report's networks is 15 to 20% slower than in pages of 2 MiB. glibc reads this
-    setting only when a process starts. Nothing happens on other systems, if the kernel never gives
+    On a CPU, XLA allocates a step's intermediate values again in each step: in pages of 4 KiB, a
+    step of the lab report's networks is 15 to 20% slower than in pages of 2 MiB. glibc reads the
+    setting only when a process starts. Does nothing on other systems, if the kernel never gives
     huge pages, or if the user has set it (GLIBC_TUNABLES=glibc.malloc.hugetlb=0 turns it off).
     """
     library, version = platform.libc_ver()
@@ -88,7 +88,7 @@ def use_huge_pages() -> None:
     sys.stdout.flush()
     try:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-    except OSError:  # slower, and no reason to stop
+    except OSError:  # slower, but no reason to stop
         os.environ["GLIBC_TUNABLES"] = given
 
 
@@ -99,8 +99,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 def keep_compiled_programs() -> None:
     """Keeps what XLA compiles in the user's cache folder, so that a second start compiles nothing.
 
-    Each kind of processor and each version of XLA has a folder of its own, since machine code for
-    another may not run. If the user has set JAX_COMPILATION_CACHE_DIR, JAX uses that folder;
+    Each kind of processor and each version of XLA has its own folder, since machine code for one
+    may not run on another. If the user has set JAX_COMPILATION_CACHE_DIR, JAX uses that folder;
     JAX_ENABLE_COMPILATION_CACHE=false turns the cache off.
     """
     import jax
@@ -126,24 +126,24 @@ def keep_compiled_programs() -> None:
 def remove_cut_programs(folder: Path) -> None:
     """Removes compiled programs that a killed process or a full disk left incomplete.
 
-    JAX writes them in place and never overwrites one: it would warn of an incomplete one, and
-    compile again, at each later start. Each file is checked once: what is older than the last check
-    is complete. A file that another process is writing at this moment is removed as well, which
-    costs compiling it once more.
+    JAX writes them in place and never overwrites one: at each later start it would warn of an
+    incomplete one and compile again. Each file is checked once: files older than the last check
+    are complete. A file that another process is writing at this moment is removed too; it will be
+    compiled once more.
     """
     import zstandard
 
-    looked, looking = folder / "looked", folder / f"looking.{os.getpid()}"
+    checked, checking = folder / "checked", folder / f"checking.{os.getpid()}"
     removed = 0
     with contextlib.suppress(OSError):  # at worst, JAX warns
-        # By the clock of the file system, which may not be this machine's.
-        looking.touch()
-        last = looked.stat().st_mtime_ns if looked.exists() else 0
+        # The times of files are those of the file system, which may have another clock.
+        checking.touch()
+        last = checked.stat().st_mtime_ns if checked.exists() else 0
         for path in folder.glob("*-cache"):
             if path.stat().st_mtime_ns < last:
                 continue
             content = path.read_bytes()
-            # A file that begins otherwise has a form that only JAX knows.
+            # Any other beginning means a format that only JAX knows.
             if content[: len(_ZSTD)] != _ZSTD[: len(content)]:
                 continue
             try:
@@ -151,9 +151,9 @@ def remove_cut_programs(folder: Path) -> None:
             except zstandard.ZstdError:
                 path.unlink(missing_ok=True)
                 removed += 1
-        looking.replace(looked)
+        checking.replace(checked)
     if removed:
-        _log.info("removed %d compiled programs that were only half written", removed)
+        _log.info("removed %d incomplete compiled programs", removed)
 
 
 def available_cores() -> frozenset[int]:
@@ -173,11 +173,11 @@ def describe_machine() -> str:
 def available_memory(root: Path = Path("/")) -> int:
     """Returns how many bytes this process may use: the machine's memory, or its control group's.
 
-    Slurm and containers limit a job's memory by a control group, of version 1 or 2; the groups
-    around it can be narrower (https://docs.kernel.org/admin-guide/cgroup-v2.html).
+    Slurm and containers limit a job's memory by a control group, of version 1 or 2. The groups
+    around it can have lower limits (https://docs.kernel.org/admin-guide/cgroup-v2.html).
 
     Args:
-        root: folder that holds /proc and /sys.
+        root: folder that holds proc/ and sys/.
     """
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
@@ -196,7 +196,7 @@ def available_memory(root: Path = Path("/")) -> int:
         for folder in (group, *group.parents[: len(group.parents) - len(top.parents)]):
             try:
                 limit = (folder / name).read_text().strip()
-            except OSError:  # in a container, the path of the group outside it
+            except OSError:  # in a container, this is the path of the group outside it
                 continue
             limits += [int(limit)] if limit.isdecimal() else []
     return min(limits)
@@ -205,7 +205,7 @@ def available_memory(root: Path = Path("/")) -> int:
 def compute_deterministically() -> None:
     """Restricts XLA on a GPU to operations that give the same bits each time.
 
-    XLA reads this setting when JAX makes its first array: call this before.
+    XLA reads this setting when JAX makes its first array: call this before that.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
@@ -216,7 +216,7 @@ def _processor_flags() -> str:
 
 
 def _cpu_information(*keys: str) -> str:
-    """Returns what Linux says about the first processor under one of `keys`; "" elsewhere."""
+    """Returns the first processor's value of one of `keys` in /proc/cpuinfo; "" without one."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
 
     Raises:
         UsageError: an option, the experiment file, an override or the run directory is wrong.
-        SystemExit: with several processes, always: see `flaxlab.run.guard`.
+        SystemExit: the process belongs to a group; see `flaxlab.run.guard`.
     """
     parser = CommandParser(
         prog="python -m flaxlab.main",
@@ -51,13 +51,11 @@ def main(arguments: Sequence[str]) -> None:
     options, overrides = parser.parse_known_args(arguments)
     group = None if options.show else find_group(options, os.environ)
 
-    def run(joined: Callable[[], None] = lambda: None) -> None:
-        # Importing JAX and the rest takes a second: not before the options are known to be right.
-        from flaxlab.run.command import run_experiment
+    def run(join: Callable[[], None] = lambda: None) -> None:
+        # Importing JAX takes a second: wrong options are reported before.
+        from flaxlab.run.run import run_experiment
 
-        run_experiment(
-            options.config, overrides, options.workdir, options.show, arguments, group, joined
-        )
+        run_experiment(options.config, overrides, options.workdir, options.show, arguments, join)
 
     if group is None:
         run()

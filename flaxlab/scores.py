@@ -1,18 +1,29 @@
-"""What logits and labels say about a classifier."""
+"""Scores of a classifier from its logits and labels, and the file that keeps its predictions.
+
+`predictions.npz` holds "logits" and "labels", as a run writes them, or "predicted", "losses" and
+"labels", a twentieth of the size, as a ledger keeps them.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import io
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from flaxlab.errors import UsageError
+
+PREDICTIONS_FILE = "predictions.npz"
+
 
 class ClassScores(NamedTuple):
-    """Scores of each class, float64 (classes,); 0 where a score is not defined.
+    """Scores of each class, float64 (classes,); 0 where a score is undefined.
 
     Attributes:
         precision: share of the examples predicted as the class that belong to it.
-        recall: share of the examples of the class that were predicted as it.
+        recall: share of the examples of the class that are predicted as the class.
         f1: harmonic mean of the two.
         support: number of examples of the class.
     """
@@ -33,13 +44,13 @@ class Mistake(NamedTuple):
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Counts examples, int64 (classes, classes): rows are labels, columns predictions."""
+    """Counts examples: int64 (classes, classes), rows are labels, columns predictions."""
     cells = labels.astype(np.int64) * classes + predicted
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
 
 def class_scores(confusion: np.ndarray) -> ClassScores:
-    """Scores each class by its row and column of a confusion matrix."""
+    """Returns the scores of each class from a confusion matrix, see `confusion_matrix`."""
     hits = np.diag(confusion).astype(float)
     support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
     return ClassScores(
@@ -93,12 +104,12 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int =
 
 
 def most_confident_mistakes(logits: np.ndarray, labels: np.ndarray, count: int) -> list[Mistake]:
-    """Lists up to `count` wrong predictions, the most probable first.
+    """Returns up to `count` wrong predictions, the most probable first.
 
     Args:
         logits: floats (N, classes).
         labels: integers (N,).
-        count: the most to list.
+        count: maximum number of mistakes.
     """
     scores = probabilities(logits)
     predicted = logits.argmax(axis=1)
@@ -113,3 +124,68 @@ def most_confident_mistakes(logits: np.ndarray, labels: np.ndarray, count: int) 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+
+
+class Predictions(NamedTuple):
+    """What a model predicts for N examples.
+
+    Attributes:
+        labels: true classes, integers (N,).
+        predicted: classes with the largest logit, integers (N,).
+        losses: cross entropies in nats, floats (N,).
+        probabilities: of each class, float64 (N, classes); None where only the small form is kept.
+    """
+
+    labels: np.ndarray
+    predicted: np.ndarray
+    losses: np.ndarray
+    probabilities: np.ndarray | None = None
+
+
+def from_logits(logits: np.ndarray, labels: np.ndarray) -> Predictions:
+    """Returns the predictions from logits, float32 (N, classes), and labels, int32 (N,)."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    sums = np.log(np.exp(shifted).sum(axis=1))
+    losses = sums - shifted[np.arange(len(labels)), labels]
+    return Predictions(labels, logits.argmax(axis=1), losses, np.exp(shifted - sums[:, None]))
+
+
+def read_predictions(folder: Path) -> Predictions:
+    """Returns the predictions of the run in `folder`, from either form of the file.
+
+    Raises:
+        UsageError: predictions.npz is missing or damaged.
+    """
+    path = folder / PREDICTIONS_FILE
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            if "logits" in stored:
+                return from_logits(stored["logits"], stored["labels"])
+            return Predictions(*(stored[field] for field in ("labels", "predicted", "losses")))
+    except (ValueError, LookupError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{path} cannot be read ({error}); run the experiment again") from error
+
+
+def full_form(logits: np.ndarray, labels: np.ndarray) -> bytes:
+    """Returns the file of logits, float32 (N, classes), and labels, int32 (N,)."""
+    return _npz(logits=logits, labels=labels)
+
+
+def compact_form(predictions: Predictions) -> bytes:
+    """Returns the file of classes as small integers and losses as float16."""
+    largest = np.finfo(np.float16).max
+    return _npz(
+        labels=_small(predictions.labels),
+        predicted=_small(predictions.predicted),
+        losses=np.minimum(predictions.losses, largest).astype(np.float16),
+    )
+
+
+def _small(classes: np.ndarray) -> np.ndarray:
+    return classes.astype(np.min_scalar_type(int(classes.max(initial=0))))
+
+
+def _npz(**arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()

@@ -21,7 +21,7 @@ def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_killed_processes_have_left_is_removed_and_nothing_else(tmp_path):
+def test_only_leftovers_of_killed_processes_are_removed(tmp_path):
     for name in (".summary.json.123.tmp", ".history.csv.9.tmp", "summary.json", ".hidden"):
         (tmp_path / name).write_text("x")
     files.remove_leftovers(tmp_path)

@@ -1,4 +1,4 @@
-"""What a process sets before it computes: a flag of XLA, huge pages, where programs are kept."""
+"""The setup of a process before it computes: a flag of XLA, huge pages, the compile cache."""
 
 import logging
 import os
@@ -82,7 +82,7 @@ print(*(jax.jit(lambda x: x * 2 + number)(3.0) for number in range(3)))
 
 
 def compile_in_a_process(cache):
-    """Returns what a process that compiles says, and the programs that there are after it."""
+    """Compiles in a process; returns its stderr, and the programs that are then in the cache."""
     ended = run_code(COMPILING, environment={**ITS_OWN, "XDG_CACHE_HOME": str(cache)})
     assert ended.shown == "6.0 7.0 8.0\n"
     programs = sorted(cache.glob("flaxlab/compiled/*/*-cache"))
@@ -90,7 +90,7 @@ def compile_in_a_process(cache):
     return ended.errors, written
 
 
-def test_compiled_programs_that_were_cut_are_replaced_at_the_next_start(tmp_path):
+def test_incomplete_compiled_programs_are_replaced_at_the_next_start(tmp_path):
     said, programs = compile_in_a_process(tmp_path)
     assert said == ""
     assert len(programs) >= 3
@@ -100,14 +100,14 @@ def test_compiled_programs_that_were_cut_are_replaced_at_the_next_start(tmp_path
         for path, left in zip((first, second), cuts, strict=True):
             path.write_bytes(whole[path][1][:left])
         said, programs = compile_in_a_process(tmp_path)
-        assert said == "removed 2 compiled programs that were only half written\n"
+        assert said == "removed 2 incomplete compiled programs\n"
         assert programs.keys() == whole.keys()
         assert all(len(programs[path][1]) > 100 for path in (first, second))
         assert all(programs[path] == whole[path] for path in others)
     assert compile_in_a_process(tmp_path) == ("", programs)
 
 
-def test_compiled_programs_that_were_looked_at_are_not_read_again(tmp_path, monkeypatch):
+def test_compiled_programs_that_were_checked_are_not_read_again(tmp_path, monkeypatch):
     _, programs = compile_in_a_process(tmp_path)
     folder = next(iter(programs)).parent
     remove_cut_programs(folder)
@@ -117,11 +117,11 @@ def test_compiled_programs_that_were_looked_at_are_not_read_again(tmp_path, monk
     monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or b"x")
     remove_cut_programs(folder)
     assert read == [strange]
-    assert {path.name for path in folder.iterdir()} >= {strange.name, "looked"}
-    assert not list(folder.glob("looking*"))
+    assert {path.name for path in folder.iterdir()} >= {strange.name, "checked"}
+    assert not list(folder.glob("checking*"))
 
 
-def test_a_cache_that_cannot_be_written_is_left_out(tmp_path):
+def test_a_run_without_a_writable_cache_goes_on(tmp_path):
     (tmp_path / "flaxlab").write_text("no folder")
     code = "from flaxlab.machine import keep_compiled_programs as k; import jax; k(); "
     code += "print(jax.config.values['jax_compilation_cache_dir'])"
@@ -148,7 +148,7 @@ def test_deterministic_operations_are_asked_for_before_the_first_array(tmp_path)
 
 
 def control_groups(root, lines, limits):
-    """Plays Linux's files: the groups of this process, and the limits of groups."""
+    """Writes files as Linux has them: the groups of this process, and the limits of groups."""
     for path, text in {"proc/self/cgroup": lines, **limits}.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text + "\n")
@@ -214,7 +214,7 @@ def test_importing_flaxlab_after_the_first_array_is_one_line():
     (line,) = shown
     assert line.startswith("warning: JAX had started before flaxlab was imported")
     assert line.endswith(f"import flaxlab first, or set XLA_FLAGS={FLAG}=-reduce")
-    # What it advises is heard.
+    # Its advice works.
     again = run_with_flags("import jax; jax.numpy.ones(2); import flaxlab", f"{FLAG}=-reduce")
     assert again == ("", [])
 

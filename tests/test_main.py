@@ -142,7 +142,7 @@ def test_exit_codes(error, code, start, capsys):
     assert capsys.readouterr().err.startswith(start)
 
 
-def test_an_experiment_of_ones_own_in_any_folder(tmp_path, monkeypatch, capsys):
+def test_your_own_experiment_in_any_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(POOL_FILE.read_text())
     workdir = "run [/b] $x"
@@ -205,7 +205,7 @@ def test_there_are_commands():
 
 @pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_help_shows_examples(path, monkeypatch, capsys):
-    """What `python -m` runs, without the start of a process for each."""
+    """Runs what `python -m` runs, without starting a process for each command."""
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")  # or it would start anew
     monkeypatch.setattr(sys, "argv", [str(path), "--help"])
     with pytest.raises(SystemExit) as stop:

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from flaxlab.run.predictions import Predictions
-from flaxlab.scores import brier_score, calibration_error
+from flaxlab.scores import Predictions, brier_score, calibration_error
 
 # Fields of `RunScores` that lie in [0, 1].
 SHARES = (

@@ -18,8 +18,7 @@ from flaxlab.config.fields import PROTOCOL, fixed_differences
 from flaxlab.config.rules import complete
 from flaxlab.errors import UsageError
 from flaxlab.run.history import saved_epochs
-from flaxlab.run.predictions import Predictions, read_predictions
-from flaxlab.scores import confusion_matrix
+from flaxlab.scores import Predictions, confusion_matrix, read_predictions
 
 # What a comparison takes from summary.json.
 _NEEDED = (

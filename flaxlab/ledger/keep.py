@@ -22,7 +22,7 @@ from flaxlab.compare.suite_file import (
 )
 from flaxlab.config.read import experiment_file, load_experiment
 from flaxlab.errors import UsageError
-from flaxlab.run.predictions import PREDICTIONS_FILE, Predictions, compact_form
+from flaxlab.scores import PREDICTIONS_FILE, Predictions, compact_form
 from flaxlab.suite.plan import plan_suite, suite_record
 
 LARGEST = 40 * 1024  # bytes that a run may take

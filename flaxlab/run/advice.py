@@ -1,4 +1,4 @@
-"""What is said of an experiment before it runs: its penalised kernels, and what may disappoint."""
+"""Advice about an experiment before it runs: warnings, and which kernels are penalised."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from flaxlab.training.experiment import Experiment
 from flaxlab.training.penalty import penalised_kernels
 
 # Running statistics keep momentum**steps of their initial values, a variance of 1 where activations
-# may have a few thousandths. Measured on four networks with momenta from 0.9 to 0.99: by running
-# statistics that keep 1%, validation accuracy is 22 points (up to 63) below that by each batch's
-# own; with 0.5% 10 (up to 36), with 0.3% 3 (up to 14), with 0.2% and less 1 to 2, which is noise.
+# may have one of a few thousandths. Measured on four networks with momenta from 0.9 to 0.99: with
+# running statistics that keep 1%, validation accuracy is 22 points (up to 63) below what each
+# batch's own statistics give; with 0.5% 10 (up to 36), with 0.3% 3 (up to 14), with 0.2% and less
+# 1 to 2, which is noise.
 _SETTLED_SHARE = 0.002
 
 _NAMED_CLASSES = 5  # at most, in a warning
@@ -22,14 +23,14 @@ _COLOURS = {1: "grey", 3: "colour"}
 
 
 def penalised_paths(experiment: Experiment) -> list[str]:
-    """Lists the paths of the penalised kernels; empty without a penalty."""
+    """Returns the paths of the penalised kernels; empty without a penalty."""
     if not (experiment.config.loss.l1 or experiment.config.loss.l2):
         return []
     return list(penalised_kernels(jax.eval_shape(experiment.create_state).params))
 
 
 def warnings(experiment: Experiment) -> list[str]:
-    """Says what about an experiment will likely disappoint, and what to change."""
+    """Returns what about an experiment will probably disappoint, and what to change."""
     return [
         *_slow(experiment),
         *_unsettled(experiment),
@@ -54,7 +55,7 @@ def _unsettled(experiment: Experiment) -> list[str]:
     steps = experiment.steps_per_epoch * experiment.config.train.epochs
     left = momentum**steps
     has_norm = any(row.running for row in experiment.layers)
-    # Of a momentum that the warning itself advises, the power may exceed it by rounding.
+    # The power of a momentum that this warning itself advises may exceed the share by rounding.
     if not has_norm or left <= _SETTLED_SHARE * (1 + 1e-9):
         return []
     change = "train for more steps"
@@ -68,36 +69,15 @@ def _unsettled(experiment: Experiment) -> list[str]:
     ]
 
 
-def _reduced(experiment: Experiment) -> list[str]:
-    stored, shape = experiment.dataset.stored_shape, experiment.dataset.image_shape
-    if stored is None:
-        return []
-    # Pictures of different sizes have to be resized: only their colours can be kept.
-    *size, channels = stored
-    shrunk = any(side > ours for side, ours in zip(size, shape, strict=False))
-    if not shrunk and channels <= shape[2]:
-        return []
-    kept = stored if shrunk else (*shape[:2], channels)
-    was = f"{size[0]}x{size[1]}" if size else "of different sizes"
-    return [
-        f"the pictures of {experiment.dataset.title} are {was} in {_COLOURS[channels]}, and become"
-        f" {shape[0]}x{shape[1]} in {_COLOURS[shape[2]]}; unless that is meant, use"
-        f' --config.data.image_shape="{kept}".'
-    ]
-
-
 def _absent_classes(experiment: Experiment) -> list[str]:
-    splits, found = experiment.splits, []
+    splits, names, found = experiment.splits, experiment.dataset.class_names, []
     scored = "test" if splits.test is None else "validation"
-    for title, split in (
-        ("training", splits.train),
-        (scored, splits.validation),
-        ("test", splits.test),
-    ):
-        if split is None:
-            continue
-        counts = np.bincount(split.labels, minlength=len(experiment.dataset.class_names))
-        absent = [experiment.dataset.class_names[label] for label in np.flatnonzero(counts == 0)]
+    titled = {"training": splits.train, scored: splits.validation}
+    if splits.test is not None:
+        titled["test"] = splits.test
+    for title, split in titled.items():
+        counts = np.bincount(split.labels, minlength=len(names))
+        absent = [names[label] for label in np.flatnonzero(counts == 0)]
         if absent:
             more = ", ..." if len(absent) > _NAMED_CLASSES else ""
             found.append(
@@ -106,3 +86,21 @@ def _absent_classes(experiment: Experiment) -> list[str]:
                 " use more examples, or leave these classes out."
             )
     return found
+
+
+def _reduced(experiment: Experiment) -> list[str]:
+    stored, shape = experiment.dataset.stored_shape, experiment.dataset.image_shape
+    if stored is None:
+        return []
+    # Pictures of different sizes must be resized: only their colours can be kept.
+    *size, channels = stored
+    shrunk = any(side > ours for side, ours in zip(size, shape, strict=False))
+    if not shrunk and channels <= shape[2]:
+        return []
+    kept = stored if shrunk else (*shape[:2], channels)
+    was = f"{size[0]}x{size[1]}" if size else "of different sizes"
+    return [
+        f"the pictures of {experiment.dataset.title} are {was} in {_COLOURS[channels]}, and become"
+        f" {shape[0]}x{shape[1]} in {_COLOURS[shape[2]]}; to keep more of them, use"
+        f' --config.data.image_shape="{kept}".'
+    ]

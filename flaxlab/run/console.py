@@ -1,32 +1,75 @@
-"""What a run says on the terminal: a table of layers, a live bar, one line an epoch."""
+"""What a run prints on the terminal: a table of layers, a live bar, one line an epoch."""
 
 from __future__ import annotations
 
+import functools
 import time
+from pathlib import Path
+from typing import Any
 
 import jax
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
-from rich.progress import TimeRemainingColumn as EpochRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from flaxlab import config as configs
 from flaxlab import models
 from flaxlab.config import ConfigDict
-from flaxlab.run.advice import penalised_paths
-from flaxlab.run.reporter import whereabouts
+from flaxlab.run.advice import penalised_paths, warnings
+from flaxlab.run.hooks import whereabouts
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.metrics import Row
 
 
-def print_experiment(console: Console, experiment: Experiment, baseline: ConfigDict) -> None:
-    """Prints what is about to run: data, protocol, difference to the baseline, layers."""
+def print_experiment(
+    console: Console, experiment: Experiment, baseline: ConfigDict, show: bool
+) -> None:
+    """Prints what is about to run, then warnings.
+
+    Args:
+        console: where to print.
+        experiment: the experiment.
+        baseline: config of the experiment that this one is compared with.
+        show: print all of it, and the config at the end; otherwise, only the warnings are
+            printed if `config.log.progress` is "none".
+    """
+    line = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    config = experiment.config
+    if show or config.log.progress != "none":
+        line(config.name, style="bold")
+        for key, value in _description(experiment, baseline).items():
+            line(f"  {key:<11} {value}")
+        console.print(_layers(experiment))
+        line("MFLOP: forward pass of one image, multiply and add counted as two", style="dim")
+        penalised = ", ".join(penalised_paths(experiment))
+        if penalised:
+            line(f"penalised (L1 {config.loss.l1:g}, L2 {config.loss.l2:g}): {penalised}")
+    for warning in warnings(experiment):
+        line(f"warning: {warning}", style="yellow")
+    if show:
+        line(configs.to_json(config))
+
+
+def _description(experiment: Experiment, baseline: ConfigDict) -> dict[str, Any]:
     config, splits = experiment.config, experiment.splits
-    console.print(config.name, style="bold", highlight=False, markup=False)
     protocol = "test split, as in the lab report"
     if splits.test is not None:
         protocol = f"holdout of {len(splits.validation):,}; test split scored once at the end"
-    lines = {
+    count, processes = experiment.devices.count, jax.process_count()
+    devices = f"{count} x {jax.devices()[0].device_kind}"
+    if processes > 1:
+        devices += f" in {processes} processes"
+    if count > 1:
+        devices += f", {config.train.parallel}"
+    changed = configs.meaningful_differences(baseline, config)
+    return {
         "data": f"{experiment.dataset.title}: {experiment.dataset.origin}",
         "examples": f"{len(splits.train):,} training,"
         f" {len(splits.test or splits.validation):,} test",
@@ -34,26 +77,9 @@ def print_experiment(console: Console, experiment: Experiment, baseline: ConfigD
         "training": f"epochs {config.train.epochs} of {experiment.steps_per_epoch} steps,"
         f" batch {config.train.batch_size}, {config.optimizer.name}"
         f" {config.optimizer.learning_rate:g}, seed {config.seed}, {config.model.dtype}",
-        "devices": _devices(experiment),
+        "devices": devices,
+        **{f"  {path}": f"{old} -> {new}" for path, (old, new) in changed.items()},
     }
-    for path, (old, new) in configs.meaningful_differences(baseline, config).items():
-        lines[f"  {path}"] = f"{old} -> {new}"
-    for key, value in lines.items():
-        console.print(f"  {key:<11} {value}", highlight=False, markup=False, soft_wrap=True)
-    console.print(_layers(experiment))
-    console.print("MFLOP: forward pass of one image, multiply and add counted as two", style="dim")
-    penalised = penalised_paths(experiment)
-    if penalised:
-        text = f"penalised (L1 {config.loss.l1:g}, L2 {config.loss.l2:g}): {', '.join(penalised)}"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _devices(experiment: Experiment) -> str:
-    count, processes = experiment.devices.count, jax.process_count()
-    text = f"{count} x {jax.devices()[0].device_kind}"
-    if processes > 1:
-        text += f" in {processes} processes"
-    return text if count == 1 else f"{text}, {experiment.config.train.parallel}"
 
 
 def _layers(experiment: Experiment) -> Table:
@@ -78,11 +104,20 @@ def _layers(experiment: Experiment) -> Table:
     return table
 
 
+def print_result(console: Console, summary: dict[str, Any], workdir: Path) -> None:
+    """Prints the accuracy in a run's summary, and where its report is."""
+    line = f"validation accuracy {summary['final_val_accuracy']:.4f}"
+    if "test_accuracy" in summary:
+        line = f"test accuracy {summary['test_accuracy']:.4f} (epoch {summary['best_epoch']})"
+    line += f"; report: {workdir / 'report.html'}"
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 class ConsoleProgress:
-    """Shows how a run goes on: a live bar in the epoch and a line after it."""
+    """Shows the progress of a run: a live bar during the epoch and a line after it."""
 
     def __init__(self, console: Console, style: str) -> None:
-        """Prints to `console`; `style` as `config.log.progress`."""
+        """Prints to `console`; `style` is `config.log.progress`."""
         self._console = console
         self._lines = style != "none"
         self._bar: Progress | None = None
@@ -92,14 +127,14 @@ class ConsoleProgress:
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[running]}"),
-                EpochRemainingColumn(),
+                TimeRemainingColumn(),
                 console=console,
                 transient=True,
             )
         self._task: TaskID | None = None
 
     def run_started(self, experiment: Experiment, epochs: int, steps: int) -> None:
-        """Says where an earlier start of the run had come to."""
+        """Prints where an earlier start of the run stopped."""
         self._experiment = experiment
         self._epochs_before = epochs
         self._started = time.perf_counter()
@@ -140,13 +175,13 @@ class ConsoleProgress:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def run_done(self) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         if self._bar is not None:
             self._bar.stop()
 
 
 def clock(seconds: float) -> str:
-    """Writes a time as m:ss, or h:mm:ss."""
+    """Returns a time as m:ss, or h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

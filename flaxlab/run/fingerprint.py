@@ -1,9 +1,8 @@
-"""Fingerprints of what the steps of a run compute, so that a run never goes on as another one.
+"""Fingerprints of what the steps of a run compute, so that a run never goes on with other code.
 
-A config names a network; the code says what that is. The fingerprints are digests of the traced
-functions as StableHLO text: names of files and functions, comments and line numbers are not part
-of it. Networks are traced as plain `lax` on two images, so that neither the device nor the
-kernels that are fastest on it change them.
+A config names a network, and the code defines it. Fingerprints are digests of the traced functions
+as StableHLO text, without names of files and functions, comments and line numbers. Networks are
+traced with plain `lax` on two images, so that neither the device nor its fastest kernels matter.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from flaxlab import models
 from flaxlab.config import ConfigDict
 from flaxlab.training.experiment import Experiment, step_parts
 from flaxlab.training.metrics import batch_metrics
-from flaxlab.training.state import TrainState, draw_state
+from flaxlab.training.state import draw_state
 from flaxlab.training.step import make_train_step
 
-# The packages whose versions the text depends on.
+# The packages whose versions may change the StableHLO text of the same code.
 TRACERS = ("jax", "jaxlib", "flax", "optax")
 _IMAGES = 2
 
-# Names of functions in StableHLO, but for those that XLA itself provides.
+# Names of functions in StableHLO, except those that XLA itself provides.
 _FUNCTION = re.compile(r'(?<!custom_call )@(?:"[^"]*"|[\w.$-]+)')
 
 
@@ -55,7 +54,7 @@ def fingerprints(experiment: Experiment) -> dict[str, str]:
     )
 
 
-@functools.lru_cache  # tracing takes a second, and all seeds of an arm have the same
+@functools.lru_cache  # tracing takes a second, and all seeds of an arm have the same digests
 def _fingerprints(
     config: ConfigDict,
     optimizer: optax.GradientTransformation,
@@ -66,7 +65,7 @@ def _fingerprints(
     plain = models.build(config.model, classes)
     return {
         **network_fingerprints(plain, parts["preprocess"], image_shape),
-        **step_fingerprints(optimizer, **parts),
+        **_step_fingerprints(optimizer, **parts),
     }
 
 
@@ -75,17 +74,20 @@ def network_fingerprints(
     preprocess: Callable[[jax.Array], jax.Array],
     image_shape: tuple[int, ...],
 ) -> dict[str, str]:
-    """Returns the digests of how a network computes logits, and of how it is initialized.
+    """Returns the digests of how a network is initialized and how it computes logits.
 
     Args:
-        model: computes by plain `lax`.
+        model: computes with plain `lax`.
         preprocess: maps uint8 images (N, H, W, C) to float32.
         image_shape: (H, W, C).
     """
     images = jax.ShapeDtypeStruct((_IMAGES, *image_shape), jnp.float32)
-    variables = jax.eval_shape(
-        functools.partial(model.init, train=False), jax.random.key(0), images
-    )
+    pixels = jax.ShapeDtypeStruct(images.shape, jnp.uint8)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    variables = jax.eval_shape(functools.partial(model.init, train=False), key, images)
+
+    def initial(key: jax.Array) -> Any:
+        return draw_state(model, optax.identity(), image_shape, key)
 
     def training(variables: Any, images: jax.Array, key: jax.Array) -> Any:
         rngs = {"dropout": key}
@@ -94,11 +96,6 @@ def network_fingerprints(
     def evaluation(variables: Any, images: jax.Array) -> Any:
         return model.apply(variables, images, train=False)
 
-    def initial(key: jax.Array) -> Any:
-        return draw_state(model, optax.identity(), image_shape, key)
-
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    pixels = jax.ShapeDtypeStruct(images.shape, jnp.uint8)
     return {
         "preprocessing": _digest(preprocess, pixels),
         "initial values": _digest(initial, key),
@@ -107,25 +104,16 @@ def network_fingerprints(
     }
 
 
-def step_fingerprints(
-    optimizer: Any,
+def _step_fingerprints(
+    optimizer: optax.GradientTransformation,
     preprocess: Callable[[jax.Array], jax.Array],
     penalty: Callable[[Any], jax.Array],
     augment: Callable[[jax.Array, jax.Array], jax.Array] | None,
 ) -> dict[str, str]:
-    """Returns the digests of all that a training step does beside its network.
-
-    Args:
-        optimizer: see `make_train_step`.
-        preprocess: maps uint8 images (N, H, W, C) to float32.
-        penalty: see `make_train_step`.
-        augment: see `make_train_step`.
-    """
-    model = _Small()
-    image_shape = (8, 8, 3)
-    state = jax.eval_shape(
-        functools.partial(draw_state, model, optimizer, image_shape), jax.random.key(0)
-    )
+    """Returns the digests of what a training step does besides its network."""
+    model, image_shape = _Small(), (8, 8, 3)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state = jax.eval_shape(functools.partial(draw_state, model, optimizer, image_shape), key)
     batch = {
         "image": jax.ShapeDtypeStruct((_IMAGES, *image_shape), jnp.uint8),
         "label": jax.ShapeDtypeStruct((_IMAGES,), jnp.int32),
@@ -136,27 +124,27 @@ def step_fingerprints(
     def loss(params: Any, logits: jax.Array, label: jax.Array, mask: jax.Array) -> Any:
         return batch_metrics(logits, label, mask).loss, penalty(params)
 
-    def update(state: TrainState) -> Any:
-        return optimizer.update(state.params, state.opt_state, state.params)
+    def update(params: Any, opt_state: optax.OptState) -> Any:
+        return optimizer.update(params, opt_state, params)
 
     step = make_train_step(model, optimizer, preprocess, penalty, augment=augment)
     return {
         "loss": _digest(loss, state.params, logits, batch["label"], batch["mask"]),
-        "optimizer": _digest(update, state),
+        "optimizer": _digest(update, state.params, state.opt_state),
         "training step": _digest(step, state, batch),
     }
 
 
 def describe_other_code(record: Mapping[str, Any], now: Mapping[str, str], run: str) -> str:
-    """Says in what the code differs from that which made a run; "" where nothing is known to.
+    """Returns how today's code differs from the code that made a run; "" if it does not.
 
     Args:
         record: has "fingerprints" and "versions", as a checkpoint's record and a summary do.
-            Other versions of JAX, Flax or Optax may give other fingerprints of the same code.
-        now: today's digests, by part.
-        run: what the record is of, in words.
+        now: today's fingerprints; parts that only one of the two has are ignored.
+        run: name of the run, for the message.
     """
-    changed = _changed_parts(record.get("fingerprints", {}), now)
+    before = record.get("fingerprints", {})
+    changed = [part for part in before if part in now and before[part] != now[part]]
     if not changed:
         return ""
     if not same_tracer(record["versions"]):
@@ -168,19 +156,8 @@ def describe_other_code(record: Mapping[str, Any], now: Mapping[str, str], run: 
     return f"{run} was made by other code ({code}): it differs in the {', the '.join(changed)}"
 
 
-def _changed_parts(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Lists the parts whose digests differ; parts that only one of them has are ignored."""
-    return [part for part in before if part in now and before[part] != now[part]]
-
-
 def same_tracer(versions: Mapping[str, str]) -> bool:
-    """Says whether the installed JAX, Flax and Optax are those of a record.
-
-    Other versions may trace the same code to another text.
-
-    Args:
-        versions: {package: version}, as the record has them.
-    """
+    """Returns whether JAX, Flax and Optax have the versions of a record: {package: version}."""
     return all(versions.get(package) == metadata.version(package) for package in TRACERS)
 
 

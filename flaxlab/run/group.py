@@ -1,4 +1,4 @@
-"""Which processes make up a run: by options, or as Slurm, Open MPI or Kubernetes started them."""
+"""Finds the processes that share a run: by options, or as Slurm, Open MPI or Kubernetes says."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flaxlab.command_line import positive_number
 from flaxlab.errors import UsageError
 
-# How long a process that is lost may go unnoticed where the network says nothing.
-LOST_AFTER = 60  # seconds
+# Seconds without a heartbeat after which a process counts as lost.
+LOST_AFTER = 60
 
-# How long the others wait at the end for the first process, which writes the report.
+# How long the other processes wait at the end for the first one, which writes the report.
 _REPORT_SECONDS = 3600
 
 
 @dataclass(frozen=True)
 class Group:
-    """How a process of a run finds the others.
+    """How one process of a run finds the others.
 
     Attributes:
-        launcher: who started the processes: "options", "Slurm", "Open MPI" or "Kubernetes".
-        coordinator: HOST:PORT, on the machine of process 0; None: as JAX finds it for `launcher`.
-        processes: number of them; None: likewise.
-        process: the number of this one, from 0; None: likewise.
-        seconds: how long the others are waited for.
+        launcher: what started the processes: "options", "Slurm", "Open MPI" or "Kubernetes".
+        coordinator: HOST:PORT on the machine of process 0; None: JAX asks the launcher.
+        processes: their number; None: JAX asks the launcher.
+        process: number of this process, from 0; None: JAX asks the launcher.
+        seconds: how long to wait for the others.
     """
 
     launcher: str
@@ -46,85 +47,81 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that `find_group` reads."""
     group = parser.add_argument_group(
         "several processes",
-        "One run on several machines: the same command in each process. Slurm, Open MPI and"
-        " Kubernetes say themselves which processes there are; elsewhere, these options do.",
+        "One run on several machines: the same command in each process. Processes that Slurm,"
+        " Open MPI or Kubernetes started find each other; elsewhere, these options are needed.",
     )
-    group.add_argument("--coordinator", metavar="HOST:PORT", help="a free port of process 0")
-    group.add_argument("--num_processes", type=int, metavar="N", help="1: alone, in any case")
-    group.add_argument("--process_id", type=int, metavar="I", help="0 to N - 1")
-    group.add_argument(
+    add = group.add_argument
+    add("--coordinator", type=_address, metavar="HOST:PORT", help="a free port of process 0")
+    add("--num_processes", type=positive_number, metavar="N", help="1: alone in any case")
+    add("--process_id", type=int, metavar="I", help="0 to N - 1")
+    add(
         "--join_seconds",
-        type=int,
+        type=positive_number,
         default=300,
         metavar="S",
         help="how long to wait for the others; default 300",
     )
 
 
+def _address(text: str) -> str:
+    found = re.fullmatch(r".+:(\d{1,5})", text)
+    if not (found and 0 < int(found[1]) < 2**16):
+        raise argparse.ArgumentTypeError(
+            f"{text} is not an address; expected HOST:PORT with a port from 1 to 65535, for"
+            " example node1:29500"
+        )
+    return text
+
+
 def find_group(options: argparse.Namespace, environment: Mapping[str, str]) -> Group | None:
-    """Returns the group that this process belongs to; None if it is alone.
+    """Returns the group that this process belongs to; None if it runs alone.
 
     Args:
         options: see `add_options`.
-        environment: the variables of this process.
+        environment: the environment variables of this process.
 
     Raises:
-        UsageError: the options do not describe a group, or Open MPI alone does not.
+        UsageError: the options do not describe a group, or Open MPI needs some that are missing.
     """
-    given = (options.coordinator, options.num_processes, options.process_id)
-    if options.join_seconds < 1:
-        raise UsageError(f"--join_seconds is {options.join_seconds}; expected at least 1")
-    if options.num_processes == 1:
+    coordinator, processes = options.coordinator, options.num_processes
+    process = options.process_id
+    if processes == 1:
         return None
     launcher = _launcher(environment)
     started = _number(environment, "OMPI_COMM_WORLD_SIZE")
     if launcher is None and started > 1:
-        # Open MPI from version 5 on, which JAX cannot ask for the first process.
-        if options.coordinator is None:
+        # From version 5 on, Open MPI does not tell JAX where the first process is.
+        if coordinator is None:
             raise UsageError(
-                f"Open MPI started {started} processes, but this version of it does not tell where"
-                " the first one is; give --coordinator=HOST:PORT, with a free port of its machine"
+                f"Open MPI started {started} processes, but this version does not say where the"
+                " first one is; give --coordinator=HOST:PORT, with a free port of its machine"
             )
-        rank = _number(environment, "OMPI_COMM_WORLD_RANK")
-        given = (
-            options.coordinator,
-            started if options.num_processes is None else options.num_processes,
-            rank if options.process_id is None else options.process_id,
-        )
-    if given == (None, None, None):
-        return Group(launcher, None, None, None, options.join_seconds) if launcher else None
+        processes = processes or started
+        if process is None:
+            process = _number(environment, "OMPI_COMM_WORLD_RANK")
+    given = (coordinator, processes, process)
+    if launcher is None and given == (None, None, None):
+        return None
     if launcher is None and None in given:
         raise UsageError(
             "several processes need all of --coordinator=HOST:PORT, --num_processes=N and"
-            " --process_id=I (no Slurm, Open MPI or Kubernetes was found that knows them)"
+            " --process_id=I (neither Slurm, Open MPI nor Kubernetes started this process)"
         )
-    _require_right(*given)
-    return Group(launcher or "options", *given, options.join_seconds)
-
-
-def _require_right(coordinator: str | None, processes: int | None, process: int | None) -> None:
-    found = re.fullmatch(r".+:(\d{1,5})", coordinator) if coordinator else None
-    if coordinator and not (found and 0 < int(found[1]) < 2**16):
-        raise UsageError(
-            f"--coordinator={coordinator} is no address; expected HOST:PORT with a port from 1 to"
-            " 65535, for example node1:29500"
-        )
-    if processes is not None and processes < 1:
-        raise UsageError(f"--num_processes is {processes}; expected a number from 1")
-    if process is not None and (process < 0 or process >= (processes or process + 1)):
+    if process is not None and not 0 <= process < (processes or process + 1):
         raise UsageError(
             f"--process_id is {process}; expected 0 to {(processes or 1) - 1}, each in one process"
         )
+    return Group(launcher or "options", *given, options.join_seconds)
 
 
 def _launcher(environment: Mapping[str, str]) -> str | None:
-    """Returns who started several processes, of those that JAX can ask for the others."""
-    step = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID")
-    # In the batch script itself, outside of srun, there is no step.
-    if all(name in environment for name in step) and _number(environment, "SLURM_NTASKS") > 1:
+    """Returns what started several processes, if JAX can ask it for the others."""
+    # The batch script itself, outside of srun, has no step.
+    step = {"SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID"}
+    if step <= environment.keys() and _number(environment, "SLURM_NTASKS") > 1:
         return "Slurm"
-    launched = "OMPI_MCA_orte_hnp_uri" in environment
-    if launched and _number(environment, "OMPI_COMM_WORLD_SIZE") > 1:
+    several = _number(environment, "OMPI_COMM_WORLD_SIZE") > 1
+    if several and "OMPI_MCA_orte_hnp_uri" in environment:
         return "Open MPI"
     indexed = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= environment.keys()
     if indexed and importlib.util.find_spec("kubernetes"):
@@ -138,9 +135,9 @@ def _number(environment: Mapping[str, str], name: str) -> int:
 
 
 def join(group: Group) -> None:
-    """Waits until all processes of the group are there. JAX must not have computed anything yet.
+    """Waits until all processes of the group are there; call it before JAX computes anything.
 
-    Where they do not come together in time, JAX ends the process: see `flaxlab.run.guard`.
+    If they do not come together in time, JAX aborts the process: see `flaxlab.run.guard`.
 
     Raises:
         UsageError: JAX does not find the group.
@@ -159,4 +156,4 @@ def join(group: Group) -> None:
         )
     except (ValueError, RuntimeError, OSError) as error:
         raise UsageError(f"{group} did not come together ({error})") from error
-    signal.signal(signal.SIGTERM, term)  # JAX hears it as well, for a service that is not used
+    signal.signal(signal.SIGTERM, term)  # JAX replaces the handler

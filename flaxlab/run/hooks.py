@@ -1,4 +1,4 @@
-"""What a run does between its steps: shows progress, measures, saves, and stops when asked."""
+"""Runs between the steps of a run: shows progress, saves the state, checks whether to stop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import jax
 
@@ -16,21 +17,18 @@ from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.errors import GO_ON, Interrupted, RunFailed
 from flaxlab.processes import Agreement, is_main
 from flaxlab.run.history import best_row, to_csv
-from flaxlab.run.profile import Profile
 from flaxlab.run.record import make_record
-from flaxlab.run.reporter import Reporter
-from flaxlab.run.stopwatch import Stopwatch
-from flaxlab.run.underway import Underway
+from flaxlab.run.timing import Profile, Stopwatch, Throttle
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import Hooks, Progress, Start
 from flaxlab.training.metrics import History, Metrics, Row, first_nonfinite_step, means
 from flaxlab.training.state import TrainState
 
-# Whether to stop, and by which signal; asked after each call of a program, or, with several
-# processes, when they agree.
+# Returns the signal that asked the run to stop, if any. Called after each call of a program; with
+# several processes, whenever they agree on what to do.
 Stop = Callable[[], signal.Signals | None]
 
-# Reading the running metrics makes the host wait for the device: not more often than this.
+# Seconds between two reports of progress: each makes the host wait for the devices.
 _TICK_SECONDS = 0.5
 
 _ADVICE = "the checkpoints of earlier epochs are kept. Try a lower --config.optimizer.learning_rate"
@@ -38,11 +36,38 @@ _ADVICE = "the checkpoints of earlier epochs are kept. Try a lower --config.opti
 _log = logging.getLogger(__name__)
 
 
+class Reporter(Protocol):
+    """Shows or writes the progress of a run, and cannot influence it."""
+
+    def run_started(self, experiment: Experiment, epochs: int, steps: int) -> None:
+        """Called once.
+
+        Args:
+            experiment: the experiment.
+            epochs: number of epochs that an earlier start of the run completed.
+            steps: number of steps that it took in the next one.
+        """
+
+    def step_done(self, epoch: int, step: int, running: dict[str, float]) -> None:
+        """Called about twice a second, `step` steps into an epoch, with its `means` so far."""
+
+    def epoch_done(self, row: Row) -> None:
+        """Called with each new row of the history."""
+
+    def run_done(self) -> None:
+        """Called once, also when the run ends by an exception."""
+
+
+def whereabouts(epochs: int, steps: int) -> str:
+    """Returns how far a run is, in words, from its complete epochs and the steps of the next."""
+    return f"step {steps} of epoch {epochs + 1}" if steps else f"epoch {epochs}"
+
+
 class RunHooks(Hooks):
     """The hooks of one run, from its first step to its last.
 
-    history.csv holds the epochs whose checkpoint is completely saved, and no other: what it
-    shows is not lost, whatever happens to the process.
+    history.csv shows only epochs whose checkpoint is completely saved, so nothing that it shows can
+    be lost.
     """
 
     def __init__(
@@ -53,42 +78,39 @@ class RunHooks(Hooks):
         checkpoints: Checkpoints,
         reporters: Sequence[Reporter],
         stop: Stop,
-        profile: Profile,
-        history_file: Path,
+        workdir: Path,
     ) -> None:
-        """Tells the reporters that the run begins, and measures from now on.
+        """Tells the reporters that the run begins, and starts the stopwatch.
 
         Args:
-            experiment: what is run.
-            start: where it begins.
-            seconds: that the steps already taken in the epoch took.
-            checkpoints: where to save.
-            reporters: whom to tell.
-            stop: whom to ask.
-            profile: told of each call of the training program.
-            history_file: history.csv.
+            experiment: the experiment.
+            start: where the run begins.
+            seconds: how long the steps before `start` in its epoch took.
+            checkpoints: saves the state.
+            reporters: show progress.
+            stop: tells whether to stop.
+            workdir: gets history.csv, and profile/ if the config asks for it.
         """
         self._experiment = experiment
         self._checkpoints = checkpoints
         self._reporters = reporters
         self._stop = stop
-        self._profile = profile
-        self._file = history_file
+        self._history_file = workdir / "history.csv"
         self._history = start.history
-        self._unsaved: tuple[TrainState, Progress] | None = None  # steps that are in no checkpoint
+        # Steps that no checkpoint of an epoch's end includes.
+        self._unsaved = (start.state, start.progress) if start.progress.steps else None
         self._agreement = Agreement()
-        self._written: int | None = None  # rows of history.csv; None: it is to be written
+        self._written: int | None = None  # rows of history.csv; None: it must be written
         self._ticked = self._saved = time.monotonic()
-        self._underway = Underway(jax.default_backend())
+        self._throttle = Throttle(jax.default_backend())
+        self._profile = Profile(workdir / "profile" if experiment.config.train.profile else None)
         self._stopwatch = Stopwatch(
             experiment.config.train.batch_size,
             len(experiment.splits.train),
             start.progress.steps,
             seconds,
         )
-        if start.progress.steps:
-            self._unsaved = (start.state, start.progress)
-        self.write_history()
+        self._write_history()
         for reporter in reporters:
             reporter.run_started(experiment, len(start.history), start.progress.steps)
 
@@ -101,39 +123,36 @@ class RunHooks(Hooks):
         """
         self._unsaved = (state, progress)
         last = progress.steps == self._experiment.steps_per_epoch
-        self._underway.add(progress.totals.count)
+        self._throttle.add(progress.totals.count)
         self._stopwatch.after_step(progress, last)
         another = not last or progress.epoch < self._experiment.config.train.epochs
         self._profile.after_call(progress.totals, another)
-        saves = not last and self._is_due_by_steps(progress.steps)
-        agreed: tuple[int, ...] = (0, 0, 0)
-        if self._agreement.is_time():
-            late = time.monotonic() - self._ticked > _TICK_SECONDS
-            due = not last and self._is_due_by_time()
-            agreed = self._agreement.reach(self._asked(), late, due)
-        stopping, ticks = agreed[0], agreed[1] > 0
-        saves = saves or stopping > 0 or agreed[2] > 0
-        if ticks or saves or last:
-            self._require_finite(progress)
+        due = not last and self._is_due_by_steps(progress.steps)
+        late = time.monotonic() - self._ticked > _TICK_SECONDS
+        due_by_time = not last and self._is_due_by_time()
+        received, ticks, agreed = self._agreement.when_due(self._stop() or 0, late, due_by_time)
+        due = due or agreed > 0
+        if received or ticks or due or last:
+            self._check_finite(progress)
         if ticks:
             self._tick(progress)
-        if saves:
+        if received or due:
             self._save_midway()
-        if stopping:
-            self._interrupt(stopping, f"after step {progress.steps} of epoch {progress.epoch}")
+        if received:
+            self._interrupt(received, f"after step {progress.steps} of epoch {progress.epoch}")
         if last:
             self._report_skipped(progress)
 
     def after_batch(self, totals: Metrics) -> None:
         """See `Hooks` and `after_step`."""
-        self._underway.add(totals.count)
-        stopping = self._agreed_to_stop() if self._agreement.is_time() else 0
-        if not stopping:
+        self._throttle.add(totals.count)
+        (received,) = self._agreement.when_due(self._stop() or 0)
+        if not received:
             return
         if self._unsaved is None:
-            self._interrupt(stopping, "after the last epoch")
+            self._interrupt(received, "after the last epoch")
         self._save_midway()
-        self._interrupt(stopping, f"after the last step of epoch {len(self._history) + 1}")
+        self._interrupt(received, f"after the last step of epoch {len(self._history) + 1}")
 
     def timed(self, row: Row) -> Row:
         """See `Hooks`.
@@ -149,39 +168,39 @@ class RunHooks(Hooks):
         return self._stopwatch.timed(row)
 
     def after_epoch(self, state: TrainState, history: History) -> None:
-        """Saves the state of an epoch that was scored, and the best one; tells of its row."""
+        """Saves the state, as the best one too if it is, and reports the new row."""
         self._history, self._unsaved = history, None
         record = make_record(self._experiment, history)
-        # The best one first: a run that is killed in between repeats this epoch, and never goes
-        # on with a history whose best epoch was not saved.
+        # The best one first: a run killed in between repeats this epoch, and never goes on with a
+        # history whose best epoch was not saved.
         if best_row(history) is history[-1]:
             self._checkpoints.save_best(state, record)
         self._checkpoints.save_latest(state, record)
         self._saved = time.monotonic()
-        self.write_history()
+        self._write_history()
         for reporter in self._reporters:
             reporter.epoch_done(history[-1])
-        stopping = self._agreed_to_stop()
-        if stopping:
-            self._interrupt(stopping, f"after epoch {len(history)}")
-        self._stopwatch.begin_epoch()  # what came after the row is not part of the next one
+        (received,) = self._agreement.now(self._stop() or 0)
+        if received:
+            self._interrupt(received, f"after epoch {len(history)}")
+        self._stopwatch.begin_epoch()  # saving is not part of the next epoch
 
     def after_last_epoch(self, state: TrainState) -> None:
         """Waits until everything is saved; tries once more if the last save failed."""
         self._checkpoints.settle()
         if self._checkpoints.failure is not None:
-            record = make_record(self._experiment, self._history)
-            self._checkpoints.save_latest(state, record)
+            self._checkpoints.save_latest(state, make_record(self._experiment, self._history))
             self._checkpoints.settle()
-        self.write_history()
+        self._write_history()
 
     def end(self) -> None:
         """Tells the reporters that the training is over, however it ended."""
+        self._profile.close()
         for reporter in self._reporters:
             reporter.run_done()
 
-    def write_history(self) -> None:
-        """Writes history.csv, unless it shows all epochs that are saved; in the first process."""
+    def _write_history(self) -> None:
+        """Writes history.csv if more epochs have been saved; only in the first process."""
         if not is_main():
             return
         saved = self._checkpoints.saved_step() // self._experiment.steps_per_epoch
@@ -189,22 +208,24 @@ class RunHooks(Hooks):
         if rows == self._written:
             return
         try:
-            files.write_text(self._file, to_csv(self._history[:rows]))
+            files.write_text(self._history_file, to_csv(self._history[:rows]))
             self._written = rows
         except OSError as error:
             if self._written is not None:
-                _log.warning("warning: %s could not be written (%s)", self._file, error.strerror)
+                _log.warning(
+                    "warning: %s could not be written (%s)", self._history_file, error.strerror
+                )
             self._written = None
 
     def _tick(self, progress: Progress) -> None:
         self._checkpoints.settle(wait=False)
-        self.write_history()
+        self._write_history()
         running = means(progress.totals)
         for reporter in self._reporters:
             reporter.step_done(progress.epoch, progress.steps, running)
         self._ticked = time.monotonic()
 
-    def _require_finite(self, progress: Progress) -> None:
+    def _check_finite(self, progress: Progress) -> None:
         step = first_nonfinite_step(progress.totals)
         if step is not None and self._experiment.config.train.on_nonfinite != "skip":
             raise RunFailed(
@@ -228,14 +249,6 @@ class RunHooks(Hooks):
                 progress.epoch,
                 int(progress.totals.nonfinite_step) + 1,
             )
-
-    def _asked(self) -> int:
-        """Returns the signal by which this process was asked to stop; 0 if it was not."""
-        return self._stop() or 0
-
-    def _agreed_to_stop(self) -> int:
-        """Returns the signal by which any process was asked to stop; 0 if none was."""
-        return self._agreement.reach(self._asked())[0]
 
     def _is_due_by_steps(self, steps: int) -> bool:
         every = self._experiment.config.checkpoint.every_steps

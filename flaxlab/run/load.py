@@ -1,4 +1,4 @@
-"""From a run's checkpoint to a model that can be called, without optimizer and without template."""
+"""Loads the model of a run from its checkpoint, ready to be called."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 
 from flaxlab import config as configs
 from flaxlab import models
@@ -19,12 +20,13 @@ from flaxlab.checkpoints.find import Saved, choose, epoch_of, find_saved, requir
 from flaxlab.checkpoints.read import read_collection
 from flaxlab.config import ConfigDict
 from flaxlab.config.rules import complete
-from flaxlab.data.catalog import CATALOG
 from flaxlab.errors import UsageError
 from flaxlab.run.fingerprint import describe_other_code, network_fingerprints
 from flaxlab.training.state import TrainState
 
 Variables = dict[str, Any]
+
+_SHOWN = 5  # arrays named in a message, at most
 
 _log = logging.getLogger(__name__)
 
@@ -34,13 +36,13 @@ class StoredModel:
     """A model as a run stored it.
 
     Attributes:
-        model: the linen module; it computes by plain `lax`.
+        model: the linen module; it computes with plain `lax`.
         variables: {"params": ..., "batch_stats": ...}, nested dicts of NumPy arrays; no
             "batch_stats" without batch normalization.
         config: resolved config of the run.
-        class_names: for each logit.
-        saved: where it stands.
-        epoch: after or in which it was saved.
+        class_names: the class of each logit.
+        saved: the checkpoint.
+        epoch: the epoch that the checkpoint ends, or lies in.
     """
 
     model: models.ConvNet
@@ -52,7 +54,7 @@ class StoredModel:
 
 
 def eval_state(variables: Variables) -> TrainState:
-    """Returns the state that a step which only scores reads: no optimizer, and no key in use."""
+    """Returns a state for `make_eval_step`: it has no optimizer, and its key is never used."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
@@ -67,12 +69,12 @@ def load_stored(path: Path, step: str | None = None) -> StoredModel:
 
     Args:
         path: a run directory, its checkpoints, or one step.
-        step: "latest", "best" or a number; None: the one whose accuracy the run reports, the
-            best epoch's with a holdout, else the latest.
+        step: "latest", "best" or a number; None: the one whose accuracy the run reports, that
+            is the best epoch's with a holdout, else the latest.
 
     Raises:
         UsageError: there is no such checkpoint, it is damaged, it was not written by flaxlab, or
-            its arrays are not those of its config's model.
+            its arrays do not fit the model of its config.
     """
     found = find_saved(path)
     saved = choose(found, step or reported_step(found))
@@ -86,25 +88,15 @@ def load_stored(path: Path, step: str | None = None) -> StoredModel:
     config = complete(configs.from_dict(record["config"]))
     params = read_collection(saved.trees["state"], "params")
     batch_stats = read_collection(saved.trees["state"], "batch_stats")
-    classes = len(params.get("output", {}).get("bias", ()))
-    names = _class_names(record, config, classes)
-    model = models.build(config.model, classes)
+    names = tuple(record["dataset"]["class_names"])
+    model = models.build(config.model, len(names))
     variables = {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
     _require_structure(saved, model, config, variables)
     preprocess = functools.partial(scale_pixels, scaling=config.data.scaling)
     now = network_fingerprints(model, preprocess, config.data.image_shape)
     if text := describe_other_code(record, now, str(saved.folder)):
-        _log.warning("warning: %s; its accuracy may be another now", text)
+        _log.warning("warning: %s; its accuracy may differ now", text)
     return StoredModel(model, variables, config, names, saved, epoch_of(record))
-
-
-def _class_names(record: dict[str, Any], config: ConfigDict, classes: int) -> tuple[str, ...]:
-    if "class_names" in record["dataset"]:
-        return tuple(record["dataset"]["class_names"])
-    # Older records do not name them.
-    if config.data.name in CATALOG:
-        return CATALOG[config.data.name].class_names
-    return tuple(f"class {label}" for label in range(classes))
 
 
 def reported_step(found: Sequence[Saved]) -> str:
@@ -114,34 +106,24 @@ def reported_step(found: Sequence[Saved]) -> str:
     return "best" if holdout and any(saved.kind == "best" for saved in found) else "latest"
 
 
-def shapes_of(tree: Any) -> dict[str, tuple[int, ...]]:
-    """Returns {path: shape} of a tree of arrays, "/" between the names."""
-    return {
-        "/".join(str(key.key) for key in keys): tuple(leaf.shape)
-        for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-
-
-def describe_shapes(expected: dict[str, Any], found: dict[str, Any]) -> str:
-    """Says in one line which arrays differ, at most five of them."""
-    differing = [
-        f"{path}: {found.get(path, 'absent')}, expected {expected.get(path, 'absent')}"
-        for path in dict.fromkeys([*expected, *found])
-        if expected.get(path) != found.get(path)
-    ]
-    more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
-    return "; ".join(differing[:5]) + more
-
-
 def _require_structure(
     saved: Saved, model: models.ConvNet, config: ConfigDict, variables: Variables
 ) -> None:
     images = jnp.zeros((1, *config.data.image_shape))
     key = jax.random.key(0)
-    expected = shapes_of(jax.eval_shape(lambda: model.init(key, images, train=False)))
-    found = shapes_of(variables)
-    if expected != found:
-        raise UsageError(
-            f"{saved.folder} does not hold the model of its config"
-            f" ({describe_shapes(expected, found)})"
-        )
+    expected = _shapes(jax.eval_shape(lambda: model.init(key, images, train=False)))
+    found = _shapes(variables)
+    differing = [
+        f"{path}: {found.get(path, 'absent')}, expected {expected.get(path, 'absent')}"
+        for path in dict.fromkeys([*expected, *found])
+        if expected.get(path) != found.get(path)
+    ]
+    if differing:
+        shown = "; ".join(differing[:_SHOWN])
+        more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
+        raise UsageError(f"{saved.folder} does not hold the model of its config ({shown}{more})")
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Returns {path: shape} of a tree of arrays, "/" between the names."""
+    return {path: leaf.shape for path, leaf in flatten_dict(tree, sep="/").items()}

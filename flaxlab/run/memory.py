@@ -10,13 +10,13 @@ from ml_collections import ConfigDict
 
 from flaxlab.errors import RunFailed
 
-# How XLA begins its message, on a CPU and on accelerators.
+# How XLA's message begins, on a CPU and on accelerators.
 _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 
 @contextlib.contextmanager
 def explain_out_of_memory(config: ConfigDict) -> Iterator[None]:
-    """Turns a lack of memory inside of the block into a `RunFailed` that says what to try."""
+    """Turns a lack of memory inside the block into a `RunFailed` that says what to try."""
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:

@@ -1,4 +1,4 @@
-"""What is written beside the arrays of a checkpoint."""
+"""The JSON record beside the arrays of a checkpoint, and the versions of the code that it names."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import contextlib
 import functools
 import subprocess
 import sys
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from flaxlab import config as configs
-from flaxlab.run import history as histories
 from flaxlab.run.fingerprint import fingerprints
+from flaxlab.run.history import to_numbers
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import Progress
 from flaxlab.training.metrics import History
@@ -24,7 +25,7 @@ _PACKAGES = ("flaxlab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "n
 def versions() -> dict[str, str]:
     """Returns the versions of Python and of the packages that a result depends on.
 
-    With the git revision of flaxlab where it runs from a checkout, see `git_revision`.
+    In a checkout of flaxlab, "git" is its revision, see `git_revision`.
     """
     found = {"python": sys.version.split()[0]}
     found |= {package: metadata.version(package) for package in _PACKAGES}
@@ -35,22 +36,25 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def experiment_revision(file: Path) -> str | None:
-    """Returns the `git_revision` of an experiment file when this was first asked for."""
+    """Returns the `git_revision` of an experiment file at the time of the first call."""
     return git_revision(file.expanduser().resolve())
 
 
 def git_revision(path: Path) -> str | None:
     """Returns the revision of the repository around a file or folder: "0123456789ab + changes".
 
-    "+ changes" says that tracked files differ from the revision, or that `path` is not part of
-    it. None where there is no repository, or no git on this machine.
+    "+ changes" means that tracked files differ from the revision, or that `path` is not tracked.
+    None without a repository, or without git on this machine.
     """
-    folder = path if path.is_dir() else path.parent
 
     def git(*arguments: str) -> str | None:
         with contextlib.suppress(OSError):
             result = subprocess.run(
-                ["git", *arguments], cwd=folder, capture_output=True, text=True, check=False
+                ["git", *arguments],
+                cwd=path if path.is_dir() else path.parent,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             if result.returncode == 0:
                 return result.stdout.strip()
@@ -70,17 +74,17 @@ def make_record(
     progress: Progress | None = None,
     seconds: float = 0.0,
 ) -> dict[str, Any]:
-    """Returns the JSON that stands beside the arrays of a checkpoint.
+    """Returns the record of a checkpoint.
 
     Args:
-        experiment: what is run.
+        experiment: the experiment.
         history: rows of the complete epochs.
-        progress: what has been done of the next one; None at the end of an epoch.
-        seconds: that this took.
+        progress: progress in the next epoch; None at the end of an epoch.
+        seconds: how long that took.
     """
     part = progress and {
         "steps": progress.steps,
-        "totals": histories.to_numbers(progress.totals),
+        "totals": to_numbers(progress.totals),
         "seconds": seconds,
     }
     dataset = experiment.dataset
@@ -92,7 +96,7 @@ def make_record(
             "fingerprint": dataset.fingerprint,
             "class_names": list(dataset.class_names),
         },
-        "history": histories.to_json(history),
+        "history": [asdict(row) for row in history],
         "part": part,
         "versions": versions(),
     }

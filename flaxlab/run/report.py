@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from flaxlab import config as configs
-from flaxlab import files, models
-from flaxlab import scores as metrics
+from flaxlab import files, models, scores
 from flaxlab.config import LabReport
 from flaxlab.config.origin import Origin
 from flaxlab.data.catalog import is_original
@@ -26,7 +25,6 @@ from flaxlab.pages.render import render
 from flaxlab.run.advice import penalised_paths, warnings
 from flaxlab.run.fingerprint import fingerprints
 from flaxlab.run.history import best_row
-from flaxlab.run.predictions import PREDICTIONS_FILE, full_form
 from flaxlab.run.record import versions
 from flaxlab.run.run import RunResult
 from flaxlab.training.experiment import Experiment
@@ -42,9 +40,9 @@ def write_report(
     command: Sequence[str],
     revision: str | None = None,
 ) -> dict[str, Any]:
-    """Writes every file of a run directory but its checkpoints, history and events.
+    """Writes every file of a run directory except its checkpoints, history and events.
 
-    summary.json is the last one, and is written only if the last state is saved.
+    summary.json comes last, and only if the last state is saved.
 
     Args:
         experiment: what was trained.
@@ -57,57 +55,73 @@ def write_report(
     Returns:
         The contents of summary.json.
     """
-    scores, dataset = result.test_scores, experiment.dataset
+    scored, dataset = result.test_scores, experiment.dataset
     test = experiment.splits.test or experiment.splits.validation
-    confusion = metrics.confusion_matrix(
-        scores.labels, scores.logits.argmax(axis=1), len(dataset.class_names)
-    )
-    summary = summarize(experiment, result, confusion)
-    summary["command"] = shlex.join(["python", "-m", "flaxlab.main", *command])
-    summary["experiment_git"] = revision
-    summary["departures"] = origin.departures
-    summary["lab_report"] = origin.lab_report and asdict(origin.lab_report)
-    mistakes = metrics.most_confident_mistakes(scores.logits, scores.labels, _MISTAKES)
     name, names = experiment.config.name, dataset.class_names
-    reported = comparable_report(experiment, origin.lab_report)
-    pictures = {
+    confusion = scores.confusion_matrix(scored.labels, scored.logits.argmax(axis=1), len(names))
+    summary = summarize(experiment, result, confusion) | {
+        "command": shlex.join(["python", "-m", "flaxlab.main", *command]),
+        "experiment_git": revision,
+        "departures": origin.departures,
+        "lab_report": origin.lab_report and asdict(origin.lab_report),
+    }
+    reported = _comparable_report(experiment, origin.lab_report)
+    mistakes = scores.most_confident_mistakes(scored.logits, scored.labels, _MISTAKES)
+    figures = {
         "curves": plots.curves(
             result.history, name, None if reported is None else reported.final_accuracy
         ),
         "confusion_matrix": plots.confusion(
-            confusion, names, f"{name} on {dataset.title}: accuracy {scores.accuracy:.4f}"
+            confusion, names, f"{name} on {dataset.title}: accuracy {scored.accuracy:.4f}"
         ),
         "samples": plots.samples(
             experiment.splits.train.images, experiment.splits.train.labels, names
         ),
         "mistakes": plots.mistakes(test.images, mistakes, names),
     }
-    rendered = {key: plots.png(figure) for key, figure in pictures.items()}
-    for key, content in rendered.items():
+    pictures = {key: plots.png(figure) for key, figure in figures.items()}
+    for key, content in pictures.items():
         files.write_bytes(workdir / f"{key}.png", content)
-    files.write_bytes(workdir / PREDICTIONS_FILE, full_form(scores.logits, scores.labels))
+    files.write_bytes(
+        workdir / scores.PREDICTIONS_FILE, scores.full_form(scored.logits, scored.labels)
+    )
     files.write_text(workdir / "confusion_matrix.csv", _confusion_csv(confusion, names))
-    page = _page(experiment, origin, result, summary, rendered)
+    page = render(
+        "report.html.j2",
+        pictures,
+        config=experiment.config,
+        summary=summary,
+        scored=scored,
+        scored_epoch=result.test_epoch,
+        history=result.history,
+        layers=experiment.layers,
+        flops=sum(row.flops for row in experiment.layers),
+        warnings=warnings(experiment),
+        reported=reported,
+        differences=configs.meaningful_differences(origin.baseline, experiment.config),
+        baseline=origin.baseline.name,
+        config_json=configs.to_json(experiment.config),
+    )
     files.write_text(workdir / "report.html", page)
     if result.unsaved is None:
-        # Last: a run directory with a summary is a complete one, with nothing left to do.
+        # Last: a run directory with a summary is complete.
         numbers = json.dumps(summary, indent=2, allow_nan=False)
         files.write_text(workdir / "summary.json", numbers + "\n")
     return summary
 
 
 def summarize(experiment: Experiment, result: RunResult, confusion: np.ndarray) -> dict[str, Any]:
-    """Returns the numbers of a run; accuracies are shares, losses nats, times seconds.
+    """Returns the numbers of a run: accuracies are shares, losses are in nats, times in seconds.
 
     "classes" holds precision, recall, F1 and number of examples of each class of the test split.
     "final" is the last epoch, "best" the epoch with the highest validation accuracy. With the
-    protocol "holdout", "test_accuracy" is the best epoch's, on data that chose nothing.
+    protocol "holdout", "test_accuracy" is the best epoch's, on data that had no part in choosing.
     """
     config, history = experiment.config, result.history
     last, best = history[-1], best_row(history)
     device = experiment.devices.mesh.devices.flat[0]
-    seconds = sum(row.seconds for row in history)
-    speed = statistics.harmonic_mean(row.images_per_second for row in history)
+    by_class = scores.class_scores(confusion)
+    rows = zip(*(column.tolist() for column in by_class), strict=True)
     summary = {
         "name": config.name,
         "seed": config.seed,
@@ -130,19 +144,16 @@ def summarize(experiment: Experiment, result: RunResult, confusion: np.ndarray) 
         "best_epoch": best.epoch,
         "train_accuracy": last.train_accuracy,
         "train_loss": last.train_loss,
-        "images_per_second": speed,
-        "seconds": seconds,
+        "images_per_second": statistics.harmonic_mean(row.images_per_second for row in history),
+        "seconds": sum(row.seconds for row in history),
         "machine": describe_machine(),
         "device": f"{experiment.devices.count} x {device.platform} ({device.device_kind})",
         "versions": versions(),
         "fingerprints": fingerprints(experiment),
-    }
-    scores = metrics.class_scores(confusion)
-    summary["classes"] = {
-        name: dict(zip(scores._fields, values, strict=True))
-        for name, *values in zip(
-            experiment.dataset.class_names, *(column.tolist() for column in scores), strict=True
-        )
+        "classes": {
+            name: dict(zip(by_class._fields, row, strict=True))
+            for name, row in zip(experiment.dataset.class_names, rows, strict=True)
+        },
     }
     if experiment.splits.test is not None:
         summary["test_accuracy"] = result.test_scores.accuracy
@@ -150,12 +161,11 @@ def summarize(experiment: Experiment, result: RunResult, confusion: np.ndarray) 
     return summary
 
 
-def comparable_report(experiment: Experiment, reported: LabReport | None) -> LabReport | None:
+def _comparable_report(experiment: Experiment, reported: LabReport | None) -> LabReport | None:
     """Returns the lab report's accuracies if they were measured on this data set, else None."""
     dataset = experiment.dataset
-    if reported is None or dataset.name != reported.data:
-        return None
-    return reported if is_original(dataset.name, dataset.title) else None
+    measured_here = reported is not None and dataset.name == reported.data
+    return reported if measured_here and is_original(dataset.name, dataset.title) else None
 
 
 def _confusion_csv(confusion: np.ndarray, class_names: Sequence[str]) -> str:
@@ -166,29 +176,3 @@ def _confusion_csv(confusion: np.ndarray, class_names: Sequence[str]) -> str:
         [name, *row] for name, row in zip(class_names, confusion.tolist(), strict=True)
     )
     return text.getvalue()
-
-
-def _page(
-    experiment: Experiment,
-    origin: Origin,
-    result: RunResult,
-    summary: dict[str, Any],
-    pictures: dict[str, bytes],
-) -> str:
-    """Renders report.html: one file, with its pictures and style inside."""
-    return render(
-        "report.html.j2",
-        pictures,
-        config=experiment.config,
-        summary=summary,
-        scored=result.test_scores,
-        scored_epoch=result.test_epoch,
-        history=result.history,
-        layers=experiment.layers,
-        flops=sum(row.flops for row in experiment.layers),
-        warnings=warnings(experiment),
-        reported=comparable_report(experiment, origin.lab_report),
-        differences=configs.meaningful_differences(origin.baseline, experiment.config),
-        baseline=origin.baseline.name,
-        config_json=configs.to_json(experiment.config),
-    )

@@ -1,4 +1,4 @@
-"""Whether the run in a directory may go on with this config, code and data, or is finished."""
+"""Decides whether a run may go on with this config, code and data, and whether it is finished."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from flaxlab.training.experiment import Experiment
 
 _log = logging.getLogger(__name__)
 
+_RUN = "the run in this --workdir"
+
 
 def resuming_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
-    """Returns {path: (old, new)} where a run of `old` may not go on with `new`.
+    """Returns {path: (old, new)} of the fields that keep a run of `old` from going on with `new`.
 
-    More epochs, logging and the like may change; with the cosine schedule the number of epochs
-    may not, since all learning rates follow from it.
+    The number of epochs, logging and the like may change; but not the number of epochs with the
+    cosine schedule, since all learning rates follow from it.
     """
     changed = configs.meaningful_differences(old, new)
     if new.optimizer.schedule != "cosine":
@@ -35,56 +37,51 @@ def resuming_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[An
 
 
 def check_resumable(record: dict[str, Any], experiment: Experiment) -> None:
-    """Raises a `UsageError` that shows what differs if a run may not go on from a checkpoint.
+    """Raises a `UsageError` that names what differs if a run may not go on from a checkpoint.
+
+    Code that was traced by another version of JAX, Flax or Optax cannot be compared; then a
+    difference is only a warning.
 
     Args:
-        record: what stands beside the arrays of the checkpoint, see `make_record`.
-        experiment: the run as it is started now.
+        record: the record of the checkpoint, see `make_record`.
+        experiment: the experiment, as it is started now.
     """
     config, dataset = experiment.config, experiment.dataset
     reached = epoch_of(record)
     if config.train.epochs < reached:
         raise UsageError(
-            f"the run in this --workdir has come to epoch {reached}, but config.train.epochs is"
-            f" {config.train.epochs}; take another --workdir, or config.train.epochs={reached}"
+            f"{_RUN} has come to epoch {reached}, but config.train.epochs is"
+            f" {config.train.epochs}; use another --workdir, or config.train.epochs={reached}"
         )
     changed = resuming_differences(complete(configs.from_dict(record["config"])), config)
     if changed:
         raise UsageError(
-            f"the run in this --workdir was started with another config ({_there_and_now(changed)})"
-            "; take another --workdir, or the old values"
+            f"{_RUN} was started with another config ({_there_and_now(changed)}); use another"
+            " --workdir, or the old values"
         )
-    _check_same_code(record, fingerprints(experiment), "the run in this --workdir")
+    other_code = describe_other_code(record, fingerprints(experiment), _RUN)
+    if other_code and same_tracer(record["versions"]):
+        raise UsageError(f"{other_code}; use another --workdir, or go back to that code")
+    if other_code:
+        _log.warning("warning: %s", other_code)
     before, now = record["dataset"]["fingerprint"], dataset.fingerprint
     if is_lazy(before) != is_lazy(now):
         was, way = ("in their files", "grain") if is_lazy(before) else ("in memory", "streamed")
         raise UsageError(
-            f"the run in this --workdir was started with its images {was}, and whether these are"
-            f" the same cannot be told; use --config.data.placement={way}"
+            f"{_RUN} was started with its images {was}, so it cannot be checked whether these are"
+            f" the same; use --config.data.placement={way}"
         )
     if before != now:
         raise UsageError(
-            f"the run in this --workdir was started on other data ({record['dataset']['title']},"
-            " changed since); take another --workdir"
+            f"{_RUN} was started on other data ({record['dataset']['title']}, changed since); use"
+            " another --workdir"
         )
 
 
-def _check_same_code(record: Mapping[str, Any], now: Mapping[str, str], run: str) -> None:
-    """Raises a `UsageError` if the code computes something else than when `record` was written.
-
-    See `describe_other_code`; what cannot be known is a warning.
-    """
-    text = describe_other_code(record, now, run)
-    if text and same_tracer(record["versions"]):
-        raise UsageError(f"{text}; take another --workdir, or go back to that code")
-    if text:
-        _log.warning("warning: %s", text)
-
-
 def is_finished(folder: Path, experiment: Experiment) -> bool:
-    """Says whether the run in `folder` is complete.
+    """Returns whether the run in `folder` is complete.
 
-    The files of the run are enough: a run that a ledger keeps has no checkpoints.
+    Needs no checkpoints, since the runs in a ledger have none.
 
     Raises:
         UsageError: it was made with another config or on other data, or cannot be read.
@@ -105,13 +102,13 @@ def is_finished(folder: Path, experiment: Experiment) -> bool:
         changed["the data"] = (summary["dataset"], f"{experiment.dataset.title}, changed since")
     if changed:
         raise UsageError(
-            f"{folder} was made in another way ({_there_and_now(changed)}); take another --workdir,"
-            " or the old values"
+            f"the run in {folder} differs from this one ({_there_and_now(changed)}); use another"
+            " --workdir, or the old values"
         )
     if finished and (
         text := describe_other_code(summary, fingerprints(experiment), f"the run in {folder}")
     ):
-        _log.warning("warning: %s; runs that are made now are not seeds of the same arm", text)
+        _log.warning("warning: %s; new runs are not comparable seeds of the same arm", text)
     return finished and old.train.epochs == experiment.config.train.epochs
 
 

@@ -1,7 +1,8 @@
-"""Hears signals that ask a run to stop."""
+"""Waits for signals that ask a run to stop."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -13,28 +14,30 @@ from flaxlab.errors import GO_ON, Interrupted
 
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
+_log = logging.getLogger(__name__)
+
 
 class Interruption:
-    """Hears signals inside of its block, so that a run can end where it is whole.
+    """Catches signals within its block, so that a run can stop between two steps.
 
-    SIGINT and SIGTERM ask to stop, and so does SIGUSR2: Slurm sends a job what its batch file
-    says (`--signal=USR2@120`) before its time is over. The first signal is remembered: whoever
-    computes asks for it between two steps. A second one ends the process at once if one of the
-    two is SIGINT: Slurm may send the others twice, which is no request to hurry. A
-    thread does both: Python's own handlers wait for the main thread, which may be compiling for a
+    SIGINT, SIGTERM and SIGUSR2 ask to stop: Slurm sends a job what its batch file names
+    (`--signal=USR2@120`) before its time is over. The first signal is kept in `received`, which the
+    run reads between its steps. A second one ends the process at once if either of the two is
+    SIGINT: Slurm may send the others twice without being in a hurry. A thread handles the
+    signals, since Python's own handlers wait for the main thread, which may be compiling for a
     minute.
 
     Attributes:
-        received: the first signal; None before.
+        received: the first signal; None before it.
     """
 
     def __init__(
         self, first: str = "saving after this step", second: str = "stops at once"
     ) -> None:
-        """Prepares to hear.
+        """Prepares the messages; signals are caught from the start of the block.
 
         Args:
-            first: what the first signal does, said when it comes.
+            first: what the first signal does, shown when it comes.
             second: what a second one would do.
         """
         self.received: signal.Signals | None = None
@@ -46,9 +49,9 @@ class Interruption:
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
         self._wakeup = signal.set_wakeup_fd(self._writer)
-        # Without a handler of Python, its first part, which wakes the thread, would not run.
+        # Python writes to the pipe only for signals that have a handler.
         self._handlers: dict[signal.Signals, Any] = {
-            number: signal.signal(number, _nothing) for number in ASKING
+            number: signal.signal(number, lambda received, frame: None) for number in ASKING
         }
         return self
 
@@ -64,7 +67,7 @@ class Interruption:
         os.close(self._writer)
         self._thread.join()
         os.close(self._reader)
-        if kind is None and self.received is not None:  # nobody has asked since
+        if kind is None and self.received is not None:  # it came after the run last looked
             raise Interrupted(self.received, GO_ON)
 
     def _listen(self) -> None:
@@ -75,17 +78,14 @@ class Interruption:
             if self.received is None:
                 self.received = signal.Signals(number)
                 again = "once more" if number == signal.SIGINT else "Ctrl-C (SIGINT)"
-                _say(f"{self.received.name}: {self._first}; {again} {self._second}")
+                _show(f"{self.received.name}: {self._first}; {again} {self._second}")
             elif signal.SIGINT in (number, self.received):
-                _say(f"stopped at once; {GO_ON} from the last save")
+                _show(f"stopped at once; {GO_ON} from the last save")
                 os._exit(EXIT_SIGNAL + number)
 
 
-def _nothing(number: int, frame: Any) -> None:
-    """Leaves the work to the thread of `Interruption`."""
-
-
-def _say(line: str) -> None:
-    # Not by print: the main thread may be in the middle of it.
-    show_cursor = "\x1b[?25h" if os.isatty(2) else ""
-    os.write(2, f"{show_cursor}\n{line}\n".lstrip("\n").encode())
+def _show(line: str) -> None:
+    if os.isatty(1):  # a progress bar hides the cursor, and has not ended its line
+        os.write(1, b"\x1b[?25h\n")
+    # Not to `sys.stderr`: a progress bar replaces it, and may be waiting for the main thread.
+    _log.warning(line)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tensorboardX.event_file_writer import EventsWriter
@@ -19,8 +21,8 @@ _log = logging.getLogger(__name__)
 class TensorBoardLog:
     """Adds one point an epoch to the event files of a run directory.
 
-    Written at once and not by a thread, as tensorboardX's own writer does: that one dies of a
-    full disk, and the process waits for it.
+    It writes at once. The thread of tensorboardX's own writer dies if the disk is full, and the
+    process then waits for it forever.
     """
 
     def __init__(self, workdir: Path) -> None:
@@ -31,13 +33,11 @@ class TensorBoardLog:
     def run_started(self, experiment: Experiment, epochs: int, steps: int) -> None:
         """Opens a new event file, unless nothing is left to train."""
         if epochs < experiment.config.train.epochs:
-            try:
+            with self._giving_up_on_errors():
                 self._writer = EventsWriter(str(self._workdir / "events"))
-            except OSError as error:
-                self._give_up(error)
 
     def step_done(self, epoch: int, step: int, running: dict[str, float]) -> None:
-        """Writes nothing inside an epoch."""
+        """Does nothing within an epoch."""
 
     def epoch_done(self, row: Row) -> None:
         """Writes the row; training and validation share a chart."""
@@ -54,20 +54,20 @@ class TensorBoardLog:
         }
         points = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
         event = Event(wall_time=time.time(), step=row.epoch, summary=Summary(value=points))
-        try:
+        with self._giving_up_on_errors():
             self._writer.write_event(event)
             self._writer.flush()
-        except OSError as error:
-            self._give_up(error)
 
     def run_done(self) -> None:
         """Closes the event file."""
         if self._writer is not None:
-            try:
+            with self._giving_up_on_errors():
                 self._writer.close()
-            except OSError as error:
-                self._give_up(error)
 
-    def _give_up(self, error: OSError) -> None:
-        self._writer = None
-        _log.warning("warning: no more TensorBoard events are written (%s)", error)
+    @contextlib.contextmanager
+    def _giving_up_on_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._writer = None
+            _log.warning("warning: no more TensorBoard events are written (%s)", error)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from flaxlab.run.console import clock
-from flaxlab.run.reporter import whereabouts
+from flaxlab.run.hooks import whereabouts
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.metrics import Row
 

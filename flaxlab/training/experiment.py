@@ -1,4 +1,4 @@
-"""Puts together, from a config and a data set, everything that a run needs."""
+"""Assembles everything that a run needs from a config and a data set."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ class Experiment:
 
     Attributes:
         config: resolved and validated.
-        dataset: what the examples are from.
+        dataset: the data set.
         splits: the examples of this run.
         model: the linen module.
-        layers: its table of layers.
+        layers: one row for each layer of the model.
         schedule: learning rate as a function of the number of steps taken.
         optimizer: the Optax transformation.
         train_step: pure (state, batch) -> (state, metrics).
         eval_step: pure (state, batch) -> (metrics, logits).
-        devices: those that share each batch.
+        devices: the devices that share each batch.
     """
 
     config: ConfigDict
@@ -72,10 +72,10 @@ class Experiment:
         return min(self.config.train.steps_per_execution, self.steps_per_epoch)
 
     def feeds(self) -> Feeds:
-        """Returns the feeds of a run; puts the training split on the devices where it is resident.
+        """Returns the feeds of a run; puts the training split on the devices if it is resident.
 
         Raises:
-            UsageError: the config has it resident, with several processes.
+            UsageError: the config asks for a resident split, with several processes.
         """
         data = self.config.data
         train = make_feed(
@@ -89,21 +89,21 @@ class Experiment:
         return Feeds(train, self.eval_feed(self.splits.validation))
 
     def eval_feed(self, split: Split) -> Feed:
-        """Returns a feed to score a split with.
+        """Returns the feed for scoring a split.
 
         It is never resident: a split of another size would need another program.
         """
         return make_feed(split, self.config.train.batch_size, 1, self.devices, "streamed")
 
     def create_state(self) -> TrainState:
-        """Draws the initial state of the config's seed."""
+        """Returns the initial state, drawn with the seed of the config."""
         shape = self.dataset.image_shape
         return create_state(self.model, self.optimizer, shape, self.config.seed)
 
     def with_seed(self, seed: int) -> Experiment:
-        """Returns the same experiment for another seed: its functions are the same objects.
+        """Returns the same experiment for another seed.
 
-        Programs that are compiled from them serve both.
+        Its functions are the same objects, so both can share compiled programs.
         """
         config = configs.replaced(self.config, seed=seed)
         return replace(self, config=config, splits=split_for_run(config.data, self.dataset, seed))
@@ -117,8 +117,8 @@ def assemble(
     Args:
         config: resolved and validated.
         dataset: what `config.data` names.
-        computed_by: the functions that the model computes with; None: those for this backend, as
-            `config.train.fast_kernels` has it.
+        computed_by: functions that compute the model's layers; None: those that suit the backend
+            and `config.train.fast_kernels`.
 
     Raises:
         UsageError: the images are too small for the model, or too few for a holdout or for one

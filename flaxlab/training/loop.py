@@ -1,7 +1,7 @@
 """The training loop: for each batch the pure step, for each epoch a score and a row.
 
 Whatever else a run does between two steps (show, save, stop, measure) is a hook, and the loop knows
-nothing of it.
+nothing about it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Progress:
 
 
 class Start(NamedTuple):
-    """Where a run begins or goes on: rows of the epochs done, progress in the next one."""
+    """Where a run begins or resumes: its state, complete epochs, and progress in the next one."""
 
     state: TrainState
     history: History
@@ -45,7 +45,7 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True)
 class Scores:
-    """How a model does on a split: mean cross entropy in nats and share of correct predictions.
+    """Scores of a model on a split: mean cross entropy in nats and share of correct predictions.
 
     The logits are float32 (N, classes), the labels int32 (N,), in the order of the split.
     """
@@ -57,16 +57,16 @@ class Scores:
 
 
 class Hooks:
-    """What happens between the steps; these do nothing. Each may raise, which ends the loop."""
+    """Called between the steps; these do nothing. Each may raise, which ends the loop."""
 
     def after_step(self, state: TrainState, progress: Progress) -> None:
         """Called after each call of the training program, with a state valid until the next."""
 
     def after_batch(self, totals: Metrics) -> None:
-        """Called after each batch that is scored, with the metrics so far."""
+        """Called after each scored batch, with the metrics so far."""
 
     def timed(self, row: Row) -> Row:
-        """Returns the row of an epoch with what it took: its seconds and images per second."""
+        """Returns the row of an epoch with its seconds and images per second."""
         return row
 
     def after_epoch(self, state: TrainState, history: History) -> None:
@@ -79,7 +79,7 @@ NO_HOOKS = Hooks()
 def train_epoch(
     train: TrainProgram, state: TrainState, feed: Feed, seed: int, progress: Progress, hooks: Hooks
 ) -> tuple[TrainState, Progress]:
-    """Trains on the batches that are left of an epoch. Takes the memory of `state`."""
+    """Trains on the remaining batches of an epoch. Reuses the memory of `state`."""
     steps, totals = progress.steps, feed.devices.put(progress.totals)
     with contextlib.closing(feed.train_batches(seed, progress.epoch, steps)) as batches:
         for batch in batches:
@@ -104,7 +104,7 @@ def score(evaluate: EvalProgram, state: TrainState, feed: Feed, hooks: Hooks = N
             totals, found = evaluate(state, totals, batch)
             logits.append(found)
             hooks.after_batch(totals)
-    # Under `pmap` logits have an axis for the devices.
+    # Under `pmap`, logits have an axis for the devices.
     rows = [each.reshape(-1, each.shape[-1]) for each in jax.device_get(logits)]
     whole = np.concatenate(rows)[: len(feed.split)]
     scored = means(totals)
@@ -118,13 +118,13 @@ def fit(
     start: Start,
     hooks: Hooks = NO_HOOKS,
 ) -> tuple[TrainState, History, Scores | None]:
-    """Trains from wherever `start` stands to the last epoch. Takes the memory of its state.
+    """Trains from `start` to the last epoch. Reuses the memory of its state.
 
     A run that was stopped and started again ends with the same bits as one that never stopped.
 
     Returns:
-        The state, one row an epoch, and the scores after the last one; None if nothing was left to
-        train.
+        The state, one row an epoch, and the scores after the last epoch; None instead of scores
+        if nothing was left to train.
     """
     config, scores = experiment.config, None
     state, history, progress = start
@@ -140,7 +140,7 @@ def fit(
 
 
 def finished(train: ConfigDict, history: History) -> bool:
-    """Says whether nothing is left to train, by `config.train`."""
+    """Returns whether nothing is left to train, by `config.train`."""
     return len(history) >= train.epochs or stops_early(
         history, train.early_stopping_patience, train.early_stopping_min_delta
     )

@@ -23,7 +23,7 @@ class Metrics(flax.struct.PyTreeNode):
         count: int32 scalar, number of examples.
         penalty: float32 scalar, sum over steps of the penalty on the kernels.
         steps: int32 scalar, number of training steps that count.
-        skipped: int32 scalar, number of those that changed nothing, since a number in them was
+        skipped: int32 scalar, number of steps that changed nothing, since a number in them was
             NaN or infinite.
         nonfinite_step: int32 scalar, the first step whose loss or gradients had a number that was
             NaN or infinite; the largest int32 if there was none. A number and not an exception,
@@ -63,7 +63,7 @@ def batch_metrics(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Metr
     Args:
         logits: float32 (N, classes).
         labels: int32 (N,).
-        mask: bool (N,), false for examples that only fill the batch up.
+        mask: bool (N,), false for examples that only pad the batch.
     """
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     correct = jnp.argmax(logits, axis=-1) == labels
@@ -83,7 +83,7 @@ def first_nonfinite_step(metrics: Metrics) -> int | None:
 def means(metrics: Metrics) -> dict[str, float]:
     """Returns the mean loss, accuracy and penalty as Python numbers; waits for the device.
 
-    NaN where nothing has been counted: every step was skipped.
+    NaN if nothing was counted because every step was skipped.
     """
     sums = jax.device_get(metrics)
     count = int(sums.count) or math.nan
@@ -119,11 +119,11 @@ History = list[Row]
 
 
 def stops_early(history: Sequence[Row], patience: int, min_delta: float) -> bool:
-    """Says whether early stopping ends the run: `patience` epochs without a better one.
+    """Returns whether early stopping ends the run: `patience` epochs without a better one.
 
-    Better means a validation accuracy of more than `min_delta` above the best before it. A
-    patience of 0 never stops. A function of the history alone, so that a resumed run decides
-    like one that never stopped.
+    Better means a validation accuracy more than `min_delta` above the best before it. A patience
+    of 0 never stops. The result depends only on the history, so that a resumed run decides like
+    one that never stopped.
     """
     if patience == 0:
         return False

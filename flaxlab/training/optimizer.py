@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules from their configs, all built on Optax."""
+"""Optimizers and learning-rate schedules from the config, all built on Optax."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def make_schedule(config: ConfigDict, steps_per_epoch: int, epochs: int) -> opta
         after = optax.constant_schedule(rate)
     if warmup == 0:
         return after
-    # Step 0 is part of the ramp: a learning rate of 0 would waste it.
+    # The ramp does not start at 0, which would waste the first step.
     ramp = optax.linear_schedule(rate / (warmup + 1), rate, warmup)
     return optax.join_schedules([ramp, after], [warmup])
 

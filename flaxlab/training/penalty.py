@@ -12,9 +12,8 @@ from flaxlab.training.state import Params
 def penalised_kernels(params: Params) -> dict[str, jax.Array]:
     """Returns {path: kernel} of every convolution and hidden dense layer.
 
-    A convolution's is (h, w, in, out), a dense layer's (in, out), float32 as the parameters are.
-
-    Biases, batch normalization and the output layer are left out, as in the lab report.
+    Kernels are float32: (h, w, in, out) in a convolution, (in, out) in a dense layer. Biases,
+    batch normalization and the output layer are left out, as in the lab report.
     """
     kernels = flatten_dict(params, sep="/").items()
     return {

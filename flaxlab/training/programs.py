@@ -1,7 +1,7 @@
-"""How the pure steps are run: compiled once, with the old state's memory reused for the new one.
+"""Compiles the pure steps, once, so that the new state reuses the memory of the old one.
 
 On several devices the same programs run under `jit` with sharded batches: XLA splits the work and
-adds up what the devices find, the statistics of batch normalization included.
+sums over the devices, the statistics of batch normalization included.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ EvalProgram = Callable[[TrainState, Metrics, Batches], tuple[Metrics, jax.Array]
 class Programs(NamedTuple):
     """The compiled programs of a run; each is compiled when it is first called.
 
-    `train` takes the memory of the state, which may not be used afterwards, and one or several
-    batches; fewer at the end of an epoch have a program of their own. `evaluate` takes one batch.
+    `train` takes one or several batches, and reuses the memory of the state, which must not be
+    read afterwards; a smaller number of batches at the end of an epoch is compiled separately.
+    `evaluate` takes one batch.
     """
 
     train: TrainProgram
@@ -36,7 +37,7 @@ class Programs(NamedTuple):
 
 
 def compile_programs(train_step: TrainStep, eval_step: EvalStep, devices: Devices) -> Programs:
-    """Returns the steps compiled for some devices; `train_step` is made for their axis name."""
+    """Returns the steps compiled for `devices`; `train_step` must have been made for their axis."""
     return Programs(compile_training(train_step, devices), compile_evaluation(eval_step, devices))
 
 
@@ -53,7 +54,7 @@ def compile_training(train_step: TrainStep, devices: Devices) -> TrainProgram:
         if steps == 1:
             # No loop of one: XLA runs plain convolutions slowly in loops on a CPU (jax#12868).
             return step((state, totals), 0)[0]
-        # A static length: with a dynamic one, a GPU waits for the host at every step.
+        # The length is static: with a dynamic one, a GPU waits for the host at every step.
         return lax.scan(step, (state, totals), np.arange(steps))[0]
 
     return _compiled(train, devices, out_axes=None, donate_argnums=0)
@@ -72,7 +73,7 @@ def compile_evaluation(eval_step: EvalStep, devices: Devices) -> EvalProgram:
 
 
 def take_batch(batches: Batches, number: Any, devices: Devices) -> Batch:
-    """Takes one batch, inside a program: {"image", "label", "mask"}, split by example."""
+    """Returns one batch inside a program: {"image", "label", "mask"}, split by example."""
     batch = {key: values[number] for key, values in batches.items() if key != "resident"}
     index = batch.pop("index", None)
     if index is not None:

@@ -14,7 +14,7 @@ Params = dict[str, Any]
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Everything that a step reads and writes; no functions, so it can be saved as it is.
+    """Everything that a step reads and writes: only arrays, so it can be saved directly.
 
     Attributes:
         step: int32 scalar, number of steps taken.
@@ -37,9 +37,9 @@ def draw_state(
     image_shape: tuple[int, ...],
     key: jax.Array,
 ) -> TrainState:
-    """Draws initial values for `model` on images (H, W, C); a pure function of `key`.
+    """Returns an initial state of `model` for images (H, W, C); a pure function of `key`.
 
-    The value of a parameter depends on the key, its path and its shape alone: two models start
+    The value of a parameter depends only on the key, its path and its shape: two models start
     with the same values wherever both have a layer of the same path and shape.
     """
     init_key, step_key = jax.random.split(key)
@@ -60,7 +60,7 @@ def create_state(
     image_shape: tuple[int, ...],
     seed: int,
 ) -> TrainState:
-    """Draws the initial values of one seed; see `draw_state`. Compiles once for all seeds."""
+    """Returns the initial state of a seed, see `draw_state`; compiles once for all seeds."""
     return _draw_state(model, optimizer, image_shape, jax.random.key(seed))
 
 

@@ -2,7 +2,7 @@
 
 Nothing here knows how a step is run. The same function goes through `jit` (one device, or
 several with sharded arrays), `lax.scan` (several steps per call), `vmap` (several seeds) and
-`pmap` (with `axis_name`, which the model needs as well: its batch statistics and dropout masks are
+`pmap` (with `axis_name`, which the model needs too: its batch statistics and dropout masks are
 those of the whole batch).
 """
 
@@ -39,7 +39,7 @@ def make_train_step(
     """Returns the pure function (state, batch) -> (next state, metrics of this batch).
 
     Its loss is the mean cross entropy over the examples that `mask` keeps, plus the penalty.
-    Examples that only fill the batch up take part in the batch statistics and in nothing else.
+    Examples that only pad the batch count in the batch statistics and nowhere else.
 
     Args:
         model: maps (images, train) to logits.
@@ -50,7 +50,7 @@ def make_train_step(
         skip_nonfinite: whether a step whose loss or gradients hold NaN or infinity changes
             nothing but the step number. Unlike with `optax.apply_if_finite`, that includes the
             running statistics: they have seen what made the loss infinite.
-        augment: maps (keys (N,), uint8 images) to changed uint8 images; None changes nothing.
+        augment: maps (keys (N,), uint8 images) to augmented uint8 images; None: no augmentation.
     """
 
     def over_devices(tree: Any) -> Any:

@@ -22,8 +22,8 @@ from flaxlab.main import main as run_main
 from flaxlab.predict import __main__ as predict
 from flaxlab.predict.prediction import predict_files, saliency
 from flaxlab.run.load import load_stored
+from flaxlab.run.resume import warm_start
 from flaxlab.run.run import train
-from flaxlab.run.warm_start import warm_start
 from flaxlab.training.experiment import assemble
 from tests.helpers.damage import flip_a_bit
 from tests.helpers.processes import Process
@@ -290,7 +290,7 @@ def test_a_warm_start_takes_what_fits(stored_run, tmp_path, caplog):
     np.testing.assert_array_equal(ours["head1"]["dense"]["bias"], theirs["head1"]["dense"]["bias"])
     assert ours["head2"]["dense"]["kernel"].shape == (16, 9)
     taken, left = caplog.messages[-2:]
-    assert "the optimizer starts anew" in taken
+    assert "the optimizer starts afresh" in taken
     assert "params/block1/conv1/kernel" in taken
     assert "batch_stats/block1/norm/mean" in taken
     assert "params/head2/dense/kernel (there (16, 8), here (16, 9))" in left
@@ -315,7 +315,7 @@ def test_a_warm_start_without_a_kernel_is_refused(stored_run):
     state = assemble(other, small_dataset(classes=10)).create_state()
     assert state.params["output"]["bias"].shape == (10,)
     with pytest.raises(UsageError, match=r"no kernel .* for example params/.*/kernel \("):
-        warm_start(state, stored_run, "latest")
+        warm_start(state, stored_run)
 
 
 def test_a_resumed_run_does_not_start_anew_from_another(stored_run, tmp_path):

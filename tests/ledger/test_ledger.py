@@ -17,8 +17,8 @@ from flaxlab.errors import UsageError
 from flaxlab.ledger.__main__ import main as ledger
 from flaxlab.ledger.keep import LARGEST, keep_runs
 from flaxlab.main import main
-from flaxlab.run.predictions import from_logits, read_predictions
 from flaxlab.run.resume_rules import is_finished
+from flaxlab.scores import from_logits, read_predictions
 from flaxlab.suite.plan import plan_suite, suite_record
 from flaxlab.training.experiment import assemble
 from tests.helpers.runs import ROOT

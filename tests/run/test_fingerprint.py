@@ -1,4 +1,4 @@
-"""Whether a run goes on, and a model is loaded, with the code that made it."""
+"""Fingerprints: a run goes on only with the code that made it, and loading warns of other code."""
 
 import json
 import subprocess
@@ -69,7 +69,7 @@ def trained(tmp_path):
     return tmp_path
 
 
-def test_a_run_does_not_go_on_with_another_network(trained, monkeypatch):
+def test_a_run_refuses_to_go_on_with_another_network(trained, monkeypatch):
     monkeypatch.setattr(blocks.nn, "relu", gelu)
     before = (trained / "history.csv").read_bytes()
     with pytest.raises(
@@ -98,7 +98,7 @@ def test_a_loaded_model_says_where_its_code_differs(trained, monkeypatch, caplog
     )
 
 
-def test_a_suite_says_of_a_finished_run_that_its_network_was_another(tmp_path, monkeypatch, caplog):
+def test_a_suite_warns_if_a_finished_run_had_another_network(tmp_path, monkeypatch, caplog):
     made = experiment()
     (tmp_path / "config.json").write_text(made.config.to_json())
     (tmp_path / "history.csv").write_text("epoch\n1\n2\n3\n")
@@ -113,7 +113,7 @@ def test_a_suite_says_of_a_finished_run_that_its_network_was_another(tmp_path, m
     assert "was made by other code" in caplog.text
 
 
-def test_the_revision_of_a_file_tells_what_is_not_committed(tmp_path):
+def test_the_revision_of_a_file_shows_uncommitted_changes(tmp_path):
     def git(*arguments):
         subprocess.run(["git", "-C", tmp_path, *arguments], check=True, capture_output=True)
 

@@ -1,17 +1,17 @@
-"""One run in several real processes: the numbers of one process, and an end for all together."""
+"""One run in several real processes: it has the numbers of one process, and all end together."""
 
 import json
 import shutil
 import signal
 import socket
 import subprocess
-from argparse import ArgumentParser
 
 import jax
 import numpy as np
 import pytest
 
 import flaxlab
+from flaxlab.command_line import CommandParser
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.processes import Agreement, explain_lost_process, from_main
 from flaxlab.run.group import add_options, find_group
@@ -72,7 +72,7 @@ class Processes:
         return len(file.read_text().splitlines()) - 1 if file.is_file() else 0
 
     def end(self):
-        """Exit code and stderr of each."""
+        """Waits for all; returns the exit code and stderr of each."""
         ends = [process.end() for process in self.all]
         return [(ended.code, ended.errors) for ended in ends]
 
@@ -111,7 +111,7 @@ def assert_same_numbers(ours, expected):
 def test_two_processes_give_the_numbers_of_one(alone, together):
     assert_same_numbers(together, alone)
     assert json.loads((together / "summary.json").read_text())["device"].startswith("2 x cpu")
-    # Each has saved its part.
+    # Each process has saved its part.
     parts = (together / "checkpoints/latest/33/state").glob("ocdbt.process_*")
     assert {path.name for path in parts} == {"ocdbt.process_0", "ocdbt.process_1"}
 
@@ -161,7 +161,7 @@ def test_processes_that_do_not_come_together_say_so(tmp_path):
     assert "check --coordinator" in line
 
 
-def test_what_a_run_cannot_do_is_said_by_each_process(tmp_path):
+def test_each_process_reports_what_a_run_cannot_do(tmp_path):
     with Processes(tmp_path, 2, "--config.train.batch_size=31") as processes:
         for code, errors in processes.end():
             assert code == 2
@@ -169,7 +169,7 @@ def test_what_a_run_cannot_do_is_said_by_each_process(tmp_path):
             assert len(errors.splitlines()) == 1
 
 
-def test_processes_that_would_run_something_else_are_refused(tmp_path):
+def test_processes_with_different_configs_are_refused(tmp_path):
     with Processes(tmp_path, 2, each=lambda number: [f"--config.seed={number}"]) as processes:
         for code, errors in processes.end():
             assert code == 2, errors
@@ -177,7 +177,7 @@ def test_processes_that_would_run_something_else_are_refused(tmp_path):
 
 
 def group(arguments, environment=None):
-    parser = ArgumentParser()
+    parser = CommandParser()
     add_options(parser)
     return find_group(parser.parse_args(arguments), environment or {})
 
@@ -192,7 +192,7 @@ SLURM = {
 MPI = {"OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:1", "OMPI_COMM_WORLD_SIZE": "2"}
 
 
-def test_processes_are_found_as_they_were_started():
+def test_a_group_is_found_from_its_launcher_or_from_options():
     assert group([]) is None
     assert group([], SLURM).launcher == "Slurm"
     assert group([], {**SLURM, "SLURM_NTASKS": "1"}) is None
@@ -217,26 +217,28 @@ def test_processes_are_found_as_they_were_started():
         (["--num_processes=2"], "need all of --coordinator"),
         (["--coordinator=a", "--num_processes=2", "--process_id=0"], "expected HOST:PORT"),
         (["--coordinator=a:99999", "--num_processes=2", "--process_id=0"], "expected HOST:PORT"),
-        (["--coordinator=a:1", "--num_processes=0", "--process_id=0"], "a number from 1"),
+        (
+            ["--coordinator=a:1", "--num_processes=0", "--process_id=0"],
+            "not a whole number from 1",
+        ),
         (["--coordinator=a:1", "--num_processes=2", "--process_id=2"], "expected 0 to 1"),
         (["--coordinator=a:1", "--num_processes=2", "--process_id=-1"], "expected 0 to 1"),
-        (["--join_seconds=0"], "expected at least 1"),
+        (["--join_seconds=0"], "not a whole number from 1"),
     ],
 )
-def test_options_that_make_no_group_are_refused(arguments, message):
+def test_options_that_describe_no_group_are_refused(arguments, message):
     with pytest.raises(UsageError, match=message):
         group(arguments)
 
 
 def test_alone_a_process_agrees_with_itself_at_once():
     agreement = Agreement()
-    assert all(agreement.is_time() for _ in range(3))
-    assert agreement.reach(15, 0, 1) == (15, 0, 1)
+    assert [agreement.when_due(15, 0, 1) for _ in range(3)] == [(15, 0, 1)] * 3
     assert from_main(3, 4) == (3, 4)
 
 
 def gathered_from(monkeypatch, *others):
-    """As if there were other processes, with these wishes and seconds."""
+    """Pretends that there are other processes, with these requests and seconds."""
     monkeypatch.setattr(jax, "process_count", lambda: 1 + len(others))
     monkeypatch.setattr(
         "jax.experimental.multihost_utils.process_allgather",
@@ -246,25 +248,18 @@ def gathered_from(monkeypatch, *others):
 
 def test_any_process_decides_for_all(monkeypatch):
     gathered_from(monkeypatch, (15, 0, 1.0), (0, 1, 1.0))
-    assert Agreement().reach(0, 0) == (15, 1)
+    assert Agreement().now(0, 0) == (15, 1)
 
 
 def test_the_slowest_process_decides_when_they_agree_again(monkeypatch):
-    gathered_from(monkeypatch, (0, 0.01))  # every call is quick: seldom
+    gathered_from(monkeypatch, (15, 0.01))  # every call is quick: exchanges become rare
     agreement = Agreement()
-    counts = []
-    for _ in range(4):
-        calls = 1
-        while not agreement.is_time():
-            calls += 1
-        agreement.reach(0)
-        counts.append(calls)
-    assert counts == [1, 2, 4, 8]
-    gathered_from(monkeypatch, (0, 100.0))  # one was slow: at the next call
-    while not agreement.is_time():
+    agreed = [bool(agreement.when_due(0)[0]) for _ in range(15)]
+    assert [call for call, reached in enumerate(agreed, start=1) if reached] == [1, 3, 7, 15]
+    gathered_from(monkeypatch, (15, 100.0))  # one process is slow: exchange at each call
+    while not agreement.when_due(0)[0]:
         pass
-    agreement.reach(0)
-    assert agreement.is_time()
+    assert agreement.when_due(0) == (15,)
 
 
 def test_only_lost_connections_of_several_processes_are_called_a_lost_process(monkeypatch):

@@ -1,4 +1,4 @@
-"""The history of a run: its best row, and when it says to stop."""
+"""The history of a run: its best row, and when early stopping ends it."""
 
 import pytest
 from hypothesis import given

@@ -12,7 +12,7 @@ import pytest
 from flaxlab.checkpoints.find import find_saved
 from flaxlab.errors import Interrupted
 from flaxlab.run.run import train
-from flaxlab.run.underway import Underway
+from flaxlab.run.timing import Throttle
 from flaxlab.training.experiment import assemble
 from flaxlab.training.programs import compile_programs
 from tests.helpers.runs import small_config, small_dataset
@@ -38,7 +38,7 @@ def test_a_run_saves_within_two_steps_of_a_signal(tmp_path):
         return state, totals
 
     def stop():
-        """Comes as soon as ten steps are computed, however far ahead the host has called."""
+        """Asks to stop once ten steps are computed, however many calls are queued."""
         return signal.SIGTERM if sum(r.is_ready() for r in results) >= ASKED_AFTER else None
 
     with pytest.raises(Interrupted):
@@ -48,7 +48,7 @@ def test_a_run_saves_within_two_steps_of_a_signal(tmp_path):
 
 
 class Result:
-    """What a call returns: it is computed when the clock has come so far."""
+    """What a call returns: it is ready when the clock says so."""
 
     def __init__(self, clock, seconds):
         self._clock = clock
@@ -66,15 +66,15 @@ class Result:
 @pytest.mark.parametrize(
     ("platform", "seconds", "most"), [("cpu", 0.001, 1), ("gpu", 0.001, 500), ("gpu", 0.4, 1)]
 )
-def test_calls_under_way_are_few_on_a_cpu_and_half_a_second_s_on_a_gpu(
+def test_one_call_is_queued_on_a_cpu_and_half_a_second_of_calls_on_a_gpu(
     monkeypatch, platform, seconds, most
 ):
     clock = {"now": 0.0, "busy_until": 0.0}
     monkeypatch.setattr(time, "perf_counter", lambda: clock["now"])
-    underway, ahead = Underway(platform), []
+    throttle, ahead = Throttle(platform), []
     for _ in range(3000):
         clock["now"] += 0.0001  # what a call costs the host
-        underway.add(Result(clock, seconds))
+        throttle.add(Result(clock, seconds))
         ahead.append((clock["busy_until"] - clock["now"]) / seconds)
     assert max(ahead[1000:]) <= most + 1
     assert np.mean(ahead[1000:]) > 0.9 * most

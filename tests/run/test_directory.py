@@ -5,7 +5,7 @@ import sys
 
 from flaxlab.config.read import load_experiment
 from flaxlab.main import main
-from flaxlab.run.sources import sources, write_sources
+from flaxlab.run.directory import sources, write_sources
 from tests.helpers.runs import EXPERIMENTS, SMALL_RUN
 
 MINE = """
@@ -23,7 +23,7 @@ def get_config():
 """
 
 
-def test_the_files_are_the_experiment_its_imports_and_its_baseline_s(tmp_path, monkeypatch):
+def test_a_run_keeps_its_experiment_file_its_imports_and_its_baseline(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "beside.py").write_text("SEED = 3\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -41,7 +41,7 @@ def test_the_files_are_the_experiment_its_imports_and_its_baseline_s(tmp_path, m
     sys.modules.pop("beside")
 
 
-def test_two_files_of_one_name_are_both_kept(tmp_path):
+def test_two_files_with_the_same_name_are_both_kept(tmp_path):
     other = tmp_path / "alexnet_pool.py"
     shutil.copy(EXPERIMENTS / "alexnet_pool.py", other)
     load_experiment(other)

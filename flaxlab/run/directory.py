@@ -1,0 +1,115 @@
+"""Prepares a run directory: its config, and the Python files that the config comes from."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from flaxlab import config as configs
+from flaxlab import files
+from flaxlab.config.origin import Origin
+from flaxlab.config.read import baseline_file, own_experiments
+from flaxlab.errors import UsageError
+from flaxlab.processes import is_main
+from flaxlab.training.experiment import Experiment
+from flaxlab.training.loop import finished
+from flaxlab.training.metrics import History
+
+_LIBRARIES = tuple(
+    Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")
+)
+
+_log = logging.getLogger(__name__)
+
+
+def begin_directory(workdir: Path, experiment: Experiment, origin: Origin) -> None:
+    """Writes source/ when a run starts for the first time; only in the first process.
+
+    A later start may still be refused, because these very files have changed.
+
+    Raises:
+        UsageError: a finished run without checkpoints is there.
+    """
+    if not is_main() or any((workdir / "checkpoints").glob("*/[0-9]*")):
+        return
+    if (workdir / "summary.json").is_file():
+        raise UsageError(
+            f"the run in {workdir} is finished and has no checkpoints to start from; use another"
+            " --workdir, or remove its summary.json to run it again"
+        )
+    baseline = baseline_file(origin.file, experiment.config)
+    write_sources(workdir, sources([origin.file, baseline]))
+
+
+def write_config(workdir: Path, experiment: Experiment, history: History) -> None:
+    """Writes config.json, and removes what no longer holds; only in the first process."""
+    if not is_main():
+        return
+    train = experiment.config.train
+    files.remove_leftovers(workdir)
+    files.write_text(workdir / "config.json", configs.to_json(experiment.config) + "\n")
+    if not finished(train, history):
+        # A summary marks a run as complete, and this one is not.
+        (workdir / "summary.json").unlink(missing_ok=True)
+    elif len(history) < train.epochs:
+        _log.info(
+            "this run stopped early after epoch %d, since none was better in %d epochs: nothing is"
+            " left to train",
+            len(history),
+            train.early_stopping_patience,
+        )
+
+
+def sources(starts: Iterable[Path]) -> list[Path]:
+    """Lists Python files and all that they import, except flaxlab and installed libraries.
+
+    Args:
+        starts: files that have been run, so that their imports are in `sys.modules`.
+    """
+    found: dict[Path, None] = {}
+    waiting = [path.expanduser().resolve() for path in starts]
+    while waiting:
+        path = waiting.pop(0)
+        if path not in found:
+            found[path] = None
+            waiting += _imported(path)
+    return list(found)
+
+
+def _imported(path: Path) -> Iterator[Path]:
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            file = getattr(sys.modules.get(name), "__file__", None)
+            if file and _belongs_to_the_user(Path(file).resolve()):
+                yield Path(file).resolve()
+
+
+def _belongs_to_the_user(file: Path) -> bool:
+    if file.suffix != ".py":
+        return False
+    if file.is_relative_to(own_experiments().resolve()):  # wherever they are installed
+        return file.name != "__init__.py"
+    flaxlab = Path(__file__).resolve().parents[1]
+    return not any(file.is_relative_to(folder) for folder in (flaxlab, *_LIBRARIES))
+
+
+def write_sources(workdir: Path, paths: Iterable[Path]) -> None:
+    """Copies files to `workdir`/source/, with a number after a name that is already taken."""
+    folder = workdir / "source"
+    folder.mkdir(parents=True, exist_ok=True)
+    taken: set[str] = set()
+    for path in paths:
+        name = path.name
+        while name in taken:
+            name = f"{path.stem}_{len(taken)}{path.suffix}"
+        taken.add(name)
+        files.write_bytes(folder / name, path.read_bytes())
