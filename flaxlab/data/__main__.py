@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--data_dir", help="TFDS folder; default $TFDS_DATA_DIR or TFDS's own")
     parser.add_argument("--folder", help="class folders of images, for the data set folder")
     parser.add_argument(
-        "--size", type=int, default=32, help="side to bring the images of a folder to; default 32"
+        "--size", type=int, default=32, help="side of the images of a folder; default 32"
     )
     options = parser.parse_args(arguments)
     if options.name == "folder" and not options.folder:

@@ -1,4 +1,4 @@
-"""The sheet of a data set: samples of each class, how many there are, what the pixels are like."""
+"""Draws the sheet of a data set: samples, class counts, duplicates and pixel statistics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flaxlab.data.dataset import Dataset, Split
 from flaxlab.pages import plots
 from flaxlab.pages.render import render
 
-_CHUNK = 10_000  # images at a time: float64 copies of a whole split would not fit everywhere
+_CHUNK = 10_000  # images at a time: float64 copies of a whole split may not fit into memory
 
 
 def write_data_sheet(dataset: Dataset, folder: Path) -> Path:
@@ -45,7 +45,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
     "classes" maps each class to its number of examples in each split; "channels" holds, for each
     split and channel, mean and standard deviation of the pixels over 255, in [0, 1]; "duplicates"
-    is the number of test images that are in the training split as well, pixel for pixel.
+    is the number of test images that are also in the training split, pixel for pixel.
     """
     splits = {"train": dataset.train, "test": dataset.test}
     counts = {
@@ -70,7 +70,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
 
 def channel_statistics(split: Split) -> list[dict[str, float]]:
-    """Returns mean and standard deviation of each channel, pixels over 255."""
+    """Returns mean and standard deviation of each channel's pixels over 255, in [0, 1]."""
     values = np.arange(256) / 255
     found = []
     for counts in pixel_counts(split):

@@ -1,1 +1,1 @@
-"""Scores a stored model."""
+"""Scores the model that a run has stored."""

@@ -1,7 +1,7 @@
 """Scores the model that a run has stored, on its own or on other data.
 
-Batch normalization can use three kinds of statistics: the stored running ones, each batch's own,
-and ones computed anew on the training split.
+Batch normalization can use three kinds of statistics: the stored running ones, each batch's own, or
+ones recomputed on the training split.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _EXAMPLES = """examples:
   python -m flaxlab.evaluate runs/alexnet_pool --batch_stats=running,batch,recomputed
   python -m flaxlab.evaluate runs/alexnet_pool --data.name=folder --data.folder=pictures
 
---data.FIELD=VALUE overrides a field of config.data of the run.
+--data.FIELD=VALUE overrides a field of the run's config.data.
 """
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Loads, scores, prints.
+    """Loads the model and the data, and prints the scores.
 
     Raises:
         UsageError: an option is wrong, or the run or the data cannot be read.
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("run", type=Path, help="a run directory, its checkpoints, or one step")
     parser.add_argument(
-        "--step", help="latest, best or a number; default: the one that the run reports"
+        "--step", help="latest, best or a number; default: the one whose accuracy the run reports"
     )
     parser.add_argument("--batch_stats", default="running", help="running, batch, recomputed")
     parser.add_argument("--batch_size", type=int, help="default: that of training")

@@ -1,4 +1,4 @@
-"""What the command `flaxlab.evaluate` does, once its options are read."""
+"""Scores a stored model and prints the scores, for the command `flaxlab.evaluate`."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def evaluate(
         step: see `load_stored`.
         overrides: "--config.data.FIELD=VALUE" each.
         kinds: kinds of statistics, see `evaluate_stored`.
-        batch_size: number of images at a time; None: that of training.
+        batch_size: number of images at a time; None: the run's batch size.
         form: "table" or "json".
 
     Raises:
-        UsageError: something given is wrong.
+        UsageError: the run cannot be read, or its model does not fit these data and options.
     """
     for kind in kinds:
         if kind not in KINDS:
@@ -49,19 +49,19 @@ def evaluate(
     stored = load_stored(run, step)
     config = ConfigDict(stored.config)
     if any(override.startswith("--config.data.name") for override in overrides):
-        # The subsets of the run do not apply to other data.
+        # The run's subsets do not apply to other data.
         config.data.train_examples = config.data.test_examples = None
     config = apply_overrides(config, overrides)
     dataset = load_dataset(config.data)
     if len(dataset.class_names) != len(stored.class_names):
         raise UsageError(
             f"{dataset.title} has {len(dataset.class_names)} classes, the model has"
-            f" {len(stored.class_names)}; take data with the same"
+            f" {len(stored.class_names)}; use data with as many"
         )
     if dataset.image_shape != tuple(stored.config.data.image_shape):
         raise UsageError(
             f"the images of {dataset.title} are {dataset.image_shape}, the model takes"
-            f" {tuple(stored.config.data.image_shape)}; bring them to that by --data.image_shape"
+            f" {tuple(stored.config.data.image_shape)}; set --data.image_shape to that"
         )
     if config.data.scaling != stored.config.data.scaling:
         raise UsageError(f"the model was trained with data.scaling={stored.config.data.scaling}")
@@ -103,7 +103,7 @@ def evaluate(
         soft_wrap=True,
     )
     if dataset.class_names != stored.class_names:
-        note = "note: these class names are not those of training; compared by number"
+        note = "note: the class names differ from those of training; classes are matched by number"
         console.print(note, style="yellow")
     table = Table("statistics", "accuracy", "cross entropy, nats", box=None, pad_edge=False)
     for result in results:

@@ -1,4 +1,4 @@
-"""Scores a stored model, with three kinds of statistics for its batch normalization."""
+"""Scores a stored model with one of three kinds of statistics for batch normalization."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from flaxlab.training.step import Batch, EvalStep, make_eval_step
 
 KINDS = ("running", "batch", "recomputed")
 
-# The order of the examples decides what a batch's own statistics are: a fixed random one, since
-# the examples of a split may lie class by class.
+# A batch's own statistics depend on the order of the examples. It is a fixed random one, since a
+# split may be sorted by class.
 _ORDER_SEED, _ORDER_EPOCH = 0, 0
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of one kind of statistics.
+    """Scores with one kind of statistics.
 
     Attributes:
         kind: one of `KINDS`.
         accuracy: share of correct predictions.
         loss: mean cross entropy in nats.
-        predicted: int64 (N,), in the order of the split.
+        predicted: predicted labels, int64 (N,), in the order of the split.
     """
 
     kind: str
@@ -52,18 +52,18 @@ class Evaluation:
 def evaluate_stored(
     stored: StoredModel, test: Split, train: Split, kind: str, batch_size: int
 ) -> Evaluation:
-    """Scores every example of a split once, by the function that scores a run's epochs.
+    """Scores every example of a split once, with the function that scores a run's epochs.
 
     Args:
         stored: the model.
         test: examples to score.
         train: examples for the "recomputed" statistics.
         kind: "running": the stored running statistics; "batch": each batch's own; "recomputed":
-            mean and variance over the whole of `train`, with the stored parameters.
+            mean and variance over all of `train`, with the stored parameters.
         batch_size: number of images at a time.
 
     Raises:
-        UsageError: the model has no batch normalization, and `kind` is not "running".
+        UsageError: the model has no batch normalization, but `kind` is not "running".
     """
     if kind != "running" and "batch_stats" not in stored.variables:
         raise UsageError(
@@ -94,9 +94,9 @@ def evaluate_stored(
 
 
 class _Shuffled(Feed):
-    """Scores in a fixed random order, and fills up the last batch with other examples.
+    """Yields examples in a fixed random order, and fills up the last batch with other examples.
 
-    `Feed` repeats the last example, which would change the statistics of the batch.
+    `Feed` repeats the last example, which would change the statistics of that batch.
     """
 
     def eval_batches(self) -> Generator[Batches]:
@@ -104,7 +104,7 @@ class _Shuffled(Feed):
 
 
 def _make_batch_step(by_batch: ConvNet, preprocess: Callable[[jax.Array], jax.Array]) -> EvalStep:
-    """Like `make_eval_step`, with the statistics of the batch itself."""
+    """Returns a step like `make_eval_step`'s, but with the statistics of the batch itself."""
 
     def batch_step(state: TrainState, batch: Batch) -> tuple[Metrics, jax.Array]:
         logits, _ = by_batch.apply(
@@ -121,15 +121,15 @@ def _make_batch_step(by_batch: ConvNet, preprocess: Callable[[jax.Array], jax.Ar
 def recompute_statistics(
     model: ConvNet, variables: Variables, split: Split, scaling: str, batch_size: int
 ) -> Variables:
-    """Estimates the running statistics anew: exact mean and variance over batches of a split.
+    """Recomputes the running statistics as the exact mean and variance over a split.
 
-    Each layer is normalized by its batch's own statistics on the way, as in training. The variance
+    In each batch, layers are normalized by the batch's own statistics, as in training. The variance
     is that over all examples: E[v + m^2] - E[m]^2 of the batches' means m and variances v.
 
     Args:
-        model: with batch normalization.
-        variables: its parameters, and statistics that are replaced.
-        split: what to compute on; every example counts once.
+        model: a model with batch normalization.
+        variables: its parameters, and the statistics to replace.
+        split: examples to compute on; each counts once.
         scaling: see `scale_pixels`.
         batch_size: number of images at a time.
 
@@ -152,7 +152,7 @@ def recompute_statistics(
     sums: Variables | None = None
     for start in range(0, len(split), batch_size):
         indices = order[start : start + batch_size]
-        # The last batch is smaller: weighted by its size, every example counts once.
+        # The last batch is smaller: weighted by size, every example counts once.
         weight = len(indices) / len(split)
         found = moments(variables, split.images[indices])
         weighted = jax.tree.map(functools.partial(jnp.multiply, weight), found)
@@ -168,5 +168,5 @@ def recompute_statistics(
 
 
 def _normalizing_by_batch(model: ConvNet) -> ConvNet:
-    """The model in training mode without dropout; its new statistics are the batch's alone."""
+    """Returns the model without dropout, and with momentum 0: its new statistics are a batch's."""
     return model.clone(block_dropout=(), head_dropout=(), batch_norm_momentum=0.0)

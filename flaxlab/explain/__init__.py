@@ -1,1 +1,1 @@
-"""Shows what one training step is made of."""
+"""Shows what one training step consists of, changes and costs."""

@@ -1,7 +1,7 @@
-"""Shows what one training step of an experiment is made of, and what it does.
+"""Shows what one training step of an experiment consists of, what it changes and what it costs.
 
-It reads everything off the real objects: the modules, the random keys, the state before and after
-the first step, and the compiled program. It takes three steps and saves nothing.
+Everything comes from the real objects: the modules, the random keys, the state before and after the
+first step, and the compiled program. The command takes three steps and saves nothing.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _EXAMPLES = """examples:
   python -m flaxlab.explain --config=experiments/alexnet_l2.py --config.train.steps_per_execution=4
 
 --config.FIELD=VALUE overrides any field of flaxlab/config/default.py. If Fashion-MNIST or
-CIFAR-10 is not available, random images of its shape take its place, and the first lines say so.
+CIFAR-10 is not available, random images of the same shape are used, and the first lines say so.
 """
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Takes three steps, and prints what they were made of and what they did.
+    """Takes three steps, and prints what they consist of, change and cost.
 
     Raises:
         UsageError: an option, the experiment file or an override is wrong.

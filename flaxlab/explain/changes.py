@@ -1,4 +1,4 @@
-"""What a step changes in the state, array by array."""
+"""Lists what a step changes in the state, array by array."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Change(NamedTuple):
         dtype: dtype of the array, such as "float32" or "key<fry>".
         size: number of values.
         changed: number of values that differ afterwards.
-        before: the value of a scalar, else the root mean square of the values.
-        after: the same, afterwards.
+        before: the value of a scalar, or the root mean square of an array's values.
+        after: the same after the step.
         moved: root mean square of the differences.
     """
 
@@ -37,11 +37,11 @@ class Change(NamedTuple):
 
 
 def on_host(state: TrainState) -> dict[str, tuple[str, np.ndarray]]:
-    """Copies a state to the host, since a program that donates it takes its memory.
+    """Copies a state to the host, since a program that it is donated to reuses its memory.
 
     Returns:
-        {path: (dtype, values)} of each array, in the order of the tree; for a random key, the
-        values are its data, uint32.
+        {path: (dtype, values)} of each array, in the order of the tree; the values of a random
+        key are its uint32 words.
     """
     copied = {}
     for keys, leaf in jax.tree_util.tree_leaves_with_path(state):
@@ -55,7 +55,7 @@ def on_host(state: TrainState) -> dict[str, tuple[str, np.ndarray]]:
 def list_changes(
     before: dict[str, tuple[str, np.ndarray]], after: dict[str, tuple[str, np.ndarray]]
 ) -> list[Change]:
-    """Compares two copies by `on_host`, of the same shapes and dtypes, in the order of the tree."""
+    """Compares two copies made by `on_host`, of the same shapes and dtypes, array by array."""
     return [
         _change(path, dtype, values, after[path][1]) for path, (dtype, values) in before.items()
     ]
@@ -82,7 +82,7 @@ def _size(values: np.ndarray) -> float:
 
 
 def moments(changes: list[Change], params: Any) -> dict[str, list[Change]]:
-    """Groups the arrays of the optimizer that repeat the tree of the parameters.
+    """Groups the optimizer's arrays that have the same tree as the parameters.
 
     Args:
         changes: the changes of the whole state.

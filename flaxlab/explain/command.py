@@ -1,4 +1,4 @@
-"""What the command `flaxlab.explain` does, once its options are read."""
+"""Prints what the first step of an experiment consists of, changes and costs."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ ModulePath = tuple[str, ...]
 
 
 def explain(config_file: Path, overrides: Sequence[str]) -> None:
-    """Prints what the first step of an experiment is made of, does and costs.
+    """Prints what the first step of an experiment consists of, changes and costs.
 
     Args:
         config_file: the experiment file.
         overrides: "--config.FIELD=VALUE" each.
 
     Raises:
-        UsageError: something given is wrong.
+        UsageError: the file, an override or the data set is wrong.
     """
     keep_compiled_programs()
-    # On several devices, the same step works on parts of the batch.
+    # On several devices, the same step would run on parts of the batch.
     alone = ("--config.train.parallel=sharded", "--config.train.devices=1")
     config = resolve_config(config_file, [*overrides, *alone])
     dataset, missing = _dataset(config)
@@ -54,7 +54,7 @@ def explain(config_file: Path, overrides: Sequence[str]) -> None:
     console = open_console()
     _say(console, f"{config.name} on {dataset.title}: {dataset.origin}")
     if missing:
-        _say(console, f"The images below are random, since the data are not available: {missing}")
+        _say(console, f"The images are random, because the data set is not available: {missing}")
     _print_modules(console, experiment)
     _print_keys(console, experiment)
     found = take_first_steps(experiment)
@@ -64,7 +64,7 @@ def explain(config_file: Path, overrides: Sequence[str]) -> None:
 
 
 def _dataset(config: ConfigDict) -> tuple[Dataset, str]:
-    """Loads the data set, or makes a random one of its shape and returns the reason with it."""
+    """Returns the data set and "", or a random one of its shape and why it is not available."""
     try:
         return load_dataset(config.data), ""
     except UsageError as error:
@@ -75,7 +75,7 @@ def _dataset(config: ConfigDict) -> tuple[Dataset, str]:
 
 
 def _drawn(config: ConfigDict) -> Dataset:
-    """Makes two and a half batches of noise: enough to explain shapes and rules."""
+    """Returns two and a half batches of noise, so that the last batch is padded."""
     entry = CATALOG[config.data.name]
     rng = np.random.default_rng(config.seed)
     classes, count = len(entry.class_names), max(5 * config.train.batch_size // 2, 100)
@@ -95,7 +95,7 @@ def _drawn(config: ConfigDict) -> Dataset:
 
 
 def _print_modules(console: Console, experiment: Experiment) -> None:
-    _head(console, "The modules: descriptions without values")
+    _head(console, "The modules: they describe the network and hold no values")
     calls, variables = models.trace_modules(experiment.model, experiment.dataset.image_shape)
     held = {
         collection: flatten_dict(variables.get(collection, {}))
@@ -108,7 +108,7 @@ def _print_modules(console: Console, experiment: Experiment) -> None:
     }
 
     def branch(path: ModulePath) -> Tree:
-        # Its parents first: calls return from the inside out.
+        # Its parents come first, since calls return from the inside out.
         if path not in branches:
             branches[path] = branch(path[:-1]).add(label(path), highlight=False)
         return branches[path]
@@ -128,19 +128,19 @@ def _print_modules(console: Console, experiment: Experiment) -> None:
     running = models.count_parameters(experiment.layers) - trainable
     _say(
         console,
-        f"{trainable:,} trainable values and {running:,} running statistics; sizes are"
-        " of one image",
+        f"{trainable:,} trainable values and {running:,} running statistics; shapes"
+        " are those of one image",
     )
 
 
 def _print_keys(console: Console, experiment: Experiment) -> None:
-    _head(console, "The random numbers: each from the seed and a number")
+    _head(console, "The random keys: each follows from the seed and a number")
     config, model = experiment.config, experiment.model
     key = jax.random.key(config.seed)
     init_key, step_key = jax.random.split(key)
     rows = [
         (f"key({config.seed})", key, "split in two"),
-        ("split(...)[0]", init_key, "initial values, with the path of each parameter folded in"),
+        ("split(...)[0]", init_key, "initial values: the path of each parameter is folded in"),
         ("split(...)[1]", step_key, "state.key, which never changes"),
         *(
             (
@@ -151,7 +151,7 @@ def _print_keys(console: Console, experiment: Experiment) -> None:
             for step in range(2)
         ),
     ]
-    table = _table("key", "its two words", "what for")
+    table = _table("key", "its two words", "used for")
     for name, value, use in rows:
         words = " ".join(f"{word:08x}" for word in jax.random.key_data(value).tolist())
         table.add_row(name, words, use)
@@ -161,11 +161,11 @@ def _print_keys(console: Console, experiment: Experiment) -> None:
         if isinstance(module, Dropout):
             _say(
                 console,
-                f"{'/'.join(path)}: drops {module.rate:.0%} of {_shape(shape)} values an image, by"
-                " the step's key with the path of the layer folded in",
+                f"{'/'.join(path)}: drops {module.rate:.0%} of {_shape(shape)} values per image,"
+                " by the step's key with the path of the layer folded in",
             )
     if not any(isinstance(module, Dropout) for module, _ in calls.values()):
-        _say(console, "no dropout: nothing uses the keys of the steps")
+        _say(console, "no dropout: the keys of the steps are not used")
     order = epoch_order(len(experiment.splits.train), config.seed, 1)[:6].tolist()
     _say(
         console,
@@ -182,12 +182,12 @@ def _print_step(console: Console, experiment: Experiment, found: FirstSteps) -> 
     _say(
         console,
         f"batch: image uint8 {size_of_batch} x {shape}, label int32 {size_of_batch},"
-        f" mask bool {size_of_batch}; {found.steps} step{'s' if found.steps > 1 else ''} a call",
+        f" mask bool {size_of_batch}; {found.steps} step{'s' if found.steps > 1 else ''} per call",
     )
     penalty = f", penalty {found.penalty:.4f}" if found.penalty else ""
     _say(
         console,
-        f"the first call: loss {found.loss:.4f}, accuracy {found.accuracy:.4f}{penalty}",
+        f"first call: loss {found.loss:.4f}, accuracy {found.accuracy:.4f}{penalty}",
     )
 
 
@@ -213,8 +213,8 @@ def _print_changes(console: Console, experiment: Experiment, found: FirstSteps) 
     console.print(table, highlight=False)
     _say(
         console,
-        "before, after: the value of a scalar, else the root mean square of the values; moved by:"
-        " the same of the differences",
+        "before, after: the value of a scalar, or the root mean square of an array's values;"
+        " moved by: the same for the differences",
     )
 
 
@@ -241,7 +241,7 @@ def _print_program(console: Console, experiment: Experiment, found: FirstSteps) 
     )
     cost = found.cost
     forward = sum(row.flops for row in experiment.layers) * experiment.config.train.batch_size
-    once = "" if found.steps == 1 else ", the steps of a call once"
+    once = "" if found.steps == 1 else ", one step of each call"
     table = _table("one call", "", "")
     table.columns[1].justify = "right"
     for name, value, remark in (
@@ -249,13 +249,21 @@ def _print_program(console: Console, experiment: Experiment, found: FirstSteps) 
         (
             "by the layers",
             _flops(3.0 * forward),
-            "of one step, by direct convolutions: forward pass, twice as much for gradients",
+            "one step with direct convolutions: the forward pass, and twice that for gradients",
         ),
-        ("memory traffic", _bytes(cost.bytes_accessed), f"of each operation by itself{once}"),
+        ("memory traffic", _bytes(cost.bytes_accessed), f"summed over the operations{once}"),
         ("arguments", size(cost.arguments), "state, metrics, examples"),
-        ("results", size(cost.outputs), f"{size(cost.aliased)} of them in place of the arguments"),
+        (
+            "results",
+            size(cost.outputs),
+            f"{size(cost.aliased)} of them in reused memory",
+        ),
         ("intermediate", size(cost.temporary), "activations, gradients"),
-        ("peak memory", size(cost.peak), "arguments, intermediate, and results in no other place"),
+        (
+            "peak memory",
+            size(cost.peak),
+            "arguments, intermediate, and results not in reused memory",
+        ),
     ):
         table.add_row(name, value, remark)
     console.print(table, highlight=False)

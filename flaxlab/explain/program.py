@@ -1,4 +1,4 @@
-"""Runs the first steps of an experiment, and asks the compiler what they cost."""
+"""Takes the first steps of an experiment, and asks the compiler what they cost."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from flaxlab.training.step import Batch, TrainStep
 
 @dataclass(frozen=True)
 class Cost:
-    """What the compiler says about one call of the training program.
+    """The compiler's figures for one call of the training program.
 
     Attributes:
-        flops: floating-point operations that XLA counts in the compiled program, the body of a
-            loop over several steps once; None if it does not say.
-        bytes_accessed: bytes that its operations read and write, counted one by one; or None.
+        flops: floating-point operations that XLA counts in the compiled program, with the body of
+            a loop over several steps counted once; None if unknown.
+        bytes_accessed: sum of the bytes that each operation reads and writes; None if unknown.
         arguments: bytes of the arguments.
         outputs: bytes of the results.
         aliased: bytes of the results that reuse the memory of donated arguments.
@@ -52,18 +52,18 @@ class Cost:
 
 @dataclass(frozen=True)
 class FirstSteps:
-    """What the first calls of the training program did.
+    """What the first calls of the training program did and cost.
 
     Attributes:
         steps: number of steps in one call.
         loss: mean cross entropy of the first call's examples, in nats.
         accuracy: share of them that were classified correctly.
-        penalty: what was added to the loss.
-        changes: changes of the state by the first call.
-        examples: for each of the three calls, the examples and how many of them count: the last
-            batch of an epoch is padded.
+        penalty: penalty that was added to the loss.
+        changes: what the first call changed in the state.
+        examples: number of examples in each of the three calls, and how many of them count, since
+            the last batch of an epoch is padded.
         seconds: time of each of the three calls.
-        compiled: how often the program was compiled for them.
+        compiled: how many times the program was compiled for them.
         cost: cost of one call.
     """
 
@@ -79,9 +79,9 @@ class FirstSteps:
 
 
 def take_first_steps(experiment: Experiment) -> FirstSteps:
-    """Makes the first, the second and the last call of the first epoch, as a run would.
+    """Makes the first, second and last call of the first epoch, as a run would.
 
-    The last call is given the state after the second one: only the shapes count.
+    The last call gets the state after the second one, since only its shapes matter.
     """
     traced, train_step = _counting(experiment.train_step)
     train, put = compile_training(train_step, experiment.devices), experiment.devices.put
@@ -100,7 +100,7 @@ def take_first_steps(experiment: Experiment) -> FirstSteps:
         totals_of.append(means(totals))
         first_changes = first_changes or list_changes(before, on_host(state))
     compiled = len(traced)
-    # Compiled once more, since `jit` does not hand out what it has compiled.
+    # Compiled again, since `jit` does not give access to the program it compiled.
     lowered = cast(Any, train).lower(state, no_metrics(), calls[0])
     return FirstSteps(
         steps=len(calls[0]["mask"]),
@@ -114,7 +114,7 @@ def take_first_steps(experiment: Experiment) -> FirstSteps:
 
 
 def _counting(step: TrainStep) -> tuple[list[int], TrainStep]:
-    """Returns a list and the step, which adds an entry to it each time that JAX traces it."""
+    """Returns a list, and the step, which appends to the list each time JAX traces it."""
     traced: list[int] = []
 
     def counted(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -125,7 +125,7 @@ def _counting(step: TrainStep) -> tuple[list[int], TrainStep]:
 
 
 def _first_second_last(calls: Iterator[Batches]) -> list[Batches]:
-    """Returns the batches of the first two calls of an epoch and of the last; or fewer."""
+    """Returns the batches of an epoch's first two calls and its last one, or fewer."""
     return [*itertools.islice(calls, 2), *deque(calls, maxlen=1)]
 
 

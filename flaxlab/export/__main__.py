@@ -1,6 +1,6 @@
 """Exports the model that a run has stored, for use without flaxlab.
 
-It writes StableHLO by jax.export, for any number of images at a time and for CPU, GPU and TPU, the
+Writes StableHLO by jax.export, for any number of images at a time and for CPU, GPU and TPU, the
 weights as safetensors, and a README that shows how to call it.
 """
 
@@ -20,7 +20,7 @@ _EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Loads and writes.
+    """Loads the model and writes it.
 
     Raises:
         UsageError: an option is wrong, the run cannot be read, or the folder cannot be written.
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("run", type=Path, help="a run directory, its checkpoints, or one step")
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to write to")
     parser.add_argument(
-        "--step", help="latest, best or a number; default: the one that the run reports"
+        "--step", help="latest, best or a number; default: the one whose accuracy the run reports"
     )
     options = parser.parse_args(arguments)
     from flaxlab.export.export import export_model

@@ -1,4 +1,4 @@
-"""Writes a stored model as StableHLO and safetensors: to run where flaxlab is not installed."""
+"""Writes a stored model as StableHLO and safetensors, to run without flaxlab."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from flaxlab.batches.augment import scale_pixels
 from flaxlab.errors import UsageError
 from flaxlab.run.load import StoredModel
 
-# What the exported program may run on; each adds its own lowering to the file.
+# Platforms that the exported program can run on; each adds its own lowering to the file.
 _PLATFORMS = ("cpu", "cuda", "tpu")
 
 _README = """# {name}
 
 `model.bin` is a function of JAX, serialized by `jax.export` (StableHLO), for {platforms}.
-`weights.safetensors` are its weights, `export.json` says what goes in and what comes out.
+`weights.safetensors` has its weights, `export.json` describes its input and output.
 
     pip install jax flatbuffers safetensors
 
@@ -56,10 +56,10 @@ def export_model(stored: StoredModel, folder: Path) -> None:
     running statistics.
 
     Raises:
-        UsageError: `folder` holds something else.
+        UsageError: `folder` holds other files.
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "export.json").is_file():
-        raise UsageError(f"--to={folder} holds other files; take a new folder")
+        raise UsageError(f"--to={folder} holds other files; choose a new folder")
     weights = {
         "/".join(path): np.ascontiguousarray(array)
         for path, array in flatten_dict(stored.variables).items()

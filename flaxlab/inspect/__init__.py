@@ -1,1 +1,1 @@
-"""Looks into a checkpoint of any project that uses Orbax."""
+"""Shows the contents of a checkpoint of any project that uses Orbax."""

@@ -1,7 +1,7 @@
-"""Shows what is in a checkpoint of flaxlab or of any other project that uses Orbax.
+"""Shows the contents of a checkpoint of flaxlab or of any other project that uses Orbax.
 
-Takes a run directory, its checkpoints, one step, or one saved tree. Without --stats, --plot and
---diff no array is read.
+Takes a run directory, its checkpoints, one step, or one saved tree. Reads no array without --stats,
+--plot or --diff.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--diff", action="store_true", help="compare two checkpoints")
     options = parser.parse_args(arguments)
     if sum(map(bool, (options.stats, options.plot, options.verify, options.diff))) > 1:
-        raise UsageError("--stats, --plot, --verify and --diff exclude each other; take one")
+        raise UsageError("--stats, --plot, --verify and --diff exclude each other; choose one")
     if len(options.paths) != (2 if options.diff else 1):
         raise UsageError("expected two checkpoints after --diff, and one without it")
     if options.verify and (options.step or options.filter or options.format):

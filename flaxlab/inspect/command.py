@@ -1,4 +1,4 @@
-"""What the command `flaxlab.inspect` does, once its options are read."""
+"""Lists, describes, verifies, compares and draws checkpoints for `flaxlab.inspect`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Keep = Callable[[Leaf], bool]
 
 
 def matching(pattern: str | None) -> Keep:
-    """Returns a function that says whether a leaf's path matches; without a pattern, all do.
+    """Returns a function that checks whether a leaf's path matches; without a pattern, all do.
 
     Raises:
         UsageError: the pattern is not a regular expression.
@@ -44,9 +44,9 @@ def show(path: Path, step: str, keep: Keep, form: str, with_statistics: bool) ->
     Args:
         path: see `find_saved`.
         step: see `choose`.
-        keep: says which leaves to list.
+        keep: whether to list a leaf.
         form: "table", "json" or "csv".
-        with_statistics: read the arrays, one or a part of one at a time, and describe their values.
+        with_statistics: read the arrays, at most one at a time, and describe their values.
 
     Raises:
         UsageError: there is no checkpoint, it is damaged, or no array matches.
@@ -73,12 +73,12 @@ def show(path: Path, step: str, keep: Keep, form: str, with_statistics: bool) ->
     elif form == "csv":
         print(listing.to_csv(rows), end="")
     else:
-        console = open_console()
-        console.print(f"{chosen.folder}", highlight=False, markup=False, soft_wrap=True)
+        console = open_console(highlight=False, markup=False)
+        console.print(f"{chosen.folder}", soft_wrap=True)
         if "config" in record and "dataset" in record:
             config, title = record["config"], record["dataset"]["title"]
             line = f"{config['name']} on {title}, seed {config['seed']}"
-            console.print(line, highlight=False, markup=False)
+            console.print(line)
         listing.print_tables(console, contents)
 
 
@@ -93,7 +93,6 @@ def _contents(
         if with_statistics:
             for leaf, pieces in read_pieces(tree, leaves):
                 found[leaf] = describe_pieces(pieces)
-                del pieces  # before the next array is read
         for leaf in leaves:
             statistics = found.get(leaf)
             flaws = find_flaws(leaf, statistics) if statistics else []
@@ -106,9 +105,9 @@ def verify(path: Path) -> None:
     """Checks the manifest of every checkpoint at `path`.
 
     Raises:
-        UsageError: some files are damaged, or a checkpoint of flaxlab has lost its manifest.
+        UsageError: files are damaged, or a checkpoint of flaxlab has lost its manifest.
     """
-    console = open_console()
+    console = open_console(highlight=False, markup=False)
     damaged, unknown = [], []
     for saved in find_saved(path):
         found = find_damage(saved.folder)
@@ -116,17 +115,17 @@ def verify(path: Path) -> None:
             found = found or ["its metadata is missing"]
         if found is None and _of_flaxlab(saved):
             unknown.append(str(saved.folder))
-            verdict = f"{MANIFEST} is missing: its files may be damaged"
+            verdict = f"{MANIFEST} is missing: the files may be damaged"
         elif found is None:
             verdict = "no manifest: not written by flaxlab"
         else:
             verdict = "; ".join(found) or "intact"
         if found:
             damaged.append(str(saved.folder))
-        console.print(f"{saved.folder}: {verdict}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{saved.folder}: {verdict}", soft_wrap=True)
     problems = []
     if damaged:
-        problems.append(f"{len(damaged)} damaged: {', '.join(damaged)}; take another step")
+        problems.append(f"{len(damaged)} damaged: {', '.join(damaged)}; use another step")
     if unknown:
         problems.append(f"{len(unknown)} not verified without {MANIFEST}: {', '.join(unknown)}")
     if problems:
@@ -138,13 +137,13 @@ def _of_flaxlab(saved: Saved) -> bool:
 
 
 def compare(a: Path, b: Path, step: str, keep: Keep, form: str) -> None:
-    """Prints what differs between two checkpoints.
+    """Prints the differences between two checkpoints.
 
     Args:
-        a: see `find_saved`.
-        b: another.
-        step: see `choose`, for both.
-        keep: says which leaves to compare.
+        a: one checkpoint, see `find_saved`.
+        b: the other.
+        step: step of both, see `choose`.
+        keep: whether to compare a leaf.
         form: "table", "json" or "csv".
     """
     left, right = (choose(find_saved(path), step) for path in (a, b))
@@ -180,7 +179,7 @@ def _only_tree(saved: Saved) -> Path:
     if "state" in saved.trees:
         return saved.trees["state"]
     raise UsageError(
-        f"{saved.folder} holds several trees ({', '.join(saved.trees)}); name the folder of one"
+        f"{saved.folder} holds several trees ({', '.join(saved.trees)}); give the folder of one"
     )
 
 
@@ -191,26 +190,26 @@ def _print_difference(
     structure: Sequence[dict[str, Any]],
     values: Sequence[dict[str, Any]],
 ) -> None:
-    console = open_console()
+    console = open_console(highlight=False, markup=False)
     for name, saved in (("a", left), ("b", right)):
-        console.print(f"{name}: {saved.folder}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{name}: {saved.folder}", soft_wrap=True)
     if config is None:
-        console.print("config: not known for both", highlight=False)
+        console.print("config: unknown for at least one")
     elif not config:
-        console.print("config: the same", highlight=False)
+        console.print("config: the same")
     else:
         text = f"config: {configs.describe(config)}"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        console.print(text, soft_wrap=True)
     if structure:
         table = Table("path", "a", "b", box=None, pad_edge=False, title="structure")
         for row in structure:
             table.add_row(row["path"], row["a"] or "absent", row["b"] or "absent")
         console.print(table)
     else:
-        console.print("structure: the same", highlight=False)
+        console.print("structure: the same")
     changed = [row for row in values if row["change"]]
     same = len(values) - len(changed)
-    console.print(f"values: {len(changed)} arrays differ, {same} are the same", highlight=False)
+    console.print(f"values: {len(changed)} arrays differ, {same} are the same")
     if changed:
         table = Table("path", box=None, pad_edge=False)
         table.add_column("relative change", justify="right")
@@ -221,12 +220,12 @@ def _print_difference(
 
 
 def plot(path: Path, step: str, keep: Keep, to: Path) -> None:
-    """Writes weights.png, filters.png and normalization.png, as far as there is something to draw.
+    """Writes weights.png, filters.png and normalization.png, those that have something to show.
 
     Args:
         path: see `find_saved`.
         step: see `choose`.
-        keep: says which leaves to draw.
+        keep: whether to draw a leaf.
         to: folder to write to.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What differs between two checkpoints: config, structure, values."""
+"""Compares two checkpoints: their configs, structures and values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flaxlab.checkpoints.read import Leaf, list_leaves, read_leaves
 
 
 def config_changes(a: Saved, b: Saved) -> dict[str, tuple[Any, Any]] | None:
-    """Returns {path: (a, b)} of the configs in two records; None if one has no record."""
+    """Returns {path: (a, b)} where the stored configs differ; None if one has no config."""
     left, right = ((saved.record() or {}).get("config") for saved in (a, b))
     if left is None or right is None:
         return None
@@ -23,7 +23,7 @@ def config_changes(a: Saved, b: Saved) -> dict[str, tuple[Any, Any]] | None:
 
 
 def structure_changes(a: Sequence[Leaf], b: Sequence[Leaf]) -> list[dict[str, Any]]:
-    """Lists the leaves that only one has, or that differ in shape or dtype, {path, a, b}."""
+    """Lists {path, a, b} of leaves that only one has, or that differ in shape or dtype."""
     left, right = ({leaf.path: (leaf.shape, leaf.dtype) for leaf in leaves} for leaves in (a, b))
     return [
         {"path": path, "a": _form(left.get(path)), "b": _form(right.get(path))}
@@ -33,7 +33,7 @@ def structure_changes(a: Sequence[Leaf], b: Sequence[Leaf]) -> list[dict[str, An
 
 
 def value_changes(tree_a: Path, tree_b: Path, keep: Callable[[Leaf], bool]) -> list[dict[str, Any]]:
-    """Lists the arrays of both, the most changed first.
+    """Lists the arrays that both trees have, the most changed first.
 
     Args:
         tree_a: folder of a tree.
@@ -43,7 +43,7 @@ def value_changes(tree_a: Path, tree_b: Path, keep: Callable[[Leaf], bool]) -> l
     Returns:
         For each array {path, change, largest}: the Euclidean norm of the difference over that of
         the array in `tree_a` (infinite if that is zero), and the largest absolute difference.
-        Two arrays are in memory at a time, with some copies of them.
+        At most two arrays are in memory at a time, and copies of them.
     """
     right = {leaf.path: leaf for leaf in list_leaves(tree_b)}
     shared = [
@@ -60,15 +60,15 @@ def value_changes(tree_a: Path, tree_b: Path, keep: Callable[[Leaf], bool]) -> l
     for (leaf, a), (_, b) in pairs:
         change, largest = _change(a, b)
         rows.append({"path": leaf.path, "change": change, "largest": largest})
-        del a, b  # before the next ones are read
+        del a, b  # frees memory before the next ones are read
     return sorted(rows, key=lambda row: -row["change"])
 
 
 def _change(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """Returns relative change and largest difference; infinite where one is not finite."""
+    """Returns relative change and largest difference; infinite if a value is not finite."""
     kind = np.complex128 if np.iscomplexobj(a) or np.iscomplexobj(b) else np.float64
     left, right = a.astype(kind), b.astype(kind)
-    # Equal NaNs and infinities are not a change; float64 is not exact for the largest integers.
+    # Equal NaNs and infinities are no change, and the largest integers are not exact in float64.
     same = (a == b) | (np.isnan(left) & np.isnan(right))
     if same.all():
         return 0.0, 0.0

@@ -1,4 +1,4 @@
-"""The contents of a checkpoint as rows, and rows as a table, JSON or CSV."""
+"""Describes the contents of a checkpoint as rows, and prints rows as tables, JSON or CSV."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from flaxlab.checkpoints.find import Saved
@@ -23,7 +22,7 @@ _NUMBERS = ("mean", "std", "low", "high", "l2", "zeros")
 
 
 def describe_saved(saved: Sequence[Saved], chosen: Saved) -> list[Row]:
-    """Makes a row of each checkpoint: kind, step, bytes, metrics, and whether it is shown."""
+    """Returns a row for each checkpoint: kind, step, bytes, metrics, and whether it is shown."""
     return [
         {
             "kind": each.kind,
@@ -37,7 +36,7 @@ def describe_saved(saved: Sequence[Saved], chosen: Saved) -> list[Row]:
 
 
 def describe_leaf(leaf: Leaf, found: ArrayStatistics | None, flaws: Sequence[str]) -> Row:
-    """Makes a row of a leaf, with its statistics if there are any."""
+    """Returns a row for a leaf, with its statistics if there are any."""
     row: Row = {
         "path": leaf.path,
         "shape": None if leaf.shape is None else list(leaf.shape),
@@ -58,7 +57,7 @@ def describe_leaf(leaf: Leaf, found: ArrayStatistics | None, flaws: Sequence[str
 
 
 def totals(leaves: Sequence[Leaf]) -> list[Row]:
-    """Sums up values and bytes of each collection, and of all."""
+    """Returns a row for each collection, and one for all: numbers of arrays, values and bytes."""
     rows: dict[str, Row] = {}
     for leaf in leaves:
         for name in (leaf.collection, "all"):
@@ -70,7 +69,7 @@ def totals(leaves: Sequence[Leaf]) -> list[Row]:
 
 
 def to_json(contents: dict[str, Any]) -> str:
-    """Returns everything as JSON; numbers that JSON does not have become null."""
+    """Returns everything as JSON, with null for NaN and infinity."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -83,7 +82,7 @@ def to_json(contents: dict[str, Any]) -> str:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """Returns rows as CSV; shapes as "3x3x64", lists with blanks between."""
+    """Returns rows as CSV, with shapes as "3x3x64" and spaces between the items of lists."""
     text = io.StringIO()
     columns = list(dict.fromkeys(key for row in rows for key in row))
     writer = csv.DictWriter(text, columns or ["path"], lineterminator="\n")
@@ -111,7 +110,7 @@ def print_tables(console: Console, contents: dict[str, Any]) -> None:
     for row in leaves:
         path = f"{row['item']}: {row['path']}" if "item" in row else row["path"]
         cells = [
-            escape(path),
+            path,
             shape_text(row),
             row["dtype"],
             f"{row['size']:,}",
@@ -152,14 +151,14 @@ def _table(*titles: str, numbers_from: int) -> Table:
 
 
 def shape_text(row: Row) -> str:
-    """Writes a shape as "3x3x64"; "scalar" for (), "" if it is not an array."""
+    """Returns the shape in a row as "3x3x64"; "scalar" for (), "" if it is not an array."""
     if row["shape"] is None:
         return ""
     return "x".join(map(str, row["shape"])) or "scalar"
 
 
 def size(count: float) -> str:
-    """Writes a number of bytes with a fitting unit."""
+    """Returns a number of bytes with a unit, such as "1.5 MB"."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

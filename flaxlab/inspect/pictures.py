@@ -1,4 +1,4 @@
-"""The pictures of a checkpoint: weights, filters, batch normalization."""
+"""Draws a checkpoint: histograms of weights, filters, batch normalization."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_FILTERS = 96
 
 
 def weight_histograms(found: Mapping[str, ArrayStatistics]) -> Figure:
-    """Draws the histogram of each array of weights, {path: statistics}, at least one."""
+    """Draws the histogram of each array of weights in {path: statistics}, at least one."""
     columns = min(len(found), _COLUMNS)
     rows = -(-len(found) // columns)
     figure = Figure(figsize=(3.2 * columns, 2.2 * rows), layout="constrained")
@@ -38,7 +38,7 @@ def weight_histograms(found: Mapping[str, ArrayStatistics]) -> Figure:
 def filters(kernel: np.ndarray, path: str) -> Figure:
     """Draws the filters of a convolution, floats (H, W, C, F).
 
-    In colour for C = 3, else the channel mean. Zero is grey; the largest weight sets the scale.
+    In colour if C is 3, else the mean over C. Zero is grey; the largest weight sets the scale.
     """
     kernel = kernel.astype(np.float64)
     if kernel.shape[2] != 3:
@@ -59,7 +59,7 @@ def filters(kernel: np.ndarray, path: str) -> Figure:
 
 
 def normalization(layers: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
-    """Draws scale, running mean and running variance of each normalization.
+    """Draws the scale, running mean and running variance of each normalization layer.
 
     Args:
         layers: {path: {"scale": ..., "mean": ..., "var": ...}}, each floats (features,).
@@ -78,7 +78,7 @@ def normalization(layers: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         axes.ticklabel_format(axis="y", useOffset=False)
         lowest = min(1.0, *(float(np.min(each)) for each in values))
         highest = max(1.0, *(float(np.max(each)) for each in values))
-        # Within a power of ten, a logarithmic axis has no round numbers to write.
+        # Within one power of ten, a logarithmic axis has no round numbers to label.
         if key == "var" and lowest > 0 and highest >= 10 * lowest:
             axes.set_yscale("log")
         quiet(axes)

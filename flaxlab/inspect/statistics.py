@@ -1,4 +1,4 @@
-"""Computes the statistics of an array in pieces, so that no copy of it is made."""
+"""Computes the statistics of an array piece by piece, without copying it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True)
 class ArrayStatistics:
-    """Statistics of an array's values; the moments count the finite ones only.
+    """Statistics of an array's values; the first five and the histogram of finite ones only.
 
     Attributes:
-        mean: arithmetic mean; NaN without finite values, as are the next four.
+        mean: arithmetic mean; like the next four, NaN if there are no finite values.
         std: standard deviation.
         low: smallest value.
         high: largest value.
@@ -54,7 +54,7 @@ class ArrayStatistics:
 def describe_array(array: np.ndarray) -> ArrayStatistics:
     """Computes the statistics of an array of numbers or booleans, of any shape.
 
-    For complex numbers, of their absolute values.
+    Complex numbers count with their absolute values.
     """
     return describe_pieces(lambda: (array,))
 
@@ -108,7 +108,7 @@ def describe_pieces(pieces: Pieces) -> ArrayStatistics:
 
 
 def find_flaws(leaf: Leaf, found: ArrayStatistics) -> list[str]:
-    """Says what is wrong with an array, by its place in the tree and its statistics."""
+    """Lists what looks wrong with an array, judging by its path and its statistics."""
     flaws = []
     if found.nans:
         flaws.append(f"{found.nans} NaN")
@@ -125,13 +125,13 @@ def find_flaws(leaf: Leaf, found: ArrayStatistics) -> list[str]:
 
 
 def _bins(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Returns the bin of each value; the middle one where all are equal.
+    """Returns the bin of each value; the middle one if all are equal.
 
-    Not by `np.histogram`, which refuses bounds that are very near to each other.
+    `np.histogram` would refuse bounds that are very close to each other.
     """
     if low == high:
         return np.full(values.shape, BINS // 2)
-    # Halves: the difference of two large numbers may overflow.
+    # Halved, because the difference of two large numbers may overflow.
     places = (values / 2 - low / 2) / (high / 2 - low / 2) * BINS
     return np.clip(places.astype(np.int64), 0, BINS - 1)
 

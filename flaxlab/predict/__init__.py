@@ -1,1 +1,1 @@
-"""Classifies pictures with a stored model."""
+"""Classifies pictures with the model that a run has stored."""

@@ -1,7 +1,7 @@
 """Classifies pictures with the model that a run has stored.
 
-A picture of any size and mode is turned upright, made grey or RGB with transparency laid on white,
-cropped at its centre to the aspect of the model's input, and resized.
+A picture of any size and mode is turned upright, converted to grey or RGB with transparency laid on
+white, cropped at its centre to the aspect ratio of the model's input, and resized.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _EXAMPLES = """examples:
   python -m flaxlab.predict runs/alexnet_pool pictures --top=5 --format=json
   python -m flaxlab.predict runs/alexnet_pool shoe.jpg --invert --explain=saliency
 
-Fashion-MNIST shows light clothes on black: --invert is for dark ones on white.
+Fashion-MNIST shows light clothes on black: use --invert for dark ones on white.
 """
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Loads, classifies, prints.
+    """Loads the model, classifies the pictures and prints their classes.
 
     Raises:
         UsageError: an option is wrong, or the run or an image cannot be read.
@@ -37,10 +37,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("run", type=Path, help="a run directory, its checkpoints, or one step")
     parser.add_argument("pictures", nargs="+", type=Path, help="PNG or JPEG files, or folders")
     parser.add_argument(
-        "--step", help="latest, best or a number; default: the one that the run reports"
+        "--step", help="latest, best or a number; default: the one whose accuracy the run reports"
     )
     parser.add_argument("--top", type=int, default=3, help="classes to show; default 3")
-    parser.add_argument("--invert", action="store_true", help="turn light into dark first")
+    parser.add_argument("--invert", action="store_true", help="invert the pixels first")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     parser.add_argument("--explain", type=Path, metavar="DIR", help="write saliency pictures here")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""What the command `flaxlab.predict` does, once its options are read."""
+"""Classifies pictures and prints their classes, for the command `flaxlab.predict`."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def predict(
         step: see `load_stored`.
         paths: pictures, or folders with pictures.
         top: number of classes to print.
-        invert: turn light into dark first.
+        invert: invert the pixels first.
         form: "table" or "json".
-        explain: folder to write saliency pictures to; None: none.
+        explain: folder to write saliency pictures to; None: write none.
 
     Raises:
-        UsageError: a file is not a picture, or something else that is given is wrong.
+        UsageError: a file is not a picture, the run cannot be read, or `explain` cannot be made.
     """
     pictures = _list_pictures(paths)
     stored = load_stored(run, step)
@@ -66,7 +66,7 @@ def predict(
                 saliency(stored, each.image, label),
                 f"{stored.class_names[label]} {each.probabilities[label]:.1%}",
             )
-            # Numbered: pictures of different folders may share a name.
+            # Numbered, since pictures in different folders may have the same name.
             target = explain / f"{number:04d}_{each.path.stem}.png"
             files.write_bytes(target, plots.png(figure))
 

@@ -1,4 +1,4 @@
-"""Classifies pictures of any size with a stored model, and shows what it looked at."""
+"""Classifies pictures of any size with a stored model, and computes their saliency."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Prediction:
-    """How a model classifies a picture.
+    """A model's classification of a picture.
 
     Attributes:
         path: path of the picture.
-        image: what the model saw, uint8 (H, W, C).
-        probabilities: probabilities of the classes, in their order.
-        order: the classes, the most probable first.
+        image: the model's input, uint8 (H, W, C).
+        probabilities: probability of each class.
+        order: the classes, most probable first.
     """
 
     path: Path
@@ -53,7 +53,7 @@ def predict_files(
         stored: the model.
         paths: PNG or JPEG files; `flaxlab.data.images.fit_image` says how they are brought to
             the model's input.
-        invert: turn light into dark, for photographs on white if the model knows black.
+        invert: invert the pixels, for photographs on white if the model was trained on black.
 
     Raises:
         UsageError: a file is not a picture.
@@ -95,7 +95,7 @@ def saliency(stored: StoredModel, image: np.ndarray, label: int) -> np.ndarray:
 def _gradient_of_logit(
     model: ConvNet, variables: Variables, scaled: jax.Array, label: int
 ) -> jax.Array:
-    """Compiled once for a model: the picture, the class and the variables are arguments."""
+    """Is compiled once per model: the picture, the class and the variables are arguments."""
 
     def logit(scaled: jax.Array) -> jax.Array:
         logits: Any = model.apply(variables, scaled, train=False)

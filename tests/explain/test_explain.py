@@ -140,7 +140,7 @@ def test_data_that_cannot_be_had_are_drawn_and_it_says_so(capsys, monkeypatch):
     first, second = capsys.readouterr().out.splitlines()[:2]
     noise = "noise in the shape of Fashion-MNIST: 100 images drawn at random."
     assert first == f"alexnet_pool on {noise}"
-    assert second.startswith("The images below are random, since the data are not available: ")
+    assert second.startswith("The images are random, because the data set is not available: ")
 
 
 def test_data_that_are_there_and_wrong_are_not_replaced(capsys, monkeypatch, tmp_path):
