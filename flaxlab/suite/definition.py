@@ -1,7 +1,8 @@
-"""What a suite is: a baseline, its arms, what they have in common, and what is claimed of them."""
+"""Defines suites: a baseline, the arms to compare with it, and claims about them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -12,19 +13,20 @@ from flaxlab.errors import UsageError
 
 @dataclass(frozen=True)
 class Suite:
-    """Experiments that are compared with a baseline, paired by seed.
+    """Experiments to compare with a baseline, paired by seed.
+
+    An experiment is named after its file, without ".py". The file is beside the suite's file, in
+    the folder above it, or among flaxlab's own experiments.
 
     Attributes:
-        name: names its run directory.
-        baseline: the experiment that all arms are compared with. An experiment is named after its
-            file, without ".py": beside the suite's file, in the folder above it, or among
-            flaxlab's own.
+        name: name of the suite and of its folder in runs/.
+        baseline: experiment that all arms are compared with.
         arms: the other experiments.
         seeds: number of runs of each arm, unless the command says otherwise.
-        fixed: fields and groups of fields of the config in which no arm may differ from the
+        fixed: fields, and groups of fields, of the config in which arms must not differ from the
             baseline.
-        claims: what is claimed of the arms, by number.
-        collapsed_below: a run whose accuracy is below so many times that of guessing has
+        claims: claims about the arms, by number.
+        collapsed_below: a run whose accuracy is less than so many times that of guessing has
             collapsed; it is counted, and left out of means and tests.
         equivalent_within: differences of accuracy up to this share count as none: 0.005 is half a
             point. With 0, no difference is too small to matter.
@@ -40,38 +42,36 @@ class Suite:
     equivalent_within: float = 0.0
 
     def __post_init__(self) -> None:
-        """Checks what a file gives: it is the user's input.
+        """Checks the values, which come from a user's file.
 
         Raises:
-            UsageError: says which value is wrong and what it takes.
+            UsageError: a value is wrong.
         """
         if not isinstance(self.arms, tuple) or not all(isinstance(arm, str) for arm in self.arms):
             raise UsageError(
-                f"arms of the suite are {self.arms!r}; expected a tuple of names of experiments"
+                f"the suite's arms are {self.arms!r}; expected a tuple of experiment names"
             )
         if not self.arms:
-            raise UsageError("the suite has no arms; give it at least one")
+            raise UsageError("the suite has no arms; add at least one")
         if not isinstance(self.seeds, int) or self.seeds < 1:
-            raise UsageError(f"seeds of the suite are {self.seeds!r}; expected a number from 1")
+            raise UsageError(f"the suite's seeds are {self.seeds!r}; expected a number from 1")
         names = [self.baseline, *self.arms]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise UsageError(f"the suite has {', '.join(twice)} more than once; give each once")
+            raise UsageError(f"the suite has {', '.join(twice)} more than once; list each once")
         if not isinstance(self.fixed, tuple):
-            raise UsageError(f"fixed of the suite is {self.fixed!r}; expected a tuple of fields")
-        require_fields(self.fixed, "fixed of the suite")
-        for name, value, most in (
-            ("collapsed_below", self.collapsed_below, float("inf")),
-            ("equivalent_within", self.equivalent_within, 1.0),
-        ):
+            raise UsageError(f"the suite's `fixed` is {self.fixed!r}; expected a tuple of fields")
+        require_fields(self.fixed, "`fixed` of the suite")
+        for name, most in (("collapsed_below", math.inf), ("equivalent_within", 1.0)):
+            value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value < most:
-                raise UsageError(f"{name} of the suite is {value!r}; expected a number from 0")
+                raise UsageError(f"the suite's `{name}` is {value!r}; expected a number from 0")
         if not isinstance(self.claims, Mapping) or not all(
             isinstance(number, int) and isinstance(claim, Claim)
             for number, claim in self.claims.items()
         ):
             raise UsageError(
-                f"claims of the suite are {self.claims!r}; expected {{number: Claim(...)}}"
+                f"the suite's claims are {self.claims!r}; expected {{number: Claim(...)}}"
             )
         for number, claim in self.claims.items():
             strangers = [arm for arm in claim.arms if arm not in names]

@@ -1,4 +1,4 @@
-"""From a suite's file, or a sweep over an experiment's fields, to the runs that it asks for."""
+"""Plans the runs of a suite, or of a sweep over fields of an experiment."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from flaxlab.suite.definition import Suite
 
 _LONGEST_FOLDER = 100
 
-Differences = dict[str, tuple[Any, Any]]
-
 
 @dataclass(frozen=True)
 class PlannedArm:
@@ -30,17 +28,15 @@ class PlannedArm:
 
     Attributes:
         name: name of the arm and, as far as a path allows, of its folder.
-        file: its experiment file.
+        file: experiment file.
         overrides: "--config.FIELD=VALUE" each.
-        config: resolved and validated, of the first seed.
-        differences: meaningful ones to the baseline, {path: (baseline, arm)}.
+        config: resolved and validated config, with the first seed.
     """
 
     name: str
     file: Path
     overrides: tuple[str, ...]
     config: ConfigDict
-    differences: Differences
 
 
 @dataclass(frozen=True)
@@ -49,11 +45,11 @@ class Plan:
 
     Attributes:
         name: name of the suite.
-        arms: the first one is the baseline.
-        seeds: the same for all arms.
-        vary: fields of the protocol in which the arms may differ: those that are swept.
-        experiment: the swept experiment; None for a suite.
-        claims: what is claimed of the arms, by number.
+        arms: the arms; the first one is the baseline.
+        seeds: seeds of every arm.
+        vary: fields of the protocol in which the arms may differ, that is, the swept ones.
+        experiment: name of the swept experiment; None for a suite.
+        claims: claims about the arms, by number.
         collapsed_below: see `Suite`.
         equivalent_within: see `Suite`.
     """
@@ -72,78 +68,81 @@ class Plan:
         """The arm that the others are compared with."""
         return self.arms[0]
 
+    def differences(self, arm: PlannedArm) -> dict[str, tuple[Any, Any]]:
+        """Returns {path: (baseline, arm)} for the differences that matter to an arm's numbers."""
+        return configs.meaningful_differences(self.baseline.config, arm.config)
+
 
 def plan_suite(file: Path, seeds: int | None, overrides: Sequence[str]) -> Plan:
-    """Resolves a suite's file.
+    """Returns the plan of a suite.
 
     Args:
-        file: defines `get_suite()`.
-        seeds: number of seeds; None: as the suite has it. They count up from `config.seed`.
+        file: the suite's file, which defines `get_suite()`.
+        seeds: number of seeds, counted up from `config.seed`; None: the suite's own number.
         overrides: "--config.FIELD=VALUE" each, for every arm.
 
     Raises:
-        UsageError: an arm differs from the baseline in nothing, or in what the suite declares
-            fixed; or a file is missing or wrong.
+        UsageError: an arm does not differ from the baseline, or differs in a fixed field; or a
+            file is missing or wrong.
     """
     suite = call_in_file(file, "get_suite", Suite)
     beside = file.expanduser().resolve().parent
-    folders = [beside, beside.parent]
-
-    def arm(name: str, baseline: ConfigDict | None) -> PlannedArm:
-        path = experiment_file(name, folders)
-        config, given = resolve_config(path, overrides), list(overrides)
-        if config.name != name:  # a comparison tells arms apart by the name in the config
-            given.append(f"--config.name={name}")
-            config = resolve_config(path, given)
-        changed = configs.meaningful_differences(baseline, config) if baseline else {}
-        if baseline:
-            _require_ablation(name, suite, baseline, config, changed)
-        return PlannedArm(name, path, tuple(given), config, changed)
-
-    baseline = arm(suite.baseline, None)
-    others = [arm(name, baseline.config) for name in suite.arms]
-    arms = (baseline, *others)
-    _require_distinct(arms)
-    given_seeds = _seeds(baseline.config, seeds or suite.seeds)
-    return Plan(
+    names = (suite.baseline, *suite.arms)
+    arms = tuple(
+        _plan_arm(name, experiment_file(name, [beside, beside.parent]), overrides) for name in names
+    )
+    plan = Plan(
         suite.name,
         arms,
-        given_seeds,
+        _seeds(arms[0].config, seeds or suite.seeds),
         (),
         None,
         suite.claims,
         suite.collapsed_below,
         suite.equivalent_within,
     )
+    for arm in plan.arms[1:]:
+        _require_ablation(plan, arm, suite.fixed)
+    _require_distinct(plan.arms)
+    return plan
 
 
-def _require_ablation(
-    name: str, suite: Suite, baseline: ConfigDict, config: ConfigDict, changed: Differences
-) -> None:
-    if not changed:
+def _plan_arm(name: str, file: Path, overrides: Sequence[str]) -> PlannedArm:
+    """Returns an arm whose config has its name, by which a comparison tells arms apart."""
+    config = resolve_config(file, overrides)
+    if config.name != name:
+        overrides = [*overrides, f"--config.name={name}"]
+        config = resolve_config(file, overrides)
+    return PlannedArm(name, file, tuple(overrides), config)
+
+
+def _require_ablation(plan: Plan, arm: PlannedArm, fixed: Sequence[str]) -> None:
+    baseline = plan.baseline
+    if not plan.differences(arm):
         raise UsageError(
-            f"the arm {name} does not differ from the baseline {suite.baseline}: there is nothing"
-            " to compare; take it out of the suite, or the --config override that makes them equal"
+            f"the arm {arm.name} does not differ from the baseline {baseline.name}, so there is"
+            " nothing to compare; remove it from the suite, or remove the --config override that"
+            " makes the two equal"
         )
-    touched = fixed_differences(baseline, config, suite.fixed)
+    touched = fixed_differences(baseline.config, arm.config, fixed)
     if touched:
         raise UsageError(
-            f"the arm {name} differs from the baseline {suite.baseline} in what the suite"
-            f" declares fixed ({configs.describe(touched)}); give both the same by --config, or"
-            " take the field out of `fixed` in the suite's file"
+            f"the arm {arm.name} differs from the baseline {baseline.name} in what the suite"
+            f" declares fixed ({configs.describe(touched)}); give both the same value by --config,"
+            " or remove the field from `fixed` in the suite's file"
         )
 
 
 def plan_sweep(
     file: Path, seeds: int | None, overrides: Sequence[str], sweeps: Sequence[str]
 ) -> Plan:
-    """Makes an arm of each combination of values of some fields of one experiment.
+    """Returns a plan with an arm for each combination of values of some fields.
 
     Args:
         file: an experiment file.
-        seeds: number of seeds; None: 5. They count up from `config.seed`.
+        seeds: number of seeds, counted up from `config.seed`; None: 5.
         overrides: "--config.FIELD=VALUE" each, for every arm.
-        sweeps: "--sweep.FIELD=VALUE,VALUE,..." each; commas in brackets do not part values.
+        sweeps: "--sweep.FIELD=VALUE,VALUE,..." each; commas inside brackets separate no values.
 
     Raises:
         UsageError: a sweep is malformed, or a field or value is wrong.
@@ -154,21 +153,12 @@ def plan_sweep(
     arms = []
     for values in itertools.product(*(values for _, values in axes)):
         chosen = [f"--config.{path}={value}" for (path, _), value in zip(axes, values, strict=True)]
-        config = resolve_config(file, [*overrides, *chosen])
-        resolved = dict(configs.flatten(config))
+        given = [*overrides, *chosen]
+        resolved = dict(configs.flatten(resolve_config(file, given)))
         name = " ".join(f"{short[path]}={resolved[path]}" for path, _ in axes)
-        # The name stands in the config, so that runs of two arms are told apart by it.
-        named = [*overrides, *chosen, f"--config.name={name}"]
-        arms.append(PlannedArm(name, file, tuple(named), resolve_config(file, named), {}))
-    # The experiment's own values are the baseline where they are among the arms.
+        arms.append(_plan_arm(name, file, given))
+    # An arm with the experiment's own values, if there is one, is the baseline.
     arms.sort(key=lambda arm: bool(configs.meaningful_differences(own, arm.config)))
-    first = arms[0].config
-    arms = [
-        PlannedArm(
-            **{**vars(arm), "differences": configs.meaningful_differences(first, arm.config)}
-        )
-        for arm in arms
-    ]
     _require_distinct(arms)
     swept = tuple(path for path, _ in axes)
     name = f"{own.name}_{'_'.join(short.values())}"
@@ -186,7 +176,7 @@ def _require_distinct(arms: Sequence[PlannedArm]) -> None:
 
 
 def _shortest(paths: Sequence[str]) -> dict[str, str]:
-    """Maps each path to its last part, where that is no other's as well."""
+    """Maps each path to its last part, or to itself if another path has the same last part."""
     last = [path.rsplit(".", 1)[-1] for path in paths]
     return {
         path: part if last.count(part) == 1 else path
@@ -198,14 +188,14 @@ def _parse_sweep(argument: str) -> tuple[str, list[str]]:
     found = re.fullmatch(r"--sweep\.([\w.]+)=(.+)", argument)
     if found is None:
         raise UsageError(
-            f"{argument} is no sweep; expected --sweep.FIELD=VALUE,VALUE,..., for example"
+            f"{argument} is not a sweep; expected --sweep.FIELD=VALUE,VALUE,..., for example"
             " --sweep.optimizer.learning_rate=1e-2,1e-3"
         )
     values = _split_outside_brackets(found[2])
     if found[1] == "seed":
-        raise UsageError("every arm gets the same seeds; give their number by --seeds=N")
+        raise UsageError("every arm has the same seeds; give their number by --seeds=N")
     if len(values) < 2 or not all(values):
-        raise UsageError(f"{argument} does not have two or more values, with commas between them")
+        raise UsageError(f"{argument} does not have two or more values with commas between them")
     return found[1], values
 
 
@@ -223,17 +213,17 @@ def _split_outside_brackets(text: str) -> list[str]:
 def _seeds(config: ConfigDict, count: int) -> tuple[int, ...]:
     if config.seed + count > 2**32:
         raise UsageError(
-            f"{count} seeds from config.seed={config.seed} go beyond 2**32 - 1; start with a lower"
+            f"{count} seeds from config.seed={config.seed} go beyond 2**32 - 1; start lower"
         )
     return tuple(range(config.seed, config.seed + count))
 
 
 def suite_record(plan: Plan, command: str) -> SuiteRecord:
-    """Returns what a comparison has to know of a plan whose runs `command` makes."""
+    """Returns what a comparison needs to know about a plan whose runs `command` makes."""
     return SuiteRecord(
         name=plan.name,
         baseline=plan.baseline.name,
-        # What the lab report measured, it measured with the experiment's own values.
+        # The lab report measured with the experiment's own values only.
         arms={
             arm.name: None if plan.experiment else load_lab_report(arm.file) for arm in plan.arms
         },
@@ -248,9 +238,9 @@ def suite_record(plan: Plan, command: str) -> SuiteRecord:
 
 
 def folder_name(arm: str) -> str:
-    """Returns the name of an arm's folder: the arm's own, or one that no shell stumbles over.
+    """Returns the name of an arm's folder: the arm's own, with `_` for unusual characters.
 
-    Where the two differ, the end of it tells apart what would become the same.
+    A changed name ends in a hash, so that no two arms share a folder.
     """
     plain = re.sub(r"[^\w.=+-]+", "_", arm).strip("_.")[:_LONGEST_FOLDER]
     if plain == arm:

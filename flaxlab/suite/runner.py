@@ -1,10 +1,10 @@
-"""Runs the arms of a suite, each with all its seeds, from wherever they stand."""
+"""Lists the runs of a suite, each arm with each seed, and does them in this process."""
 
 from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,13 +32,15 @@ class SuiteRun:
     """One run of a suite: an arm with a seed.
 
     Attributes:
-        arm: which.
-        seed: which.
-        folder: its run directory.
-        finished: whether it is complete there.
+        arm: the arm.
+        experiment: experiment of the arm, with the first seed.
+        seed: the seed.
+        folder: run directory.
+        finished: whether the run was complete when it was listed.
     """
 
     arm: PlannedArm
+    experiment: Experiment
     seed: int
     folder: Path
     finished: bool
@@ -46,141 +48,92 @@ class SuiteRun:
     def __str__(self) -> str:
         return f"{self.arm.name}, seed {self.seed}"
 
+    @property
+    def work(self) -> float:
+        """Work of the whole run, in the units of `epoch_work`."""
+        return self.experiment.config.train.epochs * epoch_work(self.experiment)
 
-def assemble_arms(plan: Plan) -> dict[str, Experiment]:
-    """Assembles each arm, so that a wrong one is found out before any is trained.
+
+def list_runs(arms: Sequence[PlannedArm], seeds: Sequence[int], workdir: Path) -> list[SuiteRun]:
+    """Returns the runs of some arms, arm by arm; a wrong arm shows before any is trained.
+
+    Args:
+        arms: the arms.
+        seeds: seeds of each arm.
+        workdir: folder of the suite.
 
     Raises:
-        UsageError: the data is not there, or a model does not take its images.
+        UsageError: data is missing, a model does not accept its images, or a run in `workdir` has
+            another config or other data.
     """
     datasets: dict[str, Dataset] = {}
-    found = {}
-    for arm in plan.arms:
+    runs = []
+    for arm in arms:
         key = configs.to_json(arm.config.data)
         if key not in datasets:
             datasets[key] = load_dataset(arm.config.data)
-        found[arm.name] = assemble(arm.config, datasets[key])
-    return found
-
-
-def list_runs(plan: Plan, experiments: Mapping[str, Experiment], workdir: Path) -> list[SuiteRun]:
-    """Lists the runs of a plan, arm by arm, and which of them are finished.
-
-    Raises:
-        UsageError: a run in `workdir` was made with another config or on other data.
-    """
-    return [
-        run
-        for arm in plan.arms
-        for run in list_arm(arm, plan.seeds, experiments[arm.name], workdir)
-    ]
-
-
-def list_arm(
-    arm: PlannedArm, seeds: Sequence[int], experiment: Experiment, workdir: Path
-) -> list[SuiteRun]:
-    """Lists the runs of one arm, see `list_runs`."""
-    runs = []
-    for seed in seeds:
-        folder = workdir / folder_name(arm.name) / f"seed_{seed}"
-        finished = is_finished(folder, experiment.with_seed(seed))
-        runs.append(SuiteRun(arm, seed, folder, finished))
+        experiment = assemble(arm.config, datasets[key])
+        for seed in seeds:
+            folder = run_folder(workdir, arm, seed)
+            finished = is_finished(folder, experiment.with_seed(seed))
+            runs.append(SuiteRun(arm, experiment, seed, folder, finished))
     return runs
 
 
-def run_work(experiment: Experiment) -> float:
-    """Returns the work of a whole run, in the unit of `epoch_work`."""
-    return experiment.config.train.epochs * epoch_work(experiment)
+def run_folder(workdir: Path, arm: PlannedArm, seed: int) -> Path:
+    """Returns the run directory of an arm with a seed, in the folder of the suite."""
+    return workdir / folder_name(arm.name) / f"seed_{seed}"
 
 
-def run_suite(
-    plan: Plan,
-    experiments: dict[str, Experiment],
-    runs: Sequence[SuiteRun],
-    workdir: Path,
-    progress: SuiteProgress,
-    command: str,
-) -> None:
-    """Does the runs that are not finished, one after the other; see `do_runs`.
+def do_runs(runs: Sequence[SuiteRun], progress: SuiteProgress) -> dict[Path, str]:
+    """Does the runs that are not finished; a failed one does not stop the others.
 
     Args:
-        plan: plan of the suite.
-        experiments: by arm, see `assemble_arms`.
-        runs: see `list_runs`.
-        workdir: folder of the suite; suite.json is written there.
-        progress: told how the runs go on.
-        command: with which the suite was started.
-
-    Raises:
-        RunFailed: some runs failed; the others are complete.
-    """
-    write_record(plan, workdir, command)
-    failures = []
-    with progress:
-        for arm in plan.arms:
-            left = [run for run in runs if run.arm is arm and not run.finished]
-            if left:
-                failed = do_runs(experiments[arm.name], left, progress)
-                failures += [f"{run} ({failed[run.seed]})" for run in left if run.seed in failed]
-    require_no_failures(failures, len(runs))
-
-
-def do_runs(
-    experiment: Experiment, runs: Sequence[SuiteRun], progress: SuiteProgress
-) -> dict[int, str]:
-    """Does runs of one arm; a failed one does not stop the others.
-
-    They share the arm's compiled programs.
-
-    Args:
-        experiment: the arm's.
-        runs: unfinished runs of that arm.
-        progress: told how the runs go on.
+        runs: runs arm by arm: those of an arm share its compiled programs.
+        progress: shows the runs.
 
     Returns:
-        {seed: why} of those that failed; the traceback is in the run's failure.txt.
+        {run directory: reason} for the runs that failed; the traceback is in its failure.txt.
     """
-    failures = {}
-    programs = compile_programs(experiment.train_step, experiment.eval_step, experiment.devices)
-    for run in runs:
-        progress.run_begins(str(run))
-        summary = None
-        try:
-            summary = train_and_report(
-                experiment.with_seed(run.seed),
-                read_origin(run.arm.file, experiment.config),
-                run.folder,
-                progress,
-                _arguments(run),
-                programs,
-            )
-        except Exception as error:  # whatever it is: the other runs need not wait for it
-            failures[run.seed] = _say(error)
-            _log.warning("failed: %s: %s", run, _say(error))
-            run.folder.mkdir(parents=True, exist_ok=True)
-            files.write_text(run.folder / FAILURE_FILE, traceback.format_exc())
-        else:
-            (run.folder / FAILURE_FILE).unlink(missing_ok=True)
-        progress.run_ends(run_work(experiment), summary)
-    return failures
-
-
-def require_no_failures(failures: Sequence[str], runs: int) -> None:
-    """Raises `RunFailed` if there are failures, each a run and why, among so many runs."""
-    if failures:
-        raise RunFailed(
-            f"{len(failures)} of {runs} runs: {'; '.join(failures)}. The others are complete;"
-            " start the same command again to try these again"
-        )
+    reasons: dict[Path, str] = {}
+    compiled = None
+    with progress:
+        for run in runs:
+            if run.finished:
+                continue
+            arm = run.experiment
+            if arm is not compiled:
+                programs = compile_programs(arm.train_step, arm.eval_step, arm.devices)
+                compiled = arm
+            progress.run_begins(run)
+            summary = None
+            try:
+                summary = train_and_report(
+                    arm.with_seed(run.seed),
+                    read_origin(run.arm.file, arm.config),
+                    run.folder,
+                    progress,
+                    _arguments(run),
+                    programs,
+                )
+            except Exception as error:  # whatever it is, the other runs can go on
+                reasons[run.folder] = _describe(error)
+                _log.warning("failed: %s: %s", run, _describe(error))
+                run.folder.mkdir(parents=True, exist_ok=True)
+                files.write_text(run.folder / FAILURE_FILE, traceback.format_exc())
+            else:
+                (run.folder / FAILURE_FILE).unlink(missing_ok=True)
+            progress.run_ends(run, summary)
+    return reasons
 
 
 def write_record(plan: Plan, workdir: Path, command: str) -> None:
     """Writes suite.json, which a comparison reads.
 
-    The claims in it stay those of the first start: what is claimed of runs is said before them.
+    The claims in it remain those of the first start, since claims must precede the runs.
 
     Raises:
-        UsageError: there is a suite.json that cannot be read.
+        UsageError: an existing suite.json cannot be read.
     """
     record, before = suite_record(plan, command), read_suite_file(workdir)
     if before is not None and before.claims != record.claims:
@@ -202,6 +155,6 @@ def _arguments(run: SuiteRun) -> list[str]:
     return [f"--config={file}", *overrides, f"--workdir={run.folder}"]
 
 
-def _say(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, UsageError | RunFailed) else f"{type(error).__name__}: {text}"

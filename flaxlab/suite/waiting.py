@@ -1,34 +1,29 @@
-"""The waiting command: has tasks started, shows how they go on, and gathers what failed."""
+"""Submits the tasks of a suite, waits for them, shows progress, and collects failures."""
 
 from __future__ import annotations
 
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from flaxlab.errors import Interrupted
 from flaxlab.lock import is_locked
 from flaxlab.run.history import saved_epochs
 from flaxlab.run.resume_rules import is_finished
 from flaxlab.run.signals import Interruption
-from flaxlab.suite.launchers.jobs import Ended, Launcher
-from flaxlab.suite.plan import Plan
-from flaxlab.suite.progress import SuiteDisplay, epoch_work
-from flaxlab.suite.runner import (
-    SuiteRun,
-    require_no_failures,
-    run_work,
-    write_record,
-)
-from flaxlab.suite.task import Task, make_tasks
-from flaxlab.training.experiment import Experiment
+from flaxlab.suite.launchers.task import make_tasks
+from flaxlab.suite.progress import SuiteProgress, epoch_work
+from flaxlab.suite.runner import SuiteRun
 
-# A task that was killed twice for no fault of its own was unlucky; three times, it was not.
+if TYPE_CHECKING:  # submitit is an extra
+    from flaxlab.suite.launchers.processes import Processes
+    from flaxlab.suite.launchers.slurm import Slurm
+
+# Two kills may be bad luck; a third is not.
 _MOST_STARTS = 3
 _SECONDS_BETWEEN_LOOKS = 0.5
 _NAMES_SHOWN = 2
@@ -37,167 +32,101 @@ _log = logging.getLogger(__name__)
 
 
 def run_tasks(
-    plan: Plan,
-    experiments: Mapping[str, Experiment],
     runs: Sequence[SuiteRun],
     workdir: Path,
-    console: Console,
-    style: str,
-    command: str,
-    launcher: Launcher,
+    progress: SuiteProgress,
+    launcher: Processes | Slurm,
     seeds_per_task: int | None,
-) -> None:
-    """Does what `run_suite` does, by tasks of other processes.
+) -> dict[Path, str]:
+    """Does what `do_runs` does, in tasks of other processes.
 
-    A task that ends without a word, because it was killed, is started again, twice at most. What
-    an earlier start has left under way is waited for, and not started again.
+    A task that is killed is started again, at most twice. Runs that an earlier start left running
+    or queued are waited for, and not started again.
 
     Args:
-        plan: plan of the suite.
-        experiments: by arm.
         runs: see `list_runs`.
         workdir: folder of the suite.
-        console: where to print.
-        style: as `config.log.progress`.
-        command: with which the suite was started.
+        progress: shows the runs.
         launcher: does the tasks.
         seeds_per_task: see `make_tasks`.
 
+    Returns:
+        {run directory: reason} for the runs that failed.
+
     Raises:
-        UsageError: the launcher does not take the tasks.
-        RunFailed: some runs failed; the others are complete.
+        UsageError: Slurm refuses the tasks.
+        RunFailed: Slurm cannot be reached.
         Interrupted: a signal asked to stop.
     """
+    under_way = {folder for job in launcher.jobs for folder in job.task.folders}
     left = [run for run in runs if not run.finished]
-    jobs = {job.number: job for job in launcher.find(make_tasks(plan, runs, None, workdir))}
-    under_way = {folder for job in jobs.values() for folder in job.task.folders()}
     new = [run for run in left if run.folder not in under_way]
-    waiting = [_Start(task) for task in make_tasks(plan, new, seeds_per_task, workdir)]
-    write_record(plan, workdir, command)
-    held: list[_Start] = []
-    why: dict[Path, str] = {}
-    progress = FolderProgress(console, style, runs, experiments)
-    with progress, Interruption(*launcher.heard) as interruption:
-        for job in jobs.values():
-            progress.say(f"{job.task}: {launcher.describe(job)} of an earlier start is at it")
+    waiting = make_tasks(new, seeds_per_task, workdir)
+    progress.skip(_work_done(left))
+    starts: Counter[str] = Counter()
+    held: set[str] = set()
+    reasons: dict[Path, str] = {}
+    with progress, Interruption(*launcher.on_signal) as interruption:
+        for job in launcher.jobs:
+            starts[str(job.task)] += 1
+            progress.say(f"{job.task}: waiting for {job} of an earlier start")
         try:
-            while waiting or jobs:
-                if interruption.received is not None:
-                    break
-                # What goes on without the command that started it holds its lock.
-                ready = [s for s in waiting if not any(map(is_locked, s.task.folders()))]
-                for start in waiting:
-                    if start not in ready and start not in held:
-                        progress.say(f"{start.task}: waiting for another process that is at it")
-                        held.append(start)
-                for job in launcher.submit([start.task for start in ready]):
-                    (start,) = (start for start in ready if start.task is job.task)
-                    waiting.remove(start)
-                    job.starts = start.number
-                    jobs[job.number] = job
-                    progress.say(f"{job.task}: {launcher.describe(job)}, log {job.log}")
-                for ended in launcher.ended():
-                    del jobs[ended.job.number]
-                    if ended.failures is None and ended.again and ended.job.starts < _MOST_STARTS:
-                        _log.warning("%s; it is started again", _describe(ended))
-                        waiting.insert(0, _Start(ended.job.task, ended.job.starts + 1))
+            while (waiting or launcher.jobs) and interruption.received is None:
+                # Processes that outlive their command keep their runs locked.
+                free = [task for task in waiting if not any(map(is_locked, task.folders))]
+                for task in waiting:
+                    if task not in free and str(task) not in held:
+                        progress.say(f"{task}: waiting for another process that is running it")
+                        held.add(str(task))
+                for task, job in zip(free, launcher.submit(free), strict=False):
+                    waiting.remove(task)
+                    starts[str(task)] += 1
+                    progress.say(f"{task}: {job}, log {job.submitted.paths.stdout}")
+                for job, outcome in launcher.ended():
+                    task, paths = job.task, job.submitted.paths
+                    if isinstance(outcome, dict):
+                        reasons |= {f: f"{why}; log {paths.stdout}" for f, why in outcome.items()}
+                        continue
+                    how = f"the task ended without a result ({outcome}; log {paths.stderr})"
+                    if starts[str(task)] < _MOST_STARTS:
+                        _log.warning("%s: %s; starting it again", task, how)
+                        waiting.insert(0, task)
                     else:
-                        why |= _failures(ended)
-                progress.look()
+                        reasons |= dict.fromkeys(task.folders, f"{how}, {_MOST_STARTS} times")
+                left = _show_progress(left, progress)
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
         finally:
-            # Also after a failure of this command: no task is to go on that nobody knows of.
+            # After an error as well: leave no task behind that nobody knows of.
             farewell = launcher.stop()
         if interruption.received is not None:
             raise Interrupted(interruption.received, farewell)
-    failures = []
-    for run in left:
-        if run.folder in why or not is_finished(run.folder, _of(run, experiments)):
-            reason = why.get(run.folder, "its task ended and left it unfinished")
-            failures.append(f"{run} ({reason})")
-    require_no_failures(failures, len(runs))
+    unexplained = "its task ended before it was finished"
+    return {run.folder: reasons.get(run.folder, unexplained) for run in left}
 
 
-@dataclass(frozen=True)
-class _Start:
-    task: Task
-    number: int = 1
+def _show_progress(runs: Sequence[SuiteRun], progress: SuiteProgress) -> list[SuiteRun]:
+    """Shows how far runs are, from the files in their directories; returns the unfinished ones."""
+    left, running = [], []
+    for run in runs:
+        file = run.folder / "summary.json"
+        if file.is_file() and is_finished(run.folder, run.experiment.with_seed(run.seed)):
+            progress.run_begins(run)
+            progress.run_ends(run, json.loads(file.read_text()))
+            continue
+        left.append(run)
+        if (run.folder / ".lock").exists():
+            running.append(f"{run} epoch {_epochs(run)}/{run.experiment.config.train.epochs}")
+    more = " ..." if len(running) > _NAMES_SHOWN else ""
+    progress.show(_work_done(left), ("; ".join(running[:_NAMES_SHOWN]) or "waiting") + more)
+    return left
 
 
-def _of(run: SuiteRun, experiments: Mapping[str, Experiment]) -> Experiment:
-    return experiments[run.arm.name].with_seed(run.seed)
+def _work_done(runs: Sequence[SuiteRun]) -> float:
+    return sum(_epochs(run) * epoch_work(run.experiment) for run in runs)
 
 
-def _describe(ended: Ended) -> str:
-    log = ended.job.log.with_suffix(".err")
-    return f"{ended.job.task}: the task left no word ({ended.how}; log {log})"
-
-
-def _failures(ended: Ended) -> dict[Path, str]:
-    """Returns {run directory: why} of the runs that an ended job has not done."""
-    folders = dict(zip(ended.job.task.seeds, ended.job.task.folders(), strict=True))
-    if ended.failures is not None:
-        return {
-            folders[seed]: f"{reason}; log {ended.job.log}"
-            for seed, reason in ended.failures.items()
-        }
-    starts = "" if ended.job.starts == 1 else f" {ended.job.starts} times"
-    reason = f"its task left no word{starts}: {ended.how}"
-    log = ended.job.log.with_suffix(".err")
-    return {
-        folder: f"{reason}; log {log}"
-        for folder in folders.values()
-        if not (folder / "summary.json").is_file()
-    }
-
-
-class FolderProgress(SuiteDisplay):
-    """Shows how runs of other processes go on, by what stands in their directories."""
-
-    def __init__(
-        self,
-        console: Console,
-        style: str,
-        runs: Sequence[SuiteRun],
-        experiments: Mapping[str, Experiment],
-    ) -> None:
-        """Prepares the display of `runs`, whose experiments are given by arm."""
-        self._left = [run for run in runs if not run.finished]
-        self._experiments = experiments
-        works = [run_work(experiments[run.arm.name]) for run in self._left]
-        super().__init__(console, style, len(runs), len(runs) - len(self._left), sum(works))
-        self._over = 0.0  # work of the runs that have been finished since
-        self._skipped = sum(self._epochs(run) * self._epoch_work(run) for run in self._left)
-
-    def look(self) -> None:
-        """Reads how far the runs are; prints a line of each that has been finished."""
-        for run in list(self._left):
-            path = run.folder / "summary.json"
-            if path.is_file() and is_finished(run.folder, _of(run, self._experiments)):
-                self._left.remove(run)
-                self._over += run_work(self._experiments[run.arm.name])
-                self._show()
-                summary = json.loads(path.read_text())
-                self._say_finished(self._numbered(str(run)), summary, summary["seconds"])
-        self._show()
-
-    def _show(self) -> None:
-        done, names = self._over, []
-        for run in self._left:
-            epochs = self._epochs(run)
-            done += epochs * self._epoch_work(run)
-            if (run.folder / ".lock").exists():
-                total = self._experiments[run.arm.name].config.train.epochs
-                names.append(f"{run} epoch {epochs}/{total}")
-        more = len(names) - _NAMES_SHOWN
-        shown = [*names[:_NAMES_SHOWN], *([f"{more} more"] if more > 0 else [])]
-        self._move(done, "; ".join(shown) or "waiting")
-
-    def _epoch_work(self, run: SuiteRun) -> float:
-        return epoch_work(self._experiments[run.arm.name])
-
-    def _epochs(self, run: SuiteRun) -> int:
-        try:
-            return saved_epochs(run.folder)
-        except FileNotFoundError:
-            return 0
+def _epochs(run: SuiteRun) -> int:
+    try:
+        return saved_epochs(run.folder)
+    except FileNotFoundError:
+        return 0

@@ -1,4 +1,4 @@
-"""Suites by tasks of other processes: the same runs as in one, whatever happens to a process."""
+"""Suites in tasks: the same runs as in one process, whatever happens to a task."""
 
 import csv
 import os
@@ -12,13 +12,13 @@ from tests.helpers.processes import start
 from tests.helpers.run_directories import assert_same_outcome, outcome, require_clean
 from tests.helpers.runs import PROCESSES, SMALL_POOL, SWEEP
 
-# What a comparison takes from the clock.
+# Columns of a comparison that depend on the clock.
 TIMED = {"seconds", "seconds_low", "seconds_high"}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The suite of `SWEEP`, done in one process."""
+    """The folder of `SWEEP`, run in one process."""
     folder = tmp_path_factory.mktemp("one_process")
     code, output, _ = start_suite(*SWEEP, f"--workdir={folder}").end()
     assert code == 0, output
@@ -26,14 +26,14 @@ def undisturbed(tmp_path_factory):
 
 
 def compared(folder):
-    """Reads what the comparison of a suite says, without times."""
+    """Returns the comparison of a suite, without times."""
     with (folder / "comparison.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [{key: value for key, value in row.items() if key not in TIMED} for row in rows]
 
 
 def start_suite(*arguments):
-    """Starts the command with what it warns of among what it shows."""
+    """Starts the command, with its warnings among its output."""
     return start("suite", *arguments, stderr=subprocess.STDOUT)
 
 
@@ -53,7 +53,7 @@ def require_same_suite(folder, expected):
 
 
 def task_processes(folder):
-    """Lists the processes that do the tasks of a suite, without submitit's between them."""
+    """Returns the processes of a suite's tasks, without submitit's own in between."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -69,15 +69,18 @@ def saved_epochs(folder):
     return len(list(folder.glob("*/seed_*/checkpoints/latest/*[0-9]")))
 
 
-def test_a_killed_task_is_started_again_and_all_is_as_in_one_process(tmp_path, undisturbed):
+def test_a_killed_task_is_started_again_with_the_same_results(tmp_path, undisturbed):
     process = start_suite(*SWEEP, f"--workdir={tmp_path}", PROCESSES)
     process.wait_for(lambda: saved_epochs(tmp_path) > 0)
     (task,) = task_processes(tmp_path)
     os.kill(task, signal.SIGKILL)
     code, output, _ = process.end()
     assert code == 0, output
-    assert "learning_rate=0.001, seeds 0, 1: the task left no word" in output
-    assert "it is started again" in output
+    assert (
+        "learning_rate=0.001, seeds 0, 1: the task ended without a result (its process was killed"
+        in output
+    )
+    assert "starting it again" in output
     assert output.count("best ") == 4  # one line a run
     assert "[4/4] learning_rate=0.01, seed 1: validation accuracy" in output
     assert "resuming after" in "".join(
@@ -87,7 +90,7 @@ def test_a_killed_task_is_started_again_and_all_is_as_in_one_process(tmp_path, u
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_the_tasks_and_a_second_start_goes_on(tmp_path, undisturbed, number):
+def test_a_signal_stops_the_tasks_and_a_second_start_continues_them(tmp_path, undisturbed, number):
     arguments = [*SWEEP, f"--workdir={tmp_path}", PROCESSES, "--seeds_per_task=1"]
     process = start_suite(*arguments)
     process.wait_for(lambda: saved_epochs(tmp_path) > 0)
@@ -104,7 +107,7 @@ def test_a_signal_stops_the_tasks_and_a_second_start_goes_on(tmp_path, undisturb
     assert "Traceback" not in errors
     assert not list(tmp_path.rglob("summary.json"))
     if number == signal.SIGINT:
-        return  # what it leaves behind is what SIGTERM does
+        return  # leaves the same behind as SIGTERM
 
     again = start_suite(*arguments)
     code, output, _ = again.end()
@@ -118,7 +121,7 @@ def test_a_signal_stops_the_tasks_and_a_second_start_goes_on(tmp_path, undisturb
     assert "process " not in output  # nothing was started
 
 
-def test_what_goes_on_without_its_command_is_waited_for(tmp_path):
+def test_tasks_that_outlive_their_command_are_waited_for(tmp_path):
     arguments = [*SWEEP, f"--workdir={tmp_path}", PROCESSES]
     process = start_suite(*arguments)
     process.wait_for(lambda: saved_epochs(tmp_path) > 0)
@@ -127,9 +130,8 @@ def test_what_goes_on_without_its_command_is_waited_for(tmp_path):
     os.kill(task, signal.SIGSTOP)
     again = start_suite(*arguments)
     line = again.wait_for_line("seeds 0, 1")
-    assert (
-        line.strip() == "learning_rate=0.001, seeds 0, 1: waiting for another process that is at it"
-    )
+    arm = "learning_rate=0.001, seeds 0, 1"
+    assert line.strip() == f"{arm}: waiting for another process that is running it"
     os.kill(task, signal.SIGCONT)
     code, output, _ = again.end()
     assert code == 0, output
@@ -138,7 +140,7 @@ def test_what_goes_on_without_its_command_is_waited_for(tmp_path):
     assert not list(tmp_path.rglob("failure.txt"))
 
 
-def test_failures_are_gathered_and_the_others_complete(tmp_path):
+def test_failures_are_collected_and_the_other_runs_complete(tmp_path):
     folder = tmp_path / "runs"
     arguments = [*SMALL_POOL, "--seeds=1", f"--workdir={folder}", PROCESSES]
     # The second arm's loss is not finite from its first steps on.

@@ -20,12 +20,12 @@ ALEXNETS = EXPERIMENTS / "suites/alexnet_fashion.py"
         ([f"--config={POOL_FILE}"], "has no get_suite(): it is an experiment; run it by python -m"),
         (
             [f"--config={ALEXNETS}", "--seeds=0"],
-            "0 is no number of runs; expected 1 to 10,000",
+            "0 is not a whole number from 1",
         ),
         ([f"--config={ALEXNETS}", "--sweep.train.epochs=1,2"], "is a suite; run it by"),
         ([f"--config={POOL_FILE}", "--sweep.optimizer.learning_rat=1,2"], "did you mean"),
         ([f"--config={POOL_FILE}", "--sweep.optimizer.learning_rate=1"], "two or more values"),
-        ([f"--config={POOL_FILE}", "--sweep.optimizer.learning_rate"], "is no sweep"),
+        ([f"--config={POOL_FILE}", "--sweep.optimizer.learning_rate"], "is not a sweep"),
         ([f"--config={POOL_FILE}", "--sweep.train.epochs=a,b"], "wrong kind; expected int"),
         ([f"--config={POOL_FILE}", "--sweep.train.epochs=2,2"], "would give the same runs"),
         ([f"--config={POOL_FILE}", "--sweep.checkpoint.keep=1,2"], "would give the same runs"),
@@ -58,14 +58,15 @@ def test_an_arm_may_not_touch_what_is_fixed(tmp_path):
     with pytest.raises(UsageError, match=r"declares fixed \(train.epochs: 10 -> 20\)"):
         plan_suite(path, None, [])
     path = write_suite(tmp_path, "('longer',)", ", fixed=('data',)")
-    assert plan_suite(path, None, []).arms[1].differences == {"train.epochs": (10, 20)}
+    plan = plan_suite(path, None, [])
+    assert plan.differences(plan.arms[1]) == {"train.epochs": (10, 20)}
 
 
 @pytest.mark.parametrize(
     ("arms", "rest", "message"),
     [
-        ("'alexnet_pool'", "", "expected a tuple of names"),
-        ("(3,)", "", "expected a tuple of names"),
+        ("'alexnet_pool'", "", "expected a tuple of experiment names"),
+        ("(3,)", "", "expected a tuple of experiment names"),
         ("()", "", "has no arms"),
         ("('alexnet_pool', 'alexnet_pool')", "", "more than once"),
         ("('alexnet_pool',)", ", claims=3", "expected {number: Claim(...)}"),
@@ -124,7 +125,7 @@ def test_each_suite_plans_and_its_claims_are_about_its_data(path):
     assert plan.seeds == (0, 1, 2, 3, 4)
     assert len({arm.name for arm in plan.arms}) == len(plan.arms) > 3
     for arm in plan.arms[1:]:
-        assert arm.differences
+        assert plan.differences(arm)
     assert plan.claims
     for number, claim in plan.claims.items():
         assert claim == CLAIMS[number]
@@ -164,7 +165,7 @@ def test_a_sweep_makes_an_arm_of_each_combination():
         (1e-3, (0.1, 0.2)),
     ]
     assert plan.baseline.name == "learning_rate=0.001 head_dropout=(0.5, 0.5)"
-    assert plan.arms[2].differences == {"optimizer.learning_rate": (1e-3, 1e-2)}
+    assert plan.differences(plan.arms[2]) == {"optimizer.learning_rate": (1e-3, 1e-2)}
     assert plan.arms[1].config.name == plan.arms[1].name
     folders = [folder_name(arm.name) for arm in plan.arms]
     assert len(set(folders)) == 4

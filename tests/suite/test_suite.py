@@ -1,4 +1,4 @@
-"""Suites and sweeps: what they plan, run, skip, resume and refuse."""
+"""Suites and sweeps run, skip, resume and refuse."""
 
 import dataclasses
 import io
@@ -44,7 +44,7 @@ def shown_since(capsys):
 def test_a_suite_killed_half_way_resumes_and_finishes(tmp_path, capsys):
     arguments = [f"--config={ALEXNETS}", f"--workdir={tmp_path}", "--seeds=1", *SMALL]
     killed = start("suite", *arguments)
-    killed.wait_for(lambda: len(list(tmp_path.rglob("summary.json"))) >= 2)
+    killed.wait_for(lambda: len(list(tmp_path.glob("*/seed_0/summary.json"))) >= 2)
     killed.kill()
     done = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}
     assert 2 <= len(done) < 6
@@ -99,43 +99,43 @@ def test_a_sweep_runs_and_is_compared(tmp_path, capsys):
 
 
 @pytest.fixture
-def planned(tmp_path):
-    """A plan of two small arms on made-up images, with what is needed to run it."""
+def planned(tmp_path, monkeypatch):
+    """A plan of two small arms on made-up images, and the folder of its runs."""
     path = write_suite(tmp_path, "('alexnet_no_dropout',)")
-    plan = plan_suite(path, 2, SMALL)
     dataset = small_dataset(48, 30, (28, 28, 1), classes=10)
-    assembled = {arm.name: experiments.assemble(arm.config, dataset) for arm in plan.arms}
-    return plan, assembled, tmp_path / "runs"
+    monkeypatch.setattr(runner, "load_dataset", lambda config: dataset)
+    return plan_suite(path, 2, SMALL), tmp_path / "runs"
 
 
-def run_planned(planned, output=None):
-    plan, assembled, workdir = planned
-    workdir.mkdir(exist_ok=True)
-    runs = runner.list_runs(plan, assembled, workdir)
-    work = sum(runner.run_work(assembled[run.arm.name]) for run in runs if not run.finished)
-    finished = sum(run.finished for run in runs)
-    console = Console(file=output, width=200)
-    progress = SuiteProgress(console, "lines", len(runs), finished, work)
-    runner.run_suite(plan, assembled, runs, workdir, progress, "a command")
+def list_planned(planned):
+    plan, workdir = planned
+    return runner.list_runs(plan.arms, plan.seeds, workdir)
 
 
-def test_claims_are_written_before_the_first_run_and_stay(planned, monkeypatch, caplog):
-    plan, assembled, workdir = planned
-    falls = Claim("It falls.", "digits", (Statement("accuracy", 0.9, "alexnet_no_dropout"),))
+def run_planned(planned):
+    runs = list_planned(planned)
+    return runner.do_runs(runs, SuiteProgress(Console(width=200), "lines", runs))
+
+
+def test_claims_are_written_before_the_first_run_and_stay(tmp_path, monkeypatch, caplog):
+    statement = Statement("accuracy", 0.9, "alexnet_no_dropout")
     seen = []
 
     def fails(*arguments):
-        seen.append(read_suite_file(workdir).claims)
+        seen.append(read_suite_file(tmp_path / "runs").claims)
         raise RunFailed("no room")
 
+    def start_with(claim):
+        claims = f", claims={{1: Claim({claim!r}, 'digits', ({statement!r},))}}"
+        path = write_suite(tmp_path, "('alexnet_no_dropout',)", claims)
+        with pytest.raises(RunFailed):
+            main([f"--config={path}", f"--workdir={tmp_path / 'runs'}", "--seeds=2", *SMALL])
+
     monkeypatch.setattr(runner, "train_and_report", fails)
-    with pytest.raises(RunFailed):
-        run_planned((dataclasses.replace(plan, claims={1: falls}), assembled, workdir))
+    start_with("It falls.")
     assert "warning: the claims" not in caplog.text
-    changed = dataclasses.replace(falls, text="It falls a little.")
-    with pytest.raises(RunFailed):
-        run_planned((dataclasses.replace(plan, claims={1: changed}), assembled, workdir))
-    assert seen == [{1: falls}] * 8
+    start_with("It falls a little.")
+    assert seen == [{1: Claim("It falls.", "digits", (statement,))}] * 8
     assert "warning: the claims of the suite mine have changed" in caplog.text
 
 
@@ -164,16 +164,13 @@ def test_a_failed_run_does_not_stop_the_others_and_is_tried_again(planned, monke
         return original(experiment, *arguments)
 
     monkeypatch.setattr(runner, "train_and_report", fails)
-    with pytest.raises(
-        RunFailed, match=r"1 of 4 runs: alexnet_default, seed 1 \(MemoryError: no r"
-    ):
-        run_planned(planned)
-    folder = planned[2] / "alexnet_default/seed_1"
+    folder = planned[1] / "alexnet_default/seed_1"
+    assert run_planned(planned) == {folder: "MemoryError: no room"}
     assert "MemoryError: no room" in (folder / "failure.txt").read_text()
-    assert len(list(planned[2].rglob("summary.json"))) == 3
+    assert len(list(planned[1].rglob("summary.json"))) == 3
     monkeypatch.setattr(runner, "train_and_report", original)
-    run_planned(planned)
-    assert len(list(planned[2].rglob("summary.json"))) == 4
+    assert run_planned(planned) == {}
+    assert len(list(planned[1].rglob("summary.json"))) == 4
     assert not (folder / "failure.txt").exists()
 
 
@@ -190,42 +187,38 @@ def test_a_failed_suite_exits_with_1_and_compares_what_is_there(tmp_path, monkey
     with pytest.raises(SystemExit) as stop:
         run_command(main, [f"--config={path}", f"--workdir={tmp_path}/w", "--seeds=2", *SMALL])
     assert stop.value.code == 1
-    assert "failed: 2 of 4 runs: " in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert "failed: 2 of 4 runs: alexnet_default, seed 1 (the loss was NaN); alexnet_no" in errors
     assert "One seed only" in (tmp_path / "w/comparison.md").read_text()
 
 
 def test_runs_of_another_config_are_refused_before_anything_is_trained(planned):
     run_planned(planned)
-    plan, assembled, workdir = planned
-    path = workdir / "alexnet_no_dropout/seed_1/config.json"
+    path = planned[1] / "alexnet_no_dropout/seed_1/config.json"
     config = json.loads(path.read_text())
     config["optimizer"]["learning_rate"] = 0.5
     path.write_text(json.dumps(config))
     with pytest.raises(UsageError, match=r"optimizer.learning_rate: 0.5 there, 0.001 now"):
-        runner.list_runs(plan, assembled, workdir)
+        list_planned(planned)
     path.write_text("[]")
     with pytest.raises(UsageError, match="cannot be read"):
-        runner.list_runs(plan, assembled, workdir)
+        list_planned(planned)
 
 
-def test_fewer_epochs_or_other_data_are_refused_too(planned):
+def test_fewer_epochs_or_other_data_are_refused_too(planned, monkeypatch):
     run_planned(planned)
-    plan, assembled, workdir = planned
+    workdir = planned[1]
     history = workdir / "alexnet_default/seed_0/history.csv"
     text = history.read_text()
     history.write_text(text + text.splitlines()[-1] + "\n")
     with pytest.raises(UsageError, match=r"train\.epochs: 2 there, 1 now"):
-        runner.list_runs(plan, assembled, workdir)
+        list_planned(planned)
     history.write_text(text)
-    other = {
-        name: dataclasses.replace(
-            each, dataset=dataclasses.replace(each.dataset, fingerprint="another")
-        )
-        for name, each in assembled.items()
-    }
+    other = dataclasses.replace(runner.load_dataset(None), fingerprint="another")
+    monkeypatch.setattr(runner, "load_dataset", lambda config: other)
     with pytest.raises(UsageError, match="Brightness, changed since"):
-        runner.list_runs(plan, other, workdir)
-    # What each run says it differs in is against its experiment file, not the suite's baseline.
+        list_planned(planned)
+    # A run's report shows differences from its experiment file, not from the suite's baseline.
     page = (workdir / "alexnet_default/seed_0/report.html").read_text()
     assert "No difference" not in page
     assert "train.epochs" in page
@@ -261,16 +254,27 @@ def test_the_same_seed_starts_all_arms_alike():
         np.testing.assert_array_equal(order, orders[0])
 
 
+@dataclasses.dataclass
+class FakeRun:
+    name: str
+    work: float
+    finished: bool = False
+
+    def __str__(self):
+        return self.name
+
+
 def test_the_remaining_time_is_estimated_by_work(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     output = io.StringIO()
     summary = {"final_val_accuracy": 0.5, "best_val_accuracy": 0.6}
-    with SuiteProgress(Console(file=output, width=200), "auto", 3, 0, work=100.0) as progress:
-        for number, (work, seconds) in enumerate(((20.0, 60), (30.0, 90), (50.0, 150))):
-            progress.run_begins(f"arm, seed {number}")
+    runs = [FakeRun(f"arm, seed {number}", work) for number, work in enumerate((20.0, 30.0, 50.0))]
+    with SuiteProgress(Console(file=output, width=200), "auto", runs) as progress:
+        for run, seconds in zip(runs, (60, 90, 150), strict=True):
+            progress.run_begins(run)
             now[0] += seconds
-            progress.run_ends(work, summary)
+            progress.run_ends(run, {**summary, "seconds": seconds})
     lines = output.getvalue().splitlines()
     assert lines[0] == "[1/3] arm, seed 0: validation accuracy 0.5000 (best 0.6000)  1:00  ETA 4:00"
     assert lines[1].endswith("1:30  ETA 2:30")

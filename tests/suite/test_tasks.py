@@ -1,60 +1,77 @@
-"""How a suite becomes tasks, and what launchers do with them: no task of these tests trains."""
+"""Tasks and launchers; no task of these tests trains."""
 
-import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from typing import NamedTuple
 
 import pytest
 
+from flaxlab.command_line import CommandParser
+from flaxlab.config.fields import replaced
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.lock import is_locked, locked
 from flaxlab.suite.__main__ import main
 from flaxlab.suite.launchers import slurm
-from flaxlab.suite.launchers.jobs import Job, Submission
 from flaxlab.suite.launchers.processes import find_slots, visible_gpus
-from flaxlab.suite.options import Resources
-from flaxlab.suite.plan import plan_suite
-from flaxlab.suite.task import Task, make_tasks
+from flaxlab.suite.launchers.task import Job, make_tasks
+from flaxlab.suite.options import add_options, read_options
+from flaxlab.suite.plan import PlannedArm, plan_suite
 from tests.helpers.processes import run_code
 from tests.helpers.runs import PROCESSES, SMALL_SUITE, SWEEP, write_suite
 
 
+class PlannedRun(NamedTuple):
+    arm: PlannedArm
+    seed: int
+
+
 @pytest.fixture
-def tasks(tmp_path):
-    plan = plan_suite(write_suite(tmp_path, "('alexnet_no_dropout',)"), 5, SMALL_SUITE)
-    runs = [type("Run", (), {"arm": arm, "seed": seed}) for arm in plan.arms for seed in plan.seeds]
-    return lambda size, left=runs: make_tasks(plan, left, size, tmp_path / "runs")
+def plan(tmp_path):
+    return plan_suite(write_suite(tmp_path, "('alexnet_no_dropout',)"), 5, SMALL_SUITE)
+
+
+@pytest.fixture
+def tasks(tmp_path, plan):
+    runs = [PlannedRun(arm, seed) for arm in plan.arms for seed in plan.seeds]
+    return lambda size, left=runs: make_tasks(left, size, tmp_path / "runs")
 
 
 def test_tasks_have_every_run_once(tasks):
-    assert [(task.arm, task.seeds) for task in tasks(2)] == [
+    assert [(task.arm.name, task.seeds) for task in tasks(2)] == [
         (arm, seeds)
         for arm in ("alexnet_default", "alexnet_no_dropout")
         for seeds in ((0, 1), (2, 3), (4,))
     ]
     assert [task.seeds for task in tasks(None)] == [(0, 1, 2, 3, 4)] * 2
     assert tasks(None, []) == []
+    assert str(tasks(2)[1]) == "alexnet_default, seeds 2, 3"
     assert str(tasks(2)[2]) == "alexnet_default, seed 4"
 
 
-def test_a_task_says_that_its_experiment_has_changed(tasks):
+def changed(arm):
+    """Returns an arm whose file gave another number of epochs when it was planned."""
+    return replace(arm, config=replaced(arm.config, train={"epochs": 2}))
+
+
+def test_a_task_notices_that_its_experiment_has_changed(tasks):
     (task, *_) = tasks(2)
-    changed = Task(**{**vars(task), "config": task.config.replace('"epochs": 3', '"epochs": 2')})
-    assert changed != task
+    task = replace(task, arm=changed(task.arm))
     with pytest.raises(UsageError, match="has changed since the suite was started"):
-        changed.run()
-    failed = run_submission(changed)
-    assert set(failed) == {0, 1}
-    assert "has changed" in failed[0]
+        task.run()
+    failed = call(task)
+    assert list(failed) == task.folders
+    assert "has changed" in failed[task.folders[0]]
 
 
-def run_submission(task):
-    """Calls what submitit calls, and puts this process's handlers back."""
+def call(task):
+    """Calls a task as submitit does, and restores the signal handlers of this process."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
     try:
-        return Submission(task)()
+        return task()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -63,16 +80,15 @@ def run_submission(task):
 INTERRUPTED = """
 import os, signal, sys
 from submitit.core import job_environment, utils
-from flaxlab.suite.launchers.jobs import Submission
+from flaxlab.suite.launchers.task import Task
 
-class Waiting:
-    seeds = (0,)
+class Waiting(Task):
     def run(self):
         os.kill(os.getpid(), signal.Signals[sys.argv[1]])
         signal.pause()
 
 environment = job_environment.JobEnvironment()
-delayed = utils.DelayedSubmission(Submission(Waiting()))
+delayed = utils.DelayedSubmission(Waiting(None, (0,), None))
 delayed.set_timeout(60, 3)
 environment._handle_signals(utils.JobPaths(sys.argv[2], environment.job_id), delayed)
 delayed.result()
@@ -91,7 +107,7 @@ delayed.result()
 def test_a_job_goes_back_into_the_queue_unless_it_was_cancelled(
     tmp_path, number, state, code, requeued
 ):
-    write_tool(tmp_path / "squeue", f'[ "$2" = --jobs=12_3 ] && echo {state}')
+    write_tool(tmp_path / "squeue", f"echo 12_2 PENDING; echo 12_3 {state}")
     write_tool(tmp_path / "scontrol", f'echo "$@" > {tmp_path}/asked')
     environment = {
         "PATH": f"{tmp_path}:{os.environ['PATH']}",
@@ -115,7 +131,7 @@ def write_tool(path, script):
 
 
 class FakeSlurm:
-    """Slurm's commands as scripts that answer what a test has them answer."""
+    """Slurm's commands, as scripts that answer what a test wants."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -124,7 +140,7 @@ class FakeSlurm:
         self.answer("")
 
     def answer(self, *states):
-        """Has squeue show states of the jobs 12_0, 12_1, ...; none: it knows no such job."""
+        """Makes squeue show these states of jobs 12_0, 12_1, ...; without any, it knows no job."""
         lines = "".join(f"12_{index} {state}\n" for index, state in enumerate(states))
         (self.folder / "states").write_text(lines)
         unknown = "echo slurm_load_jobs error: Invalid job id specified >&2; exit 1"
@@ -140,15 +156,29 @@ def fake_slurm(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setattr(slurm, "_SECONDS_BETWEEN_LOOKS", 0)
-    monkeypatch.setattr(slurm, "_SECONDS_UNTIL_SEEN", 0)
     return FakeSlurm(folder)
 
 
-def test_a_suite_is_one_array_with_the_resources_that_were_given(tmp_path, fake_slurm, tasks):
-    resources = Resources(30, "gpu", 2, 8, "16G", {"account": "lab", "exclusive": True})
-    launcher = slurm.Slurm("mine", tmp_path / "runs", resources, 3)
+def read(*arguments):
+    """Returns the options of a command line, as `flaxlab.suite` reads them."""
+    parser = CommandParser()
+    add_options(parser)
+    return read_options(parser, [*SWEEP, *arguments])
+
+
+@pytest.fixture
+def slurm_launcher(tmp_path, plan):
+    return lambda *arguments: slurm.Slurm(
+        plan, tmp_path / "runs", read("--launcher=slurm", *arguments)
+    )
+
+
+def test_a_suite_is_one_array_with_the_resources_that_were_given(fake_slurm, slurm_launcher, tasks):
+    resources = ["--time=30", "--partition=gpu", "--gpus=2", "--cpus=8", "--memory=16G"]
+    others = ["--slurm.account=lab", "--slurm.exclusive"]
+    launcher = slurm_launcher("--tasks_at_once=3", *resources, *others)
     submitted = launcher.submit(tasks(1))
-    assert [job.number for job in submitted] == [f"12_{index}" for index in range(10)]
+    assert [str(job) for job in submitted] == [f"job 12_{index}" for index in range(10)]
     lines = fake_slurm.batch_file()
     for expected in (
         "--array=0-9%3",
@@ -165,64 +195,66 @@ def test_a_suite_is_one_array_with_the_resources_that_were_given(tmp_path, fake_
     ):
         assert f"#SBATCH {expected}" in lines
     assert "--cpus-per-task=8 " in lines[-1]
-    assert all(job.submitted.submission().function == Submission(job.task) for job in submitted)
+    assert all(job.submitted.submission().function == job.task for job in submitted)
 
 
-def test_jobs_of_an_earlier_start_are_found_again(tmp_path, fake_slurm, tasks):
-    def launcher():
-        return slurm.Slurm("mine", tmp_path / "runs", Resources(), None)
-
-    assert launcher().find(tasks(None)) == []
-    submitted = launcher().submit(tasks(None))
+def test_jobs_of_an_earlier_start_are_found_again(tmp_path, fake_slurm, slurm_launcher, plan):
+    runs = [PlannedRun(arm, seed) for arm in plan.arms for seed in plan.seeds]
+    assert slurm_launcher().jobs == []
+    submitted = slurm_launcher().submit(make_tasks(runs, None, tmp_path / "runs"))
     fake_slurm.answer("COMPLETED", "PENDING")
-    (found,) = launcher().find(tasks(None))
-    assert (found.number, found.task) == ("12_1", submitted[1].task)
-    changed = [Task(**{**vars(task), "config": "{}"}) for task in tasks(None)]
-    with pytest.raises(UsageError, match=r"job 12_1 is at .* with other settings .*scancel 12_1"):
-        launcher().find(changed)
+    (found,) = slurm_launcher().jobs
+    assert str(found) == "job 12_1"
+    assert found.task == submitted[1].task
+    other = replace(plan, arms=tuple(map(changed, plan.arms)))
+    with pytest.raises(UsageError, match=r"job 12_1 is running .* with other settings.*scancel 12"):
+        slurm.Slurm(other, tmp_path / "runs", read("--launcher=slurm"))
     fake_slurm.answer()
-    assert launcher().find(tasks(None)) == []
+    assert slurm_launcher().jobs == []
     write_tool(fake_slurm.folder / "squeue", "echo no controller >&2; exit 1")
     with pytest.raises(UsageError, match="squeue does not answer"):
-        launcher().find(tasks(None))
+        slurm_launcher()
 
 
-def test_ends_of_jobs_are_told_apart(tmp_path, fake_slurm, tasks):
-    launcher = slurm.Slurm("mine", tmp_path / "runs", Resources(), None)
+def test_a_killed_job_is_told_from_one_that_failed_or_was_cancelled(
+    fake_slurm, slurm_launcher, tasks
+):
+    launcher = slurm_launcher()
     submitted = launcher.submit(tasks(2))
+    folder = submitted[0].task.folders[1]
     fake_slurm.answer("RUNNING", "PENDING", "FAILED", "CANCELLED", "COMPLETING", "OUT_OF_MEMORY")
-    write_result(submitted[0], ("success", {1: "the loss was NaN"}))
-    ended = {each.job.number: each for each in launcher.ended()}
-    assert ended["12_0"].failures == {1: "the loss was NaN"}
-    assert {number: each.again for number, each in ended.items() if number != "12_0"} == {
-        "12_2": True,
-        "12_3": False,
-        "12_5": False,
+    assert launcher.ended() == []  # results may still be on their way
+    write_result(submitted[0], ("success", {folder: "the loss was NaN"}))
+    ended = {str(job): outcome for job, outcome in launcher.ended()}
+    assert ended == {
+        "job 12_0": {folder: "the loss was NaN"},
+        "job 12_2": "Slurm's state: FAILED",
+        "job 12_3": dict.fromkeys(submitted[3].task.folders, "Slurm's state: CANCELLED"),
+        "job 12_5": dict.fromkeys(submitted[5].task.folders, "Slurm's state: OUT_OF_MEMORY"),
     }
-    assert ended["12_2"].how == "Slurm's state: FAILED"
     assert "2 jobs go on: squeue --jobs=12" in launcher.stop()
     write_result(submitted[1], ("error", "Traceback\n  ...\nValueError: a bug\n"))
-    assert [each.failures for each in launcher.ended()] == [
-        {2: "ValueError: a bug", 3: "ValueError: a bug"}
+    assert launcher.ended() == [
+        (submitted[1], dict.fromkeys(submitted[1].task.folders, "ValueError: a bug"))
     ]
-    assert set(json.loads((tmp_path / "runs/tasks/jobs.json").read_text())) == {"12_4"}
+    assert launcher.jobs == [submitted[4]]
     fake_slurm.answer()  # so long ago that Slurm has forgotten it
-    assert [each.job.number for each in launcher.ended()] == ["12_4"]
+    assert launcher.ended() == []
+    assert launcher.ended() == [(submitted[4], "Slurm's state: unknown to squeue")]
+    assert launcher.jobs == []
 
 
 def write_result(job: Job, content):
-    import pickle
-
     job.submitted.paths.result_pickle.write_bytes(pickle.dumps(content))
 
 
-def test_slurm_that_refuses_is_one_line(tmp_path, fake_slurm, tasks, capsys):
+def test_a_refusal_by_slurm_is_one_line(fake_slurm, slurm_launcher, tasks, capsys):
     write_tool(fake_slurm.folder / "sbatch", "echo invalid partition specified >&2; exit 1")
-    launcher = slurm.Slurm("mine", tmp_path / "runs", Resources(), None)
+    launcher = slurm_launcher()
     with pytest.raises(UsageError, match="Slurm refuses the jobs: invalid partition"):
         launcher.submit(tasks(None))
     write_tool(fake_slurm.folder / "sbatch", "echo Unable to contact slurm controller >&2; exit 1")
-    with pytest.raises(RunFailed, match="Slurm takes no jobs now: Unable to contact slurm"):
+    with pytest.raises(RunFailed, match="Slurm accepts no jobs now: Unable to contact slurm"):
         launcher.submit(tasks(None))
     assert capsys.readouterr() == ("", "")
 
@@ -259,7 +291,7 @@ def test_gpus_are_named_as_the_environment_has_them(monkeypatch):
     assert visible_gpus() == ["4", "GPU-1f", "7"]
 
 
-def test_a_lock_can_be_looked_at(tmp_path):
+def test_a_lock_can_be_inspected(tmp_path):
     assert not is_locked(tmp_path)
     with locked(tmp_path):
         assert is_locked(tmp_path)
@@ -272,18 +304,17 @@ def test_a_lock_can_be_looked_at(tmp_path):
     ("arguments", "message"),
     [
         (["--launcher=kubernetes"], "invalid choice: 'kubernetes'.*none.*processes.*slurm"),
-        (["--tasks_at_once=2"], "--tasks_at_once is for tasks; give --launcher=processes"),
+        (["--tasks_at_once=2"], "--tasks_at_once is for tasks; add --launcher=processes"),
         (["--seeds_per_task=2"], "--seeds_per_task is for tasks"),
         ([PROCESSES, "--seeds_per_task=0"], "0 is not a whole number from 1"),
         ([PROCESSES, "--gpus=1"], "--gpus is for --launcher=slurm.*CUDA_VISIBLE_DEVICES"),
-        (["--slurm.account=lab"], "--slurm.account is for --launcher=slurm"),
+        (["--slurm.account=lab"], "--slurm.account=lab is for --launcher=slurm"),
         ([PROCESSES, "--tasks_at_once=100000"], "is more than the"),
         (["--launcher=slurm", "--time=4"], "--time=4 is too short.*at least 5"),
-        (["--launcher=slurm", "--memory=lots"], "--memory=lots is no size.*16G"),
-        (["--launcher=slurm", "--slurm.array=0-3"], "--slurm.array cannot be set: the suite makes"),
-        (["--launcher=slurm", "--slurm.mem=1G"], "--slurm.mem has an option.*give --memory=VALUE"),
-        (["--launcher=slurm", "--slurm.=1"], "--slurm.=1 is no option of sbatch"),
-        (["--launcher=slurm"], "needs Slurm's sbatch, which is not on this machine"),
+        (["--launcher=slurm", "--slurm.array=0-3"], "--slurm.array cannot be set, since the suite"),
+        (["--launcher=slurm", "--slurm.mem=1G"], "--slurm.mem cannot be set.*use .*--memory"),
+        (["--launcher=slurm", "--slurm.=1"], "--slurm.=1 is not an option of sbatch"),
+        (["--launcher=slurm"], "needs Slurm's sbatch, squeue and srun"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(tmp_path, monkeypatch, arguments, message):

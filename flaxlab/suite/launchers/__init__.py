@@ -1,1 +1,1 @@
-"""Ways to start tasks: processes of this machine, or jobs of Slurm."""
+"""Starts tasks through submitit: as processes of this machine, or as jobs of Slurm."""

@@ -2,230 +2,161 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import dataclasses
 import io
-import json
 import shutil
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from submitit import SlurmExecutor, SlurmJob
 from submitit.core.utils import FailedJobError
 
-from flaxlab import files
 from flaxlab.errors import GO_ON, RunFailed, UsageError
-from flaxlab.suite.launchers.jobs import TASKS_FOLDER, Ended, Job, Submission
-from flaxlab.suite.options import Resources
-from flaxlab.suite.task import Task
+from flaxlab.suite.launchers.task import FORGOTTEN, TASKS_FOLDER, Job, Outcome, Task, job_states
+from flaxlab.suite.plan import Plan
 
-# The jobs of a suite: what a second start of its command waits for.
-JOBS_FILE = "jobs.json"
-
-# A run of days on a partition of hours is told of its end this often, at most.
+# Limits how often a run of days on a partition of hours goes back into the queue.
 _MOST_TIMEOUTS = 100
+_MOST_TASKS = 10_000
 _SECONDS_TO_SAVE = 120
-_SECONDS_BETWEEN_LOOKS = 10
-# A file of another node may take this long to be seen on a network file system.
-_SECONDS_UNTIL_SEEN = 60
-_OVER = {
-    "BOOT_FAIL",
-    "CANCELLED",
-    "COMPLETED",
-    "DEADLINE",
-    "FAILED",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "PREEMPTED",
-    "TIMEOUT",
-}
-# Final states: a user cancelled the job, or a retry would fail in the same way.
-_FINAL = {"CANCELLED", "DEADLINE", "OUT_OF_MEMORY"}
+# On a network file system, the result of a job may appear this long after its end.
+_SECONDS_BETWEEN_LOOKS = 60
+# The user cancelled the job, or a retry would fail in the same way.
+_FINAL_STATES = {"CANCELLED", "DEADLINE", "OUT_OF_MEMORY"}
+_OVER = {"BOOT_FAIL", "COMPLETED", "FAILED", "NODE_FAIL", "PREEMPTED", "TIMEOUT"}
+_OVER |= {FORGOTTEN, *_FINAL_STATES}
 
 
 def require_slurm() -> None:
     """Raises a `UsageError` if Slurm's commands are not on this machine."""
-    missing = [tool for tool in ("sbatch", "squeue", "srun") if shutil.which(tool) is None]
-    if missing:
+    if not all(map(shutil.which, ("sbatch", "squeue", "srun"))):
         raise UsageError(
-            f"--launcher=slurm needs Slurm's {missing[0]}, which is not on this machine; start the"
-            " command on a node of the cluster, or take --launcher=processes"
+            "--launcher=slurm needs Slurm's sbatch, squeue and srun, which are not on this machine;"
+            " start the command on a node of the cluster, or use --launcher=processes"
         )
 
 
 class Slurm:
-    """Does tasks as jobs of Slurm; see `Launcher`.
+    """Runs tasks as jobs of Slurm.
 
-    States are read from squeue: sacct, which submitit asks, needs a data base that not every
-    cluster has.
+    Attributes:
+        jobs: the tasks that are queued or running.
+        on_signal: what a first and a second signal to the waiting command do.
     """
 
-    heard = ("the jobs go on without this command", "stops at once")
+    on_signal = ("the jobs go on without this command", "stops at once")
 
-    def __init__(
-        self, name: str, workdir: Path, resources: Resources, tasks_at_once: int | None
-    ) -> None:
-        """Prepares to submit.
+    def __init__(self, plan: Plan, workdir: Path, options: argparse.Namespace) -> None:
+        """Prepares to submit, and finds the jobs that an earlier start left queued or running.
 
         Args:
-            name: name of the suite.
+            plan: plan of the suite.
             workdir: folder of the suite; every node must see it under this path.
-            resources: what one task asks for.
-            tasks_at_once: at most; None: all.
+            options: say what a task gets, see `read_options`.
+
+        Raises:
+            UsageError: one of the jobs has another config than its arm has now, or Slurm does not
+                answer.
         """
         self._folder = workdir / TASKS_FOLDER
         self._executor = SlurmExecutor(self._folder, max_num_timeout=_MOST_TIMEOUTS)
+        cores = options.sbatch.get("cpus-per-task")
         self._executor.update_parameters(
-            **_parameters(name, resources, tasks_at_once), signal_delay_s=_SECONDS_TO_SAVE
+            job_name=f"flaxlab-{plan.name}",
+            time=options.sbatch["time"],
+            signal_delay_s=_SECONDS_TO_SAVE,
+            array_parallelism=options.tasks_at_once or _MOST_TASKS,
+            additional_parameters=options.sbatch,
+            # Since Slurm 22.05, srun does not inherit this option from sbatch.
+            srun_args=None if cores is None else [f"--cpus-per-task={cores}"],
         )
-        self._jobs: list[Job] = []
-        self._looked = 0.0
-        self._states: dict[str, str] | None = None  # None: not known since the last submission
-        self._gone: dict[str, float] = {}  # since when a job that left no word is known to be over
-
-    def find(self, arms: Sequence[Task]) -> list[Job]:
-        """Returns the jobs in WORKDIR/tasks/jobs.json that are under way or queued.
-
-        Raises:
-            UsageError: one of them has an arm with another config than now, or Slurm does not
-                answer.
-        """
-        try:
-            recorded = json.loads((self._folder / JOBS_FILE).read_text())
-        except FileNotFoundError:
-            return []
-        now = {arm.arm: arm for arm in arms}
-        states = _ask(list(recorded))
-        if states is None:
-            raise UsageError(
-                "squeue does not answer, and jobs of an earlier start may be under way; try again"
-            )
-        for number, about in recorded.items():
-            task = Task(**{key: _as_tuple(value) for key, value in about.items()})
-            if task.arm not in now or states.get(number, "COMPLETED") in _OVER:
-                continue
-            if dataclasses.replace(now[task.arm], seeds=task.seeds) != task:
-                raise UsageError(
-                    f"job {number} is at {task} with other settings than now; wait for it, or"
-                    f" scancel {number}, or take another --workdir"
-                )
-            self._jobs.append(Job(task, SlurmJob(self._folder, number)))
-        return list(self._jobs)
+        self.jobs = _find_jobs(plan, self._folder)
+        self._last_look = 0.0
+        self._over: set[str] = set()
 
     def submit(self, tasks: Sequence[Task]) -> list[Job]:
-        """Submits all tasks as one array.
+        """Submits all tasks as one array, and returns their jobs.
 
         Raises:
-            UsageError: Slurm refuses it.
+            UsageError: Slurm refuses the array.
             RunFailed: Slurm cannot be reached.
         """
         if not tasks:
             return []
         try:
-            with contextlib.redirect_stderr(io.StringIO()):  # submitit shows there what it raises
-                submitted = self._executor.submit_array([Submission(task) for task in tasks])
+            with contextlib.redirect_stderr(io.StringIO()):  # submitit also prints what it raises
+                submitted = self._executor.submit_array(tasks)
         except FailedJobError as error:
             if "Unable to contact" in str(error):
-                raise RunFailed(f"Slurm takes no jobs now: {error}") from error
+                raise RunFailed(f"Slurm accepts no jobs now: {error}") from error
             raise UsageError(f"Slurm refuses the jobs: {error}") from error
         started = [Job(task, job) for task, job in zip(tasks, submitted, strict=True)]
-        self._jobs += started
-        self._looked, self._states = time.monotonic(), None
-        self._write()
+        self.jobs += started
         return started
 
-    def ended(self) -> list[Ended]:
-        """Returns the jobs that have left their result, or that squeue calls ended."""
-        if time.monotonic() - self._looked > _SECONDS_BETWEEN_LOOKS:
-            self._looked = time.monotonic()
-            states = _ask([job.number for job in self._jobs])
-            if states is not None:
-                self._states = states
-        found = [ended for job in self._jobs if (ended := self._look(job)) is not None]
-        for ended in found:
-            self._jobs.remove(ended.job)
-        if found:
-            self._write()
+    def ended(self) -> list[tuple[Job, Outcome]]:
+        """Returns the jobs that have ended since the last call."""
+        lost = self._find_lost()
+        found: list[tuple[Job, Outcome]] = []
+        for job in self.jobs:
+            failures, state = job.failures(), lost.get(job.number, "")
+            if failures is not None:
+                found.append((job, failures))
+            elif state in _FINAL_STATES:
+                found.append((job, dict.fromkeys(job.task.folders, f"Slurm's state: {state}")))
+            elif state:
+                found.append((job, f"Slurm's state: {state}"))
+        for job, _ in found:
+            self.jobs.remove(job)
         return found
 
-    def describe(self, job: Job) -> str:
-        """Names the job."""
-        return f"job {job.number}"
+    def _find_lost(self) -> dict[str, str]:
+        """Returns {number: state} for the jobs that were over at this look and at the last one."""
+        if time.monotonic() - self._last_look < _SECONDS_BETWEEN_LOOKS:
+            return {}
+        self._last_look = time.monotonic()
+        states = job_states([job.number for job in self.jobs])
+        if states is None:
+            return {}
+        over = {number: state for number, state in states.items() if state in _OVER}
+        before, self._over = self._over, set(over)
+        return {number: state for number, state in over.items() if number in before}
 
     def stop(self) -> str:
-        """Leaves the jobs alone: they need no one who waits."""
-        if not self._jobs:
+        """Leaves the jobs running, and returns what to tell the user about them."""
+        if not self.jobs:
             return GO_ON
-        numbers = ",".join(sorted({job.number.split("_")[0] for job in self._jobs}))
+        numbers = sorted({job.number.split("_")[0] for job in self.jobs})
         return (
-            f"{len(self._jobs)} jobs go on: squeue --jobs={numbers} shows them, scancel"
-            f" {numbers.replace(',', ' ')} has them save and end; start the same command again to"
-            " wait for them"
+            f"{len(self.jobs)} jobs go on: squeue --jobs={','.join(numbers)} shows them, scancel"
+            f" {' '.join(numbers)} makes them save and end; start the same command again to wait"
+            " for them"
         )
 
-    def _look(self, job: Job) -> Ended | None:
-        failures = job.result()
-        if failures is not None:
-            return Ended(job, failures)
-        if self._states is None:
-            return None
-        state = self._states.get(job.number, "unknown to squeue")
-        if state not in _OVER and state != "unknown to squeue":
-            self._gone.pop(job.number, None)
-            return None
-        since = self._gone.setdefault(job.number, time.monotonic())
-        if time.monotonic() - since < _SECONDS_UNTIL_SEEN and state not in _FINAL:
-            return None
-        return Ended(job, None, f"Slurm's state: {state}", state not in _FINAL)
 
-    def _write(self) -> None:
-        about = {job.number: dataclasses.asdict(job.task) for job in self._jobs}
-        files.write_text(self._folder / JOBS_FILE, json.dumps(about, indent=1) + "\n")
-
-
-def _parameters(name: str, resources: Resources, tasks_at_once: int | None) -> dict[str, Any]:
-    """Returns submitit's names of what a task gets."""
-    found: dict[str, Any] = {
-        "job_name": f"flaxlab-{name}",
-        "time": resources.minutes,
-        "partition": resources.partition,
-        "gpus_per_node": resources.gpus,
-        "cpus_per_task": resources.cpus,
-        "mem": resources.memory,
-        "array_parallelism": tasks_at_once,
-        # An array that is requeued by Slurm itself, after a preemption or with its node.
-        "additional_parameters": {"requeue": True, **resources.others},
-    }
-    if resources.cpus is not None:
-        # Since Slurm 22.05, srun does not take over what sbatch was told.
-        found["srun_args"] = [f"--cpus-per-task={resources.cpus}"]
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def _ask(numbers: Sequence[str]) -> dict[str, str] | None:
-    """Asks squeue for the states of jobs.
-
-    Returns:
-        {number: state}, without those that Slurm has forgotten; None if it does not answer.
-    """
-    if not numbers:
-        return {}
-    jobs = ",".join(sorted({number.split("_")[0] for number in numbers}))
-    command = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={jobs}"]
-    try:
-        shown = subprocess.run(
-            [*command, "--format=%i %T"], capture_output=True, text=True, timeout=60, check=False
+def _find_jobs(plan: Plan, folder: Path) -> list[Job]:
+    ending = "_submitted.pkl"  # of the file in which submitit keeps a job's task
+    numbers = sorted(file.name.removesuffix(ending) for file in folder.glob(f"*{ending}"))
+    states = job_states(numbers)
+    if states is None:
+        raise UsageError(
+            "squeue does not answer, and jobs of an earlier start may be running; try again"
         )
-    except subprocess.TimeoutExpired:
-        return None
-    if shown.returncode != 0:
-        return {} if "Invalid job id" in shown.stderr else None
-    pairs = (line.split() for line in shown.stdout.splitlines())
-    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    found = []
+    configs = {arm.name: arm.config for arm in plan.arms}
+    for number in (number for number in numbers if states[number] not in _OVER):
+        submitted: SlurmJob[dict[Path, str]] = SlurmJob(folder, number)
+        task = submitted.submission().function
+        assert isinstance(task, Task)
+        # A slot: the number is that of a process, which --launcher=processes has started.
+        if task.arm.name not in configs or task.slot is not None:
+            continue
+        if task.arm.config != configs[task.arm.name]:
+            raise UsageError(
+                f"job {number} is running {task} with other settings; wait for it, cancel it"
+                f" (scancel {number}), or use another --workdir"
+            )
+        found.append(Job(task, submitted))
+    return found
