@@ -6,7 +6,9 @@ So a traceback always means a bug in flaxlab itself.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+import math
 import os
 import signal
 import sys
@@ -76,6 +78,19 @@ def positive_number(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
     return int(text)
+
+
+def positive_float(text: str) -> float:
+    """Returns the value of an option that takes numbers above 0; a type for `add_argument`.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is not such a number.
+    """
+    with contextlib.suppress(ValueError):
+        value = float(text)
+        if 0 < value < math.inf:
+            return value
+    raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
 
 
 def open_console(**options: Any) -> Console:

@@ -12,6 +12,10 @@ _NO_PLAN = (
     "No suite says how many runs were planned: runs that failed and were removed, or seeds that"
     " were tried and left out, cannot be seen here."
 )
+_LOOKING = (
+    "Whoever looks at the results before adding seeds finds differences that are not there more"
+    " often than 5% of the time."
+)
 
 
 def cautions(arms: Sequence[ComparedArm], design: Design) -> list[str]:
@@ -41,12 +45,12 @@ def cautions(arms: Sequence[ComparedArm], design: Design) -> list[str]:
                 " the difference is of those, the accuracy of all."
             )
     extra = {seed for arm in arms for seed in arm.runs} - set(design.seeds)
-    if design.seeds and extra:
+    if design.looks:
+        counts = ", ".join(map(str, design.looks))
+        notes.append(f"Seeds were added after the arms had been compared with {counts}. {_LOOKING}")
+    elif design.seeds and extra:
         names = ", ".join(map(str, sorted(extra)))
-        notes.append(
-            f"Seeds {names} were added to those that the suite planned: whoever looks at the"
-            " results before adding seeds finds differences more often than 5% of the time."
-        )
+        notes.append(f"The suite did not plan seed {names}. {_LOOKING}")
     if len({tuple(run.summary["classes"]) for run in runs}) > 1:
         notes.append("The arms have different classes: the pictures of the classes are left out.")
     return notes

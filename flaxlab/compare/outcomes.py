@@ -22,12 +22,14 @@ class Design:
         seeds: of each arm; () if no suite says.
         collapsed_below: an accuracy below so many times that of guessing is a collapse.
         equivalent_within: differences of accuracy up to this share count as none; 0: none does.
+        looks: with how many seeds the arms were compared before seeds were added.
     """
 
     arms: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     collapsed_below: float = 1.5
     equivalent_within: float = 0.0
+    looks: tuple[int, ...] = ()
 
     def is_collapse(self, accuracy: float, classes: int) -> bool:
         """Returns whether an accuracy is no better than guessing."""

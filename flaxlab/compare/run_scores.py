@@ -41,8 +41,8 @@ class RunScores:
         late_spread: how far the validation accuracy of an epoch is from the next one's, see
             `spread_between_epochs`.
         train_accuracy: mean over the last epoch, in training mode: what Keras shows.
-        fitted_accuracy: accuracy on training examples after the last epoch, in evaluation mode.
-        gap: fitted minus final accuracy, both in evaluation mode.
+        fitted_accuracy: accuracy on training examples, in evaluation mode, of the same state.
+        gap: fitted accuracy minus `accuracy`, both in evaluation mode.
         keras_gap: train minus final accuracy, with dropout on in one and off in the other.
         cross_entropy: of what `accuracy` is about, in nats.
         brier: Brier score of the same.
@@ -85,8 +85,9 @@ def score_run(
     final, train = float(validation[-1]), float(history["train_accuracy"][-1])
     fitted = summary.get("fitted_accuracy")
     shares, labels = predictions.probabilities, predictions.labels
+    accuracy = float(summary.get("test_accuracy", final))
     return RunScores(
-        accuracy=float(summary.get("test_accuracy", final)),
+        accuracy=accuracy,
         final_accuracy=final,
         best_accuracy=float(validation.max()),
         late_accuracy=float(validation[-_LATE:].mean()),
@@ -94,7 +95,7 @@ def score_run(
         late_spread=spread_between_epochs(validation),
         train_accuracy=train,
         fitted_accuracy=fitted,
-        gap=None if fitted is None else fitted - final,
+        gap=None if fitted is None else fitted - accuracy,
         keras_gap=train - final,
         cross_entropy=float(np.mean(predictions.losses, dtype=np.float64)),
         brier=None if shares is None else brier_score(shares, labels),

@@ -35,6 +35,7 @@ class SuiteRecord:
         claims: by number.
         collapsed_below: an accuracy below so many times that of guessing is a collapse.
         equivalent_within: differences of accuracy up to this share count as none; 0: none does.
+        looks: with how many seeds the arms were compared before seeds were added.
         command: command that started the suite.
     """
 
@@ -47,12 +48,19 @@ class SuiteRecord:
     claims: Mapping[int, Claim]
     collapsed_below: float
     equivalent_within: float
+    looks: tuple[int, ...]
     command: str
 
     @property
     def design(self) -> Design:
         """What was fixed before the first run."""
-        return Design(tuple(self.arms), self.seeds, self.collapsed_below, self.equivalent_within)
+        return Design(
+            arms=tuple(self.arms),
+            seeds=self.seeds,
+            collapsed_below=self.collapsed_below,
+            equivalent_within=self.equivalent_within,
+            looks=self.looks,
+        )
 
 
 def write_suite_file(record: SuiteRecord, folder: Path) -> None:
@@ -86,6 +94,7 @@ def read_suite_file(folder: Path) -> SuiteRecord | None:
             claims=claims_from_json(values["claims"]),
             collapsed_below=float(values["collapsed_below"]),
             equivalent_within=float(values["equivalent_within"]),
+            looks=tuple(values["looks"]),
             command=values["command"],
         )
     except FileNotFoundError:

@@ -116,6 +116,8 @@ def summarize(experiment: Experiment, result: RunResult, confusion: np.ndarray) 
     "classes" holds precision, recall, F1 and number of examples of each class of the test split.
     "final" is the last epoch, "best" the epoch with the highest validation accuracy. With the
     protocol "holdout", "test_accuracy" is the best epoch's, on data that had no part in choosing.
+    "train_accuracy" is measured in the steps of the last epoch; "fitted_accuracy" afterwards,
+    without dropout, with the state that the test split scores.
     """
     config, history = experiment.config, result.history
     last, best = history[-1], best_row(history)
@@ -144,6 +146,7 @@ def summarize(experiment: Experiment, result: RunResult, confusion: np.ndarray) 
         "best_epoch": best.epoch,
         "train_accuracy": last.train_accuracy,
         "train_loss": last.train_loss,
+        "fitted_accuracy": result.fitted,
         "images_per_second": statistics.harmonic_mean(row.images_per_second for row in history),
         "seconds": sum(row.seconds for row in history),
         "machine": describe_machine(),

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from flaxlab import config as configs
 from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.command_line import open_console
@@ -32,6 +34,8 @@ from flaxlab.training.loop import Scores, fit, score
 from flaxlab.training.metrics import History
 from flaxlab.training.programs import Programs, compile_programs
 from flaxlab.training.state import TrainState
+
+_FITTED_EXAMPLES = 10_000
 
 
 def run_experiment(
@@ -146,6 +150,7 @@ class RunResult(NamedTuple):
         history: one row an epoch.
         test_scores: on the test split: after the last epoch, or, with a holdout, the best epoch's.
         test_epoch: the epoch of these scores.
+        fitted: accuracy of the same state on training examples, see `train`.
         programs: the compiled programs of this process.
         unsaved: why the last state could not be saved; None if it was.
     """
@@ -154,6 +159,7 @@ class RunResult(NamedTuple):
     history: History
     test_scores: Scores
     test_epoch: int
+    fitted: float
     programs: Programs
     unsaved: str | None
 
@@ -168,7 +174,9 @@ def train(
     """Trains to the end of `config.train.epochs`, from wherever the run in `workdir` stands.
 
     After each epoch: score the validation split, add a row to the history, save. A run that was
-    stopped and started again ends with the same bits as one that never stopped.
+    stopped and started again ends with the same bits as one that never stopped. At the end, the
+    first 10,000 training examples are scored as well, as they are and without dropout: what the
+    network knows of what it has seen, where the training accuracy is measured under way.
 
     Args:
         experiment: what to train, see `assemble`.
@@ -207,4 +215,7 @@ def train(
             scored, feed = devices.put(best), experiment.eval_feed(experiment.splits.test)
         if scores is None:
             scores = score(programs.evaluate, scored, feed, hooks)
-        return RunResult(state, history, scores, epoch, programs, checkpoints.failure)
+        seen = experiment.splits.train
+        some = experiment.eval_feed(seen.take(np.arange(min(len(seen), _FITTED_EXAMPLES))))
+        fitted = score(programs.evaluate, scored, some, hooks).accuracy
+        return RunResult(state, history, scores, epoch, fitted, programs, checkpoints.failure)

@@ -17,6 +17,7 @@ from flaxlab.suite.options import add_options, read_options
 _EXAMPLES = """examples:
   python -m flaxlab.suite --config=experiments/suites/alexnet_fashion.py --show
   python -m flaxlab.suite --config=experiments/suites/alexnet_fashion.py --seeds=3
+  python -m flaxlab.suite --config=experiments/suites/alexnet_fashion.py --plan=0.5 --spread=0.7
   python -m flaxlab.suite --config=experiments/suites/vgg_cifar.py --config.train.epochs=5
   python -m flaxlab.suite --config=experiments/alexnet_pool.py \\
       --sweep.optimizer.learning_rate=1e-2,1e-3,1e-4

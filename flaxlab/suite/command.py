@@ -24,6 +24,7 @@ from flaxlab.run.record import experiment_revision, versions
 from flaxlab.suite.plan import Plan, plan_suite, plan_sweep
 from flaxlab.suite.progress import SuiteProgress
 from flaxlab.suite.runner import SuiteRun, do_runs, list_runs, write_record
+from flaxlab.suite.seeds import Pilot, describe_power, print_seeds, read_pilot
 
 if TYPE_CHECKING:  # submitit is an extra
     from flaxlab.suite.launchers.processes import Processes
@@ -45,22 +46,29 @@ def run(options: argparse.Namespace) -> None:
         plan = plan_sweep(options.config, options.seeds, options.overrides, options.sweeps)
     else:
         plan = plan_suite(options.config, options.seeds, options.overrides)
+    workdir = (options.workdir or Path("runs") / plan.name).expanduser()
+    console = open_console()
+    if options.plan:
+        spread = options.spread and Pilot({}, options.spread / 100, {})
+        print_seeds(console, plan, spread or read_pilot(plan, workdir), options.plan)
+        return
     versions()  # remembers them now, since a commit may follow during the runs
     for arm in plan.arms:
         experiment_revision(arm.file)
     _prepare_jax(plan, options.launcher)
     in_tasks = options.launcher != "none"
     make_launcher = _find_launcher(options) if in_tasks and not options.show else None
-    workdir = (options.workdir or Path("runs") / plan.name).expanduser()
     runs = list_runs(plan.arms, plan.seeds, workdir)
     left = [run for run in runs if not run.finished]
-    console = open_console()
     style = plan.baseline.config.log.progress
     if options.show or style != "none":
         _print_plan(console, plan)
         _print(console, f"{len(runs)} runs in {workdir}, {len(runs) - len(left)} of them finished")
     _print_warnings(console, runs)
     if options.show:
+        pilot = read_pilot(plan, workdir)
+        if pilot is not None:
+            _print(console, describe_power(plan, pilot))
         if in_tasks:
             from flaxlab.suite.launchers.task import make_tasks
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flaxlab.command_line import positive_number
+from flaxlab.command_line import positive_float, positive_number
 from flaxlab.errors import UsageError
 
 # A task is told to save two minutes before its time is over.
@@ -34,6 +34,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     count: dict[str, Any] = {"type": positive_number, "metavar": "N"}
     parser.add_argument("--seeds", help="runs of each arm; default: the suite's, 5", **count)
     parser.add_argument("--show", action="store_true", help="print the arms and train nothing")
+    parser.add_argument(
+        "--plan",
+        type=positive_float,
+        metavar="POINTS",
+        help="print how many seeds find a difference of accuracy of so many points with a power of"
+        " 80%%, by the runs in WORKDIR or by --spread, and train nothing",
+    )
+    parser.add_argument(
+        "--spread",
+        type=positive_float,
+        metavar="POINTS",
+        help="standard deviation of the differences between paired runs, for --plan",
+    )
     parser.add_argument(
         "--launcher",
         default="none",
@@ -89,6 +102,8 @@ def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> a
     for name in ("tasks_at_once", "seeds_per_task"):
         if options.launcher == "none" and getattr(options, name) is not None:
             raise UsageError(f"--{name} is for tasks; add --launcher=processes or --launcher=slurm")
+    if options.spread is not None and options.plan is None:
+        raise UsageError("--spread is for --plan=POINTS; add that, or leave it out")
     given = {name: vars(options)[name] for name in _SLURM_OPTIONS if vars(options)[name]}
     of_slurm = [*(f"--{name}" for name in given), *for_sbatch]
     if options.launcher != "slurm" and of_slurm:

@@ -233,6 +233,7 @@ def suite_record(plan: Plan, command: str) -> SuiteRecord:
         claims=plan.claims,
         collapsed_below=plan.collapsed_below,
         equivalent_within=plan.equivalent_within,
+        looks=(),
         command=command,
     )
 

@@ -24,6 +24,8 @@ from flaxlab.training.programs import compile_programs
 
 FAILURE_FILE = "failure.txt"
 
+_FIXED_BY_THE_FIRST_START = ("claims", "collapsed_below", "equivalent_within")
+
 _log = logging.getLogger(__name__)
 
 
@@ -130,20 +132,26 @@ def do_runs(runs: Sequence[SuiteRun], progress: SuiteProgress) -> dict[Path, str
 def write_record(plan: Plan, workdir: Path, command: str) -> None:
     """Writes suite.json, which a comparison reads.
 
-    The claims in it remain those of the first start, since claims must precede the runs.
+    Its claims, and what it calls a collapse or equivalent, remain those of the first start: they
+    must precede the runs. Where seeds have been added since, it says how many there were before.
 
     Raises:
         UsageError: an existing suite.json cannot be read.
     """
     record, before = suite_record(plan, command), read_suite_file(workdir)
-    if before is not None and before.claims != record.claims:
-        _log.warning(
-            "warning: the claims of the suite %s have changed since it was first started; the old"
-            " ones are judged, unless you remove %s and start again",
-            plan.name,
-            workdir / SUITE_FILE,
-        )
-        record = replace(record, claims=before.claims)
+    if before is not None:
+        fixed = {name: getattr(before, name) for name in _FIXED_BY_THE_FIRST_START}
+        if any(getattr(record, name) != value for name, value in fixed.items()):
+            _log.warning(
+                "warning: the claims or rules of the suite %s have changed since it was first"
+                " started; the old ones hold, unless you remove %s and start again",
+                plan.name,
+                workdir / SUITE_FILE,
+            )
+        looks = before.looks
+        if set(before.seeds) < set(record.seeds):
+            looks = (*looks, len(before.seeds))
+        record = replace(record, looks=looks, **fixed)
     write_suite_file(record, workdir)
 
 

@@ -67,6 +67,7 @@ def suite_record(**fields):
         "claims": CLAIMS,
         "collapsed_below": 1.5,
         "equivalent_within": 0.0,
+        "looks": (),
         "command": "python -m flaxlab.suite --config=mine.py",
     }
     return SuiteRecord(**(record | fields))

@@ -24,6 +24,7 @@ def write_suite(folder, seeds=5, **fields):
         "claims": {},
         "collapsed_below": 1.5,
         "equivalent_within": 0.0,
+        "looks": (),
         "command": "python -m flaxlab.suite --config=pooling.py",
     }
     write_suite_file(SuiteRecord(**(record | fields)), folder)
@@ -133,4 +134,12 @@ def test_seeds_beyond_the_plan_are_told(tmp_path):
     write_arm(tmp_path, BASELINE, [0.8, 0.81, 0.805])
     write_arm(tmp_path, ARM, [0.8, 0.82, 0.83])
     main([str(tmp_path)])
-    assert "Seeds 2 were added" in (tmp_path / "comparison.md").read_text()
+    assert "The suite did not plan seed 2." in (tmp_path / "comparison.md").read_text()
+
+
+def test_looks_before_seeds_were_added_are_told(tmp_path):
+    write_suite(tmp_path, seeds=2, looks=(3, 5))
+    write_arm(tmp_path, BASELINE, [0.8, 0.81])
+    main([str(tmp_path)])
+    said = "Seeds were added after the arms had been compared with 3, 5."
+    assert said in (tmp_path / "comparison.md").read_text()

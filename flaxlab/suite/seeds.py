@@ -1,0 +1,172 @@
+"""Plans how many seeds a suite needs, by the spread of its finished runs or a stated one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flaxlab.claims import Claim, Statement
+from flaxlab.compare.cells import Cell
+from flaxlab.compare.cells import Table as CellTable
+from flaxlab.compare.differences import accuracy_step
+from flaxlab.compare.outcomes import Design
+from flaxlab.compare.runs import Run, find_runs
+from flaxlab.compare.statistics import (
+    LEVEL,
+    MOST_SEEDS,
+    pooled_spread,
+    seeds_needed,
+    smallest_detectable,
+)
+from flaxlab.config.read import load_lab_report
+from flaxlab.errors import UsageError
+from flaxlab.suite.plan import Plan
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """What runs that are there say about those to come.
+
+    Attributes:
+        pairs: number of seeds in which an arm and the baseline have learned, by arm.
+        spread: standard deviation of the difference of paired accuracies, pooled over the arms.
+        hours: mean time of a run, by arm; arms without a run are left out.
+    """
+
+    pairs: Mapping[str, int]
+    spread: float
+    hours: Mapping[str, float]
+
+
+def read_pilot(plan: Plan, workdir: Path) -> Pilot | None:
+    """Returns what the finished runs of a suite say.
+
+    Returns:
+        The pilot; None if no arm shares two seeds with the baseline.
+
+    Raises:
+        UsageError: a run cannot be read.
+    """
+    if not list(workdir.glob("*/*/summary.json")):
+        return None
+    runs, _ = find_runs([workdir])
+    design = Design(collapsed_below=plan.collapsed_below)
+    by_arm: dict[str, dict[int, Run]] = {arm.name: {} for arm in plan.arms}
+    for run in runs:
+        learned = not design.is_collapse(run.scores.accuracy, run.classes)
+        if learned and run.config.name in by_arm:
+            by_arm[run.config.name][run.seed] = run
+    baseline, *others = by_arm.values()
+    groups = [
+        [
+            arm[seed].scores.accuracy - baseline[seed].scores.accuracy
+            for seed in arm.keys() & baseline
+        ]
+        for arm in others
+    ]
+    spread = pooled_spread(groups, accuracy_step(runs[0]))
+    if spread is None:
+        return None
+    names = [arm.name for arm in plan.arms[1:]]
+    return Pilot(
+        pairs=dict(zip(names, map(len, groups), strict=True)),
+        spread=spread,
+        hours={
+            name: float(np.mean([run.scores.seconds for run in found.values()])) / 3600
+            for name, found in by_arm.items()
+            if found
+        },
+    )
+
+
+def describe_power(plan: Plan, pilot: Pilot) -> str:
+    """Says in one line what the planned seeds can show."""
+    count, arms = len(plan.seeds), len(plan.arms) - 1
+    runs = sum(pilot.pairs.values())
+    basis = f"by a spread of {pilot.spread * 100:.2f} points in {runs} pairs of finished runs"
+    if count < 2:
+        return f"one seed shows no difference ({basis})"
+    smallest = smallest_detectable(pilot.spread, count, LEVEL / arms)
+    return f"{count} seeds show differences from {smallest * 100:.1f} points ({basis})"
+
+
+def print_seeds(console: Console, plan: Plan, pilot: Pilot | None, points: float) -> None:
+    """Prints how many seeds each arm and each claim needs, and the time that they take.
+
+    Args:
+        console: where to print.
+        plan: the suite.
+        pilot: the spread to plan with.
+        points: a difference that is to be found with a power of 80%.
+
+    Raises:
+        UsageError: there is no pilot.
+    """
+    if pilot is None:
+        raise UsageError(
+            "--plan needs the spread of differences between runs: two finished seeds of an arm and"
+            " the baseline in --workdir, or --spread=POINTS"
+        )
+    wanted = points / 100
+    for table in (_arms_table(plan, pilot, wanted), _claims_table(plan.claims, pilot, wanted)):
+        if table.rows:
+            printed = Table(*table.header, box=None, pad_edge=False)
+            for row in table.rows:
+                printed.add_row(*(escape(cell.line) for cell in row))
+            console.print(printed)
+    line = (
+        f"seeds that find a true difference of {points:g} points with a power of 80%, at a spread"
+        f" of {pilot.spread * 100:.2f} points, after the correction for all arms or claims; a claim"
+        " needs them for each of its parts"
+    )
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _arms_table(plan: Plan, pilot: Pilot, wanted: float) -> CellTable:
+    baseline, level = plan.baseline, LEVEL / (len(plan.arms) - 1)
+    said = {arm.name: load_lab_report(arm.file) for arm in plan.arms}
+    base = said[baseline.name]
+    seeds = seeds_needed(wanted, pilot.spread, level)
+    rows = []
+    for arm in plan.arms[1:]:
+        hours, report = Cell("", None), said[arm.name]
+        if seeds and arm.name in pilot.hours and baseline.name in pilot.hours:
+            needed = seeds * (pilot.hours[arm.name] + pilot.hours[baseline.name])
+            hours = Cell(f"{needed:.1f}", needed)
+        reported = Cell("", None)
+        if report is not None and base is not None and plan.experiment is None:
+            effect = report.final_accuracy - base.final_accuracy
+            reported = _seeds_cell(
+                seeds_needed(effect, pilot.spread, level), f"{effect * 100:+.2f}"
+            )
+        rows.append([Cell(arm.name, arm.name), _seeds_cell(seeds), hours, reported])
+    header = ("arm", "seeds", "hours, with the baseline's", "seeds for the lab report's difference")
+    return CellTable(header, rows)
+
+
+def _claims_table(claims: Mapping[int, Claim], pilot: Pilot, wanted: float) -> CellTable:
+    rows: list[Sequence[Cell]] = []
+    for number, claim in claims.items():
+        about = [
+            each
+            for each in claim.statements
+            if isinstance(each, Statement) and each.quantity == "accuracy"
+        ]
+        if about:
+            effects = [wanted + each.margin for each in about]
+            found = [seeds_needed(effect, pilot.spread, LEVEL / len(claims)) for effect in effects]
+            most = None if None in found else max(each for each in found if each is not None)
+            rows.append([Cell(f"claim {number}", number), _seeds_cell(most), Cell(claim.text, "")])
+    return CellTable(("claim", "seeds", "what it says"), rows)
+
+
+def _seeds_cell(seeds: int | None, note: str = "") -> Cell:
+    if seeds is None:
+        return Cell(f"more than {MOST_SEEDS:,}", MOST_SEEDS, note)
+    return Cell(str(seeds), seeds, note)
