@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flaxlab.claims import QUANTITIES, Collapses
-from flaxlab.compare.cells import Cell, Table, figure_text, p_text
+from flaxlab.compare.cells import Cell, Table, p_text
 from flaxlab.compare.verdicts import JudgedClaim, Judgement, Verdict
 
 
@@ -64,9 +64,9 @@ def statement_text(judgement: Judgement) -> str:
     estimate = judgement.difference
     if estimate is None:
         return text + lost
-    figure = figure_text(estimate, quantity.scale, "{:+.1f}" if quantity.scale > 1 else "{:+.3f}")
-    words = f", {estimate.no_interval}" if estimate.no_interval else ""
-    return f"{text}: {figure} {quantity.unit}, n = {estimate.count}{words}{lost}"
+    # Without an interval: it would not be the corrected one by which the part is decided.
+    figure = ("{:+.1f}" if quantity.scale > 1 else "{:+.3f}").format(estimate.mean * quantity.scale)
+    return f"{text}: {figure} {quantity.unit}, n = {estimate.count}{lost}"
 
 
 def _side(side: str | float) -> str:

@@ -83,7 +83,7 @@ def forest(arms: Sequence[ComparedArm]) -> Figure:
         )
     axes.set_yticks(range(len(tested)), [arm.name for arm in tested], parse_math=False)
     axes.set_ylim(len(tested) - 0.5, -0.5)
-    label = f"accuracy minus that of {arms[0].name}, in points; 95% of such pictures hold the truth"
+    label = f"accuracy minus that of {arms[0].name}, in points; 95% for all arms together"
     axes.set_xlabel(label, parse_math=False)
     quiet(axes)
     axes.spines["left"].set_visible(False)
