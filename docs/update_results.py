@@ -17,7 +17,7 @@ from pathlib import Path
 from flaxlab.claims import Claim
 from flaxlab.compare.claims_table import claims_table
 from flaxlab.compare.comparison import arm_outcomes, judge_claims
-from flaxlab.compare.outcomes import Design
+from flaxlab.compare.outcomes import Design, outcomes_of
 from flaxlab.compare.runs import Run, find_runs, group_by_arm
 from flaxlab.compare.statistics import Estimate, mean_interval, prediction_interval
 from flaxlab.compare.suite_file import merge_claims, read_suite_file
@@ -113,10 +113,21 @@ def experiments_of(readme: str) -> list[str]:
 def _ours(seeds: dict[int, Run]) -> str:
     if not seeds:
         return _NOT_RUN
-    shares = [run.scores.final_accuracy for run in seeds.values()]
-    final = _figure(mean_interval(shares).clipped(), 1, ".4f")
-    best = mean_interval([run.scores.best_accuracy for run in seeds.values()]).mean
-    return f"{final} ({best:.4f}), {_count(len(seeds))}{_title(seeds)}"
+    runs = _scored(seeds)
+    final = _figure(mean_interval([run.scores.final_accuracy for run in runs]).clipped(), 1, ".4f")
+    best = mean_interval([run.scores.best_accuracy for run in runs]).mean
+    return f"{final} ({best:.4f}), {_count(len(seeds))}{_lost(seeds)}{_title(seeds)}"
+
+
+def _scored(seeds: dict[int, Run]) -> list[Run]:
+    """Returns the runs that learned; all of them if none did."""
+    learned = outcomes_of(seeds, (), (), Design()).learned
+    return [seeds[seed] for seed in learned] or list(seeds.values())
+
+
+def _lost(seeds: dict[int, Run]) -> str:
+    lost = outcomes_of(seeds, (), (), Design()).lost
+    return f", {lost}" if lost else ""
 
 
 def _title(seeds: dict[int, Run]) -> str:
@@ -137,8 +148,8 @@ def _row(name: str, seeds: dict[int, Run]) -> str:
         cells = [f"`{name}`", data, said, _NOT_RUN, *[""] * 6]
         return f"| {' | '.join(cells)} |"
     first = next(iter(seeds.values()))
-    final = [run.scores.final_accuracy for run in seeds.values()]
-    best = [run.scores.best_accuracy for run in seeds.values()]
+    final = [run.scores.final_accuracy for run in _scored(seeds)]
+    best = [run.scores.best_accuracy for run in _scored(seeds)]
     further = prediction_interval(final).clipped()
     inside = ""
     if reported is not None:
@@ -150,7 +161,7 @@ def _row(name: str, seeds: dict[int, Run]) -> str:
         said,
         _figure(mean_interval(final).clipped(), 100, ".2f"),
         _figure(mean_interval(best).clipped(), 100, ".2f"),
-        ", ".join(map(str, seeds)),
+        ", ".join(map(str, seeds)) + _lost(seeds),
         _bounds(further),
         inside,
         _distinct(run.summary["machine"] for run in seeds.values()),

@@ -15,7 +15,8 @@ meaning here:
 - "Unstable", "jumps" (3, 6): a larger spread between late epochs than the other network has. The
   largest fall of a curve exceeds a point by chance alone.
 - "Does not help" (4): is less than one point better.
-- "Does not learn" (8): more than half of the runs collapse. That all do, no number of runs shows.
+- "Does not learn" (8): more than half of the runs collapse or diverge. That all do, no number of
+  runs shows. Beside claim 7, even five of five leave it undecided; six of six show it.
 """
 
 from flaxlab.claims import Claim, Collapses, Statement

@@ -28,7 +28,7 @@ class Quantity(NamedTuple):
 
 QUANTITIES = {
     "accuracy": Quantity("accuracy"),
-    "best_accuracy": Quantity("accuracy of the best epoch"),
+    "best_accuracy": Quantity("test accuracy of the epoch that a holdout chose"),
     "late_accuracy": Quantity("mean accuracy of the last three epochs"),
     "mean_accuracy": Quantity("mean accuracy of all epochs"),
     "late_spread": Quantity("spread between late epochs"),
@@ -77,7 +77,7 @@ class Statement:
 class Collapses:
     """More than a share of an arm's runs collapse: they end no better than guessing.
 
-    What counts as no better than guessing is fixed in the suite, see `Suite.collapsed_below`.
+    What counts as no better than guessing is fixed in the suite, see `Suite.collapsed_margin`.
 
     Attributes:
         arm: whose runs.

@@ -13,6 +13,10 @@ class RunFailed(Exception):
     """The input was right, but the run cannot go on: the loss is NaN, for example."""
 
 
+class Diverged(RunFailed):
+    """A loss or a gradient was NaN or infinite."""
+
+
 class Interrupted(KeyboardInterrupt):
     """The user or the system asked the command to stop.
 

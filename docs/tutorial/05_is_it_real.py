@@ -252,7 +252,7 @@ assert not healthy.contains(0.0)
 values = {
     name: ArmValues(
         {seed: {"accuracy": value} for seed, value in zip(SEEDS, found, strict=True)},
-        Outcomes(learned=tuple(SEEDS), collapsed=(), failed=(), unfinished=(), missing=()),
+        Outcomes(tuple(SEEDS), (), (), (), (), ()),
         steps={"accuracy": 1 / len(digits.test)},
     )
     for name, found in arms.items()
@@ -265,7 +265,7 @@ claims = {
         (Statement("accuracy", "baseline", "no batch norm"),),
     ),
 }
-judged = decide(claims, values)
+judged = decide(claims, {"digits": values})
 for each in judged:
     print(f"{each.claim.text} {each.verdict.word} (p = {each.verdict.p:.2g})")
 assert [each.verdict.word for each in judged] == ["contradicted", "supported"]

@@ -54,8 +54,10 @@ def _words(difference: Difference, design: Design) -> tuple[str, str]:
     if low is None or high is None:
         return UNDECIDED, f"undecided: {mean * 100:+.1f} points, one seed: no interval and no test"
     at, region = f"at n = {difference.estimate.count}", design.equivalent_within
-    inner = (difference.inner.low or 0.0, difference.inner.high or 0.0)
-    small = -region < inner[0] and inner[1] < region
+    inner = difference.inner
+    assert inner.low is not None
+    assert inner.high is not None
+    small = -region < inner.low and inner.high < region
     within = f"within the {region * 100:g} points that count as no difference"
     if low > 0 or high < 0:
         word = BETTER if mean > 0 else WORSE
@@ -65,6 +67,10 @@ def _words(difference: Difference, design: Design) -> tuple[str, str]:
     if small:
         return EQUIVALENT, f"equivalent {at}: {mean * 100:+.1f} points, {within}"
     text = f"undecided {at}: {low * 100:+.1f} to {high * 100:+.1f} points"
-    if difference.seeds_to_decide is None:
+    more = difference.more_seeds
+    if not more:
         return UNDECIDED, text
-    return UNDECIDED, f"{text}; {difference.seeds_to_decide} seeds would show {mean * 100:+.1f}"
+    return (
+        UNDECIDED,
+        f"{text}; {more} more {'seed' if more == 1 else 'seeds'} would show {mean * 100:+.1f}",
+    )

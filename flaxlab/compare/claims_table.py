@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from flaxlab.claims import QUANTITIES, Collapses
 from flaxlab.compare.cells import Cell, Table, p_text
-from flaxlab.compare.verdicts import JudgedClaim, Judgement, Verdict
+from flaxlab.compare.statistics import share_bounds
+from flaxlab.compare.verdicts import NOT_TESTED, JudgedClaim, Judgement, Verdict
 
 
 def claims_table(claims: Sequence[JudgedClaim]) -> Table:
@@ -19,7 +20,7 @@ def claims_table(claims: Sequence[JudgedClaim]) -> Table:
             [
                 Cell(str(judged.number), judged.number),
                 Cell(text, text),
-                Cell(verdict_text(judged.verdict), judged.verdict.word),
+                Cell(claim_verdict_text(judged), judged.verdict.word),
                 Cell(parts, parts),
             ]
         )
@@ -31,31 +32,40 @@ def verdict_text(verdict: Verdict) -> str:
     return verdict.word if verdict.p is None else f"{verdict.word} (p {p_text(verdict.p)})"
 
 
+def claim_verdict_text(judged: JudgedClaim) -> str:
+    """Writes the verdict on a claim, and of which runs it is if not all of them learned."""
+    text = verdict_text(judged.verdict)
+    if not judged.lost:
+        return text
+    of = "no run that learned" if judged.verdict.word == NOT_TESTED else "of the runs that learned"
+    return f"{text}, {of} ({'; '.join(judged.lost)})"
+
+
 def part_texts(judged: JudgedClaim) -> list[str]:
     """Writes each part of a claim with its figures and its own verdict, in one line each."""
     return [
-        f"{statement_text(judgement)}: {verdict_text(part)}"
+        f"{statement_text(judgement, judged.level)}: {verdict_text(part)}"
         for judgement, part in zip(judged.judgements, judged.parts, strict=True)
     ]
 
 
-def statement_text(judgement: Judgement) -> str:
-    """Writes a part of a claim with the measured figures in one line."""
+def statement_text(judgement: Judgement, level: float) -> str:
+    """Writes a part of a claim with the measured figures in one line.
+
+    Args:
+        judgement: the part.
+        level: of the test of a share, and so of the bound that is shown.
+    """
     statement = judgement.statement
     lost = f" ({'; '.join(judgement.lost)})" if judgement.lost else ""
     if isinstance(statement, Collapses):
         text = f"more than {statement.share:.0%} of the runs of {statement.arm} collapse"
-        if judgement.share is None or judgement.share_bounds is None:
-            return text
+        if judgement.share is None:
+            return text + lost
         hits, count = judgement.share
-        low, high = judgement.share_bounds
-        if hits == count:
-            bounds = f"at least {low:.0%} do"
-        elif hits == 0:
-            bounds = f"at most {high:.0%} do"
-        else:
-            bounds = f"{low:.0%} to {high:.0%} do"
-        return f"{text}: {hits} of {count}, so {bounds}"
+        low, high = share_bounds(hits, count, level)
+        bound = f"at least {low:.0%}" if judgement.holds else f"at most {high:.0%}"
+        return f"{text}: {hits} of {count} did, so {bound} do{lost}"
     quantity = QUANTITIES[statement.quantity]
     larger, smaller = _side(statement.larger), _side(statement.smaller)
     if statement.margin:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -10,11 +11,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from flaxlab.compare import page
-from flaxlab.compare.claims_table import verdict_text
+from flaxlab.compare.claims_table import claim_verdict_text
 from flaxlab.compare.comparison import compare
 from flaxlab.compare.results import Comparison
 from flaxlab.compare.runs import find_runs, require_one_protocol
-from flaxlab.compare.suite_file import merge_claims, read_suite_file
+from flaxlab.compare.suite_file import (
+    SUITE_FILE,
+    SuiteRecord,
+    merge_claims,
+    read_suite_file,
+)
 from flaxlab.compare.tables import accuracy_table
 from flaxlab.config.fields import require_fields
 from flaxlab.files import make_folder
@@ -43,22 +49,28 @@ def compare_folders(
     """
     require_fields(vary, "--vary")
     runs, unfinished = find_runs(folders)
-    suites = [suite for suite in map(read_suite_file, folders) if suite is not None]
+    suites = _find_suites(folders)
     claims, not_judged = merge_claims(suites)
     if not suites:
         not_judged = ["No claims are judged: no suite.json in these folders says what they are."]
     vary = [*vary, *(field for suite in suites for field in suite.vary)]
     require_one_protocol(runs, vary)
-    suite = suites[0] if len(suites) == len(folders) == 1 else None
-    names = {run.config.name for run in runs}
-    if baseline is None and suite is not None and suite.baseline in names:
-        baseline = suite.baseline
+    suite = suites[0] if len(suites) == 1 else None
+    design = None
+    if suite is not None:
+        begun = {run.config.name for run in runs} | {each.config.name for each in unfinished}
+        whole = any((folder / SUITE_FILE).is_file() for folder in folders)
+        # Of arms that nobody asked for, none is missing.
+        arms = tuple(arm for arm in suite.arms if whole or arm in begun)
+        design = replace(suite.design, arms=arms)
+        if baseline is None and suite.baseline in arms:
+            baseline = suite.baseline
     comparison = compare(
         runs,
         baseline,
         title=suite.name if suite else " and ".join(f.resolve().name for f in folders),
         unfinished=unfinished,
-        design=suite.design if suite else None,
+        design=design,
         notes=[*map(str, unfinished), *not_judged],
         command=suite.command if suite else None,
         order=[arm for each in suites for arm in each.arms],
@@ -70,6 +82,24 @@ def compare_folders(
     _print(console, comparison)
     console.print(f"comparison: {written}", highlight=False, markup=False, soft_wrap=True)
     return comparison
+
+
+def _find_suites(folders: Sequence[Path]) -> list[SuiteRecord]:
+    """Returns the suites that the runs in some folders are of, each once.
+
+    A folder may be that of a suite, of one of its arms or runs, or hold several suites.
+    """
+    found: dict[Path, None] = {}
+    for folder in folders:
+        whole = folder.resolve()
+        places = [
+            whole,
+            *list(whole.parents)[:2],
+            *(file.parent for file in whole.rglob(SUITE_FILE)),
+        ]
+        found |= dict.fromkeys(place for place in places if (place / SUITE_FILE).is_file())
+    records = map(read_suite_file, found)
+    return [record for record in records if record is not None]
 
 
 def _print(console: Console, comparison: Comparison) -> None:
@@ -87,7 +117,7 @@ def _print(console: Console, comparison: Comparison) -> None:
     console.print(printed)
     lines = [f"{row[0].text}: {row[-1].text}" for row in table.rows]
     for judged in comparison.tested_claims:
-        verdict = verdict_text(judged.verdict)
+        verdict = claim_verdict_text(judged)
         lines.append(f"claim {judged.number}, {verdict}: {judged.claim.text}")
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

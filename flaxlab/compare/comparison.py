@@ -16,7 +16,7 @@ from flaxlab.compare.differences import accuracy_step, differences
 from flaxlab.compare.noise import spread_between_runs
 from flaxlab.compare.outcomes import Design, Outcomes, outcomes_of
 from flaxlab.compare.results import BASELINE, ComparedArm, Comparison, Difference, Reported
-from flaxlab.compare.run_scores import SHARES
+from flaxlab.compare.run_scores import LATE, SHARES
 from flaxlab.compare.runs import Run, Unfinished, group_by_arm
 from flaxlab.compare.statistics import Estimate, mean_interval, prediction_interval
 from flaxlab.compare.verdicts import ArmValues, JudgedClaim, decide
@@ -58,7 +58,7 @@ def compare(
     chosen = _choose_baseline(by_arm, baseline)
     names = list(dict.fromkeys([chosen, *(name for name in order if name in by_arm), *by_arm]))
     outcomes = arm_outcomes(by_arm, unfinished, planned)
-    comparisons = max(len(names), len(planned.arms)) - 1
+    comparisons = len({*names, *planned.arms}) - 1
     to_baseline = differences(by_arm, outcomes, chosen, names[1:], comparisons)
     first = next(iter(by_arm[chosen].values()))
     arms = []
@@ -71,7 +71,9 @@ def compare(
     return Comparison(
         title=title,
         arms=arms,
-        absent={name: each for name, each in outcomes.items() if name not in by_arm},
+        absent={
+            name: each for name, each in outcomes.items() if name not in by_arm and each.planned
+        },
         design=planned,
         comparisons=max(comparisons, 1),
         claims=judge_claims(claims or {}, by_arm, outcomes),
@@ -166,8 +168,8 @@ def _reported(
     if not is_original(data, run.summary["dataset"]):
         return None
     inside = prediction.contains(reported.final_accuracy)
-    if not outcomes.learned:
-        inside = design.is_collapse(reported.final_accuracy, run.classes)
+    if outcomes.collapsed and (not outcomes.learned or not inside):
+        inside = design.is_collapse(reported.final_accuracy, run.guessing)
     return Reported(reported.final_accuracy, reported.best_accuracy, inside)
 
 
@@ -180,11 +182,11 @@ def judge_claims(
 
     Arms on other data than a claim's do not count for it.
     """
-    values = {name: _claim_values(runs, outcomes[name]) for name, runs in by_arm.items()}
-    data = {name: next(iter(runs.values())).config.data.name for name, runs in by_arm.items()}
-    strange = {number: claim for number, claim in claims.items() if claim.data not in data.values()}
-    kept = {number: claim for number, claim in claims.items() if number not in strange}
-    return decide(kept, values) + decide(strange, {})
+    values: dict[str, dict[str, ArmValues]] = {}
+    for name, runs in by_arm.items():
+        data = next(iter(runs.values())).config.data.name
+        values.setdefault(data, {})[name] = _claim_values(runs, outcomes[name])
+    return decide(claims, values)
 
 
 def _claim_values(runs: Mapping[int, Run], outcomes: Outcomes) -> ArmValues:
@@ -192,11 +194,15 @@ def _claim_values(runs: Mapping[int, Run], outcomes: Outcomes) -> ArmValues:
     values = {}
     for seed in outcomes.learned:
         values[seed] = runs[seed].scores.as_dict()
-        if runs[seed].config.data.validation == "test":
-            # The best of several epochs on the images that score it is too good, and the more so
-            # the more the curve wobbles.
-            del values[seed]["best_accuracy"]
-    return ArmValues(values, outcomes, {"accuracy": step, "best_accuracy": step})
+        # The best of several epochs on the images that choose it is too good, and the more so the
+        # more the curve wobbles: only other images can score it.
+        del values[seed]["best_accuracy"]
+        if runs[seed].config.data.validation == "holdout":
+            values[seed]["best_accuracy"] = runs[seed].scores.accuracy
+    steps = dict.fromkeys(("accuracy", "best_accuracy", "gap"), step)
+    epochs = min(len(run.history["epoch"]) for run in runs.values())
+    steps |= {"late_accuracy": step / min(LATE, epochs), "mean_accuracy": step / epochs}
+    return ArmValues(values, outcomes, steps)
 
 
 def _departures(

@@ -14,8 +14,8 @@ from flaxlab.compare.runs import Run
 from flaxlab.compare.statistics import (
     LEVEL,
     bonferroni,
+    cautious_spread,
     mean_interval,
-    pooled_spread,
     seeds_for_sign_flips,
     seeds_needed,
     sign_flip_test,
@@ -52,15 +52,15 @@ def differences(
         seeds = sorted(set(outcomes[name].learned) & set(outcomes[baseline].learned))
         if seeds:
             pairs[name] = [(by_arm[name][seed], by_arm[baseline][seed]) for seed in seeds]
-    step = accuracy_step(next(iter(by_arm[baseline].values())))
     values = {
         name: [arm.scores.accuracy - base.scores.accuracy for arm, base in found]
         for name, found in pairs.items()
     }
-    spread = pooled_spread(list(values.values()), step)
     return {
         name: replace(
-            estimate_difference(values[name], step, spread, comparisons),
+            estimate_difference(
+                values[name], max(accuracy_step(run) for pair in found for run in pair), comparisons
+            ),
             errors=_errors(found),
             pairing=pairing(*([pair[side].scores.accuracy for pair in found] for side in (0, 1))),
         )
@@ -68,15 +68,12 @@ def differences(
     }
 
 
-def estimate_difference(
-    values: Sequence[float], step: float, spread: float | None, comparisons: int
-) -> Difference:
+def estimate_difference(values: Sequence[float], step: float, comparisons: int) -> Difference:
     """Returns what paired differences of accuracy say, without what the images of each run say.
 
     Args:
         values: one a seed, at least one.
         step: by how much one image changes an accuracy.
-        spread: standard deviation of the differences, pooled over all arms; None if unknown.
         comparisons: number of arms to correct for.
     """
     count, level = len(values), LEVEL / comparisons
@@ -85,14 +82,16 @@ def estimate_difference(
     if count >= seeds_for_sign_flips(comparisons):
         images = [round(value / step) for value in values]
         flips = bonferroni(sign_flip_test(images), comparisons)
-    known = spread if count > 1 else None
+    spread, seeds = cautious_spread(values, step), None
+    if spread:
+        seeds = seeds_needed(estimate.mean, spread, level)
     return Difference(
         estimate=estimate.clipped(-1.0, 1.0),
         inner=mean_interval(values, 1 - 2 * level, step),
         p=bonferroni(t_test(values, step), comparisons),
         sign_flip_p=flips,
-        detectable=smallest_detectable(known, count, level) if known else None,
-        seeds_to_decide=seeds_needed(estimate.mean, known, level) if known else None,
+        detectable=smallest_detectable(spread, count, level) if spread else None,
+        more_seeds=None if seeds is None else max(0, seeds - count),
     )
 
 

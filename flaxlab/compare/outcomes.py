@@ -20,20 +20,21 @@ class Design:
     Attributes:
         arms: names of the arms, the baseline first; () if no suite says.
         seeds: of each arm; () if no suite says.
-        collapsed_below: an accuracy below so many times that of guessing is a collapse.
+        collapsed_margin: an accuracy that is above that of guessing by less than this share of
+            what guessing leaves is a collapse.
         equivalent_within: differences of accuracy up to this share count as none; 0: none does.
         looks: with how many seeds the arms were compared before seeds were added.
     """
 
     arms: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
-    collapsed_below: float = 1.5
+    collapsed_margin: float = 0.05
     equivalent_within: float = 0.0
     looks: tuple[int, ...] = ()
 
-    def is_collapse(self, accuracy: float, classes: int) -> bool:
-        """Returns whether an accuracy is no better than guessing."""
-        return accuracy < self.collapsed_below / classes
+    def is_collapse(self, accuracy: float, guessing: float) -> bool:
+        """Returns whether an accuracy is hardly better than that of guessing."""
+        return accuracy < guessing + self.collapsed_margin * (1 - guessing)
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,15 @@ class Outcomes:
     Attributes:
         learned: finished, and better than guessing.
         collapsed: finished, and not.
-        failed: ended by an error, such as a loss that is not finite.
+        diverged: ended by a loss or gradient that was NaN or infinite.
+        failed: ended by another error, such as a full disk, which says nothing of the network.
         unfinished: stopped, or under way.
         missing: planned, and not there.
     """
 
     learned: tuple[int, ...]
     collapsed: tuple[int, ...]
+    diverged: tuple[int, ...]
     failed: tuple[int, ...]
     unfinished: tuple[int, ...]
     missing: tuple[int, ...]
@@ -61,19 +64,20 @@ class Outcomes:
 
     @property
     def ended(self) -> int:
-        """Number of runs that came to an end, good or bad."""
-        return len(self.learned) + len(self.collapsed) + len(self.failed)
+        """Number of runs that say whether the network learns."""
+        return len(self.learned) + self.did_not_learn
 
     @property
     def did_not_learn(self) -> int:
-        """Number of runs that collapsed or failed."""
-        return len(self.collapsed) + len(self.failed)
+        """Number of runs that collapsed or diverged."""
+        return len(self.collapsed) + len(self.diverged)
 
     @property
     def lost(self) -> str:
         """What became of the runs that did not learn, in words; "" if all learned."""
         words = {
             "collapsed": self.collapsed,
+            "diverged": self.diverged,
             "failed": self.failed,
             "not finished": self.unfinished,
             "missing": self.missing,
@@ -101,14 +105,16 @@ def outcomes_of(
         design: says what a collapse is.
     """
     collapsed = {
-        seed for seed, run in runs.items() if design.is_collapse(run.scores.accuracy, run.classes)
+        seed for seed, run in runs.items() if design.is_collapse(run.scores.accuracy, run.guessing)
     }
     begun = {int(each.config.seed): each for each in unfinished if each.config.seed not in runs}
-    failed = {seed for seed, each in begun.items() if each.failed}
+    diverged = {seed for seed, each in begun.items() if each.ended_by == "divergence"}
+    failed = {seed for seed, each in begun.items() if each.ended_by == "error"}
     return Outcomes(
         learned=tuple(sorted(runs.keys() - collapsed)),
         collapsed=tuple(sorted(collapsed)),
+        diverged=tuple(sorted(diverged)),
         failed=tuple(sorted(failed)),
-        unfinished=tuple(sorted(begun.keys() - failed)),
+        unfinished=tuple(sorted(begun.keys() - diverged - failed)),
         missing=tuple(sorted(set(planned) - runs.keys() - begun.keys())),
     )

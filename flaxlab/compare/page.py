@@ -7,7 +7,7 @@ from typing import Any
 
 from flaxlab import files
 from flaxlab.compare import pictures, tables
-from flaxlab.compare.claims_table import claims_table, part_texts, verdict_text
+from flaxlab.compare.claims_table import claim_verdict_text, claims_table, part_texts
 from flaxlab.compare.results import Comparison
 from flaxlab.compare.sheet import sheet
 from flaxlab.compare.spreadsheet import to_csv
@@ -26,7 +26,8 @@ _TESTS = (
     " are those of the paired t test, corrected for {tests} (Bonferroni), so that all intervals"
     " hold the true differences at once in 95% of such comparisons; an arm is better or worse if"
     " its interval leaves out 0.{region}{flips} What the seeds could have seen is the smallest true"
-    " difference that is found with a power of 80%, at the spread of all arms together."
+    " difference that is found with a power of 80%, if the true spread is below the upper 80%"
+    " confidence limit of the one that was measured."
 )
 _REGION = (
     " It is equivalent if the interval of the two one-sided tests lies within {points:g} points,"
@@ -37,10 +38,11 @@ _NO_FLIPS = (
     " comparisons and is left out."
 )
 _COLLAPSE = (
-    "A run has collapsed if its accuracy is below {times:g} times that of guessing, a rule fixed"
-    " before the runs. Means, intervals and differences are of the runs that learned: they say"
-    " what a network reaches when it learns, and this table how often it does not. Shares have"
-    " their exact binomial interval."
+    "A run has collapsed if its accuracy is above that of guessing by less than {margin:.0%} of"
+    " what guessing leaves, a rule {fixed}. It has diverged if a loss or gradient was NaN or"
+    " infinite, and failed by any other error. Means, intervals and differences are of the runs"
+    " that learned: they say what a network reaches when it learns, and this table how often it"
+    " does not. Shares have their exact binomial interval."
 )
 _NOISE_NOTE = (
     "Two runs differ because of their seeds, and because each gets other images of a finite test"
@@ -160,7 +162,10 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
         "explanation": explanation,
         "accuracy": tables.accuracy_table(comparison),
         "outcomes": tables.outcomes_table(comparison),
-        "outcomes_note": _COLLAPSE.format(times=comparison.design.collapsed_below),
+        "outcomes_note": _COLLAPSE.format(
+            margin=comparison.design.collapsed_margin,
+            fixed="fixed before the runs" if comparison.design.seeds else "of flaxlab's own",
+        ),
         "noise": tables.noise_table(comparison),
         "noise_note": _NOISE_NOTE,
         "training": tables.training_table(comparison),
@@ -170,7 +175,7 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
         "untested": [claim.number for claim in comparison.claims if claim not in claims],
         "claims_note": _CLAIMS_NOTE,
         "part_texts": part_texts,
-        "verdict_text": verdict_text,
+        "claim_verdict_text": claim_verdict_text,
         "changes": tables.changes_table(comparison),
         "command": comparison.command,
         "runs": [run for arm in comparison.arms for run in arm.runs.values()],

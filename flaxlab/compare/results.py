@@ -52,8 +52,8 @@ class Difference:
         sign_flip_p: that of the sign-flip test, times the same; None where there are too few seeds
             for it to be significant.
         detectable: smallest true difference that this test finds with a power of 80%, if the true
-            spread is what all arms have together; None for one seed.
-        seeds_to_decide: how many seeds would show a true difference as large as the one seen, with
+            spread is what `cautious_spread` says; None for one seed.
+        more_seeds: how many seeds more would show a true difference as large as the one seen, with
             the same power; None if it takes too many, or for one seed.
         errors: standard errors; None for one seed.
         pairing: what pairing has brought; None where it cannot be told.
@@ -64,7 +64,7 @@ class Difference:
     p: float | None
     sign_flip_p: float | None
     detectable: float | None
-    seeds_to_decide: int | None
+    more_seeds: int | None
     errors: DifferenceErrors | None = None
     pairing: Pairing | None = None
 
@@ -157,7 +157,7 @@ class Comparison:
     @property
     def tested_claims(self) -> list[JudgedClaim]:
         """The claims on which the runs say anything."""
-        return [judged for judged in self.claims if judged.verdict.word != NOT_TESTED]
+        return [each for each in self.claims if each.verdict.word != NOT_TESTED or each.lost]
 
     @property
     def losses(self) -> bool:

@@ -21,7 +21,7 @@ SHARES = (
     "fitted_accuracy",
 )
 
-_LATE = 3  # epochs
+LATE = 3  # epochs
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def score_run(
         accuracy=accuracy,
         final_accuracy=final,
         best_accuracy=float(validation.max()),
-        late_accuracy=float(validation[-_LATE:].mean()),
+        late_accuracy=float(validation[-LATE:].mean()),
         mean_accuracy=float(validation.mean()),
         late_spread=spread_between_epochs(validation),
         train_accuracy=train,
@@ -105,18 +105,19 @@ def score_run(
 
 
 def spread_between_epochs(accuracies: np.ndarray) -> float | None:
-    """Returns the standard deviation of an epoch's accuracy about the course of its neighbours.
+    """Returns the standard deviation of an epoch's accuracy about the line between its neighbours.
 
-    By the mean square of the differences between successive epochs in the second half of the
-    curve, halved (von Neumann, Kent, Bellinson and Hart, 1941): a steady rise adds little to it.
+    By the mean square of the second differences in the second half of the curve, which is 6 times
+    the variance of independent epochs: successive differences (von Neumann, Kent, Bellinson and
+    Hart, 1941) freed from a trend, so that an arm that still rises does not seem unstable.
 
     Args:
         accuracies: one an epoch, (epochs,).
 
     Returns:
-        The spread; None of a single epoch.
+        The spread; None if the second half has fewer than three epochs.
     """
     late = accuracies[(len(accuracies) - 1) // 2 :]
-    if len(late) < 2:
+    if len(late) < 3:
         return None
-    return float(np.sqrt(np.mean(np.diff(late) ** 2) / 2))
+    return float(np.sqrt(np.mean(np.diff(late, 2) ** 2) / 6))

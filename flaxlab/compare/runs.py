@@ -16,7 +16,8 @@ from flaxlab.compare.run_scores import RunScores, score_run
 from flaxlab.config import ConfigDict, LabReport
 from flaxlab.config.fields import PROTOCOL, fixed_differences
 from flaxlab.config.rules import complete
-from flaxlab.errors import UsageError
+from flaxlab.errors import Diverged, UsageError
+from flaxlab.run.directory import FAILURE_FILE
 from flaxlab.run.history import saved_epochs
 from flaxlab.scores import Predictions, confusion_matrix, read_predictions
 
@@ -74,6 +75,12 @@ class Run:
         return len(self.summary["classes"])
 
     @property
+    def guessing(self) -> float:
+        """Accuracy of always naming the test split's commonest class."""
+        counts = np.bincount(self.predictions.labels)
+        return float(counts.max() / counts.sum())
+
+    @property
     def right(self) -> np.ndarray:
         """Whether it got each test image right, bool (images,)."""
         return self.predictions.predicted == self.predictions.labels
@@ -91,16 +98,17 @@ class Unfinished:
         folder: its run directory.
         config: resolved.
         epochs: how many are saved.
-        failed: whether a suite saw it fail; else it was stopped, or goes on.
+        ended_by: "divergence" if a number was not finite, "error" for what else ended it, by its
+            failure.txt; "" if it was stopped, or goes on.
     """
 
     folder: Path
     config: ConfigDict
     epochs: int
-    failed: bool
+    ended_by: str
 
     def __str__(self) -> str:
-        failure = " It failed: see failure.txt." if self.failed else ""
+        failure = " It failed: see failure.txt." if self.ended_by else ""
         unit = "epoch" if self.epochs == 1 else "epochs"
         return f"{self.folder} is not finished ({self.epochs} {unit}) and left out.{failure}"
 
@@ -181,12 +189,18 @@ def _complete(stored: dict[str, Any]) -> ConfigDict:
     return complete(configs.from_dict(stored))
 
 
+def _ended_by(failure: Path) -> str:
+    if not failure.is_file():
+        return ""
+    return "divergence" if Diverged.__name__ in failure.read_text() else "error"
+
+
 def _unfinished(folder: Path) -> Unfinished:
     return Unfinished(
         folder=folder,
         config=_complete(json.loads((folder / "config.json").read_text())),
         epochs=max(saved_epochs(folder), 0),
-        failed=(folder / "failure.txt").is_file(),
+        ended_by=_ended_by(folder / FAILURE_FILE),
     )
 
 

@@ -31,15 +31,19 @@ def sheet(comparison: Comparison) -> dict[str, str]:
         + (
             "test split, at the epoch that a holdout of the training split chose."
             if holdout
-            else "test split after the last epoch. Nothing was chosen on it."
+            else "test split after the last epoch. flaxlab chose nothing on it."
         )
         + " Other quantities are described, and tested only where a claim names them.",
         "Tests": f"Two-sided paired t test, {comparison.comparisons} comparisons with"
         f" {comparison.baseline.name}, family-wise error {LEVEL:.2f} by Bonferroni's correction."
         " Claims: see there.",
-        "Left out of means and tests": "; ".join(left_out) or "No run.",
-        "Rules for that": f"Collapsed: below {design.collapsed_below:g} times the accuracy of"
-        f" guessing ({rule}). Failed: ended by an error."
+        "Looks": f"Seeds were added after comparisons with {', '.join(map(str, design.looks))}."
+        if design.looks
+        else "No seeds were added after a comparison, as far as the suite knows.",
+        "Left out of means and tests": "; ".join(left_out) or "No run that is here.",
+        "Rules for that": f"Collapsed: above the accuracy of guessing by less than"
+        f" {design.collapsed_margin:.0%} of what that leaves ({rule}). Diverged: a number that was"
+        " not finite. Failed: any other error."
         + (
             f" Equivalent: within {design.equivalent_within * 100:g} points."
             if design.equivalent_within

@@ -16,6 +16,7 @@ from scipy import optimize, stats
 CONFIDENCE = 0.95
 LEVEL = 1 - CONFIDENCE
 POWER = 0.8
+_SURE = 0.8
 MOST_SEEDS = 1000  # nobody trains more of an arm
 
 # Up to n = 16 the sign-flip test is exact, by all 2**n signs; beyond, it draws them.
@@ -109,6 +110,19 @@ def spread_of(values: Sequence[float], step: float = 0.0) -> float | None:
     if len(values) < 2:
         return None
     return max(float(np.std(values, ddof=1)), step / math.sqrt(6))
+
+
+def cautious_spread(values: Sequence[float], step: float = 0.0) -> float | None:
+    """Returns a spread that the true one exceeds in a fifth of samples only; None for one value.
+
+    A plan by the spread of the same few runs promises too much in half of all cases, since that
+    spread is as often too small as too large. This is its upper 80% confidence limit, by the
+    chi-squared distribution of the variance of normal values.
+    """
+    spread, freedom = spread_of(values, step), len(values) - 1
+    if spread is None:
+        return None
+    return spread * math.sqrt(freedom / float(stats.chi2.ppf(1 - _SURE, freedom)))
 
 
 def pooled_spread(groups: Sequence[Sequence[float]], step: float = 0.0) -> float | None:
@@ -244,14 +258,21 @@ def seeds_needed(
 def share_interval(hits: int, count: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Returns the exact interval of a share of which `hits` of `count` draws were seen.
 
-    Of Clopper and Pearson (1934). Where all or none were hits the interval has one side, since the
-    other is known: 5 of 5 say that the share is at least 0.55.
+    Of Clopper and Pearson (1934).
     """
-    one_sided = hits in (0, count)
-    alpha = (1 - confidence) / (1 if one_sided else 2)
+    alpha = (1 - confidence) / 2
     low = 0.0 if hits == 0 else float(stats.beta.ppf(alpha, hits, count - hits + 1))
     high = 1.0 if hits == count else float(stats.beta.ppf(1 - alpha, hits + 1, count - hits))
     return low, high
+
+
+def share_bounds(hits: int, count: int, level: float) -> tuple[float, float]:
+    """Returns what the true share is at least, and what it is at most, each at one-sided `level`.
+
+    The shares at which `share_test` turns: 5 of 5 are significantly more than 0.54, at 0.05, and
+    not more than 0.56.
+    """
+    return share_interval(hits, count, 1 - 2 * level)
 
 
 def share_test(hits: int, count: int, share: float) -> tuple[float, float]:

@@ -33,8 +33,8 @@ class SuiteRecord:
         vary: fields of the protocol in which the arms may differ: those that are swept.
         experiment: name of the swept experiment; None for a suite.
         claims: by number.
-        collapsed_below: an accuracy below so many times that of guessing is a collapse.
-        equivalent_within: differences of accuracy up to this share count as none; 0: none does.
+        collapsed_margin: see `flaxlab.suite.definition.Suite`.
+        equivalent_within: see `flaxlab.suite.definition.Suite`.
         looks: with how many seeds the arms were compared before seeds were added.
         command: command that started the suite.
     """
@@ -46,7 +46,7 @@ class SuiteRecord:
     vary: tuple[str, ...]
     experiment: str | None
     claims: Mapping[int, Claim]
-    collapsed_below: float
+    collapsed_margin: float
     equivalent_within: float
     looks: tuple[int, ...]
     command: str
@@ -57,7 +57,7 @@ class SuiteRecord:
         return Design(
             arms=tuple(self.arms),
             seeds=self.seeds,
-            collapsed_below=self.collapsed_below,
+            collapsed_margin=self.collapsed_margin,
             equivalent_within=self.equivalent_within,
             looks=self.looks,
         )
@@ -92,7 +92,7 @@ def read_suite_file(folder: Path) -> SuiteRecord | None:
             vary=tuple(values["vary"]),
             experiment=values["experiment"],
             claims=claims_from_json(values["claims"]),
-            collapsed_below=float(values["collapsed_below"]),
+            collapsed_margin=float(values["collapsed_margin"]),
             equivalent_within=float(values["equivalent_within"]),
             looks=tuple(values["looks"]),
             command=values["command"],

@@ -68,6 +68,7 @@ def outcomes_table(comparison: Comparison) -> Table | None:
         "planned",
         "learned",
         "collapsed",
+        "diverged",
         "failed",
         "not finished",
         "missing",
@@ -76,7 +77,14 @@ def outcomes_table(comparison: Comparison) -> Table | None:
     named = {arm.name: arm.outcomes for arm in comparison.arms} | comparison.absent
     rows = []
     for name, each in named.items():
-        seeds = (each.learned, each.collapsed, each.failed, each.unfinished, each.missing)
+        seeds = (
+            each.learned,
+            each.collapsed,
+            each.diverged,
+            each.failed,
+            each.unfinished,
+            each.missing,
+        )
         share = Cell("", None)
         if each.share is not None:
             low, high = each.share

@@ -13,7 +13,6 @@ from flaxlab.compare.statistics import (
     bonferroni,
     hochberg,
     mean_interval,
-    share_interval,
     share_test,
     t_test,
 )
@@ -61,11 +60,6 @@ class Judgement:
     share: tuple[int, int] | None = None
     lost: tuple[str, ...] = ()
 
-    @property
-    def share_bounds(self) -> tuple[float, float] | None:
-        """Exact 95% interval of the share; None without one."""
-        return None if self.share is None else share_interval(*self.share)
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -90,6 +84,7 @@ class JudgedClaim:
         judgements: one a part.
         parts: the verdict on each part.
         verdict: on the claim as a whole.
+        level: at which its parts are tested, before the correction for their number.
     """
 
     number: int
@@ -97,6 +92,12 @@ class JudgedClaim:
     judgements: Sequence[Judgement]
     parts: Sequence[Verdict]
     verdict: Verdict
+    level: float
+
+    @property
+    def lost(self) -> list[str]:
+        """Its arms of which not all runs learned, and what became of them, each once."""
+        return list(dict.fromkeys(text for each in self.judgements for text in each.lost))
 
 
 def judge(statement: Statement | Collapses, arms: Mapping[str, ArmValues]) -> Judgement:
@@ -107,7 +108,7 @@ def judge(statement: Statement | Collapses, arms: Mapping[str, ArmValues]) -> Ju
         if arm in arms and arms[arm].outcomes.lost
     )
     if isinstance(statement, Collapses):
-        return _judge_share(statement, arms)
+        return _judge_share(statement, arms, lost)
     larger, smaller = (
         _side(each, statement.quantity, arms) for each in (statement.larger, statement.smaller)
     )
@@ -128,44 +129,47 @@ def _side(
     """Returns the values of a side by seed; None if its runs do not have the quantity."""
     if not isinstance(side, str):
         return {seed: side for arm in arms.values() for seed in arm.values}
-    if side not in arms or not all(quantity in row for row in arms[side].values.values()):
-        return None
-    return {seed: row[quantity] for seed, row in arms[side].values.items()}
+    rows = arms[side].values if side in arms else {}
+    return {seed: row[quantity] for seed, row in rows.items() if quantity in row} or None
 
 
-def _judge_share(statement: Collapses, arms: Mapping[str, ArmValues]) -> Judgement:
+def _judge_share(
+    statement: Collapses, arms: Mapping[str, ArmValues], lost: tuple[str, ...]
+) -> Judgement:
     outcomes = arms[statement.arm].outcomes if statement.arm in arms else None
     if outcomes is None or not outcomes.ended:
-        return Judgement(statement)
+        return Judgement(statement, lost=lost)
     hits, count = outcomes.did_not_learn, outcomes.ended
     at_most, at_least = share_test(hits, count, statement.share)
     holds = hits / count > statement.share
-    return Judgement(statement, holds, at_most if holds else at_least, share=(hits, count))
+    p = at_most if holds else at_least
+    return Judgement(statement, holds, p, share=(hits, count), lost=lost)
 
 
-def decide(claims: Mapping[int, Claim], arms: Mapping[str, ArmValues]) -> list[JudgedClaim]:
+def decide(
+    claims: Mapping[int, Claim], arms: Mapping[str, Mapping[str, ArmValues]]
+) -> list[JudgedClaim]:
     """Returns the verdict on each claim and on each of its parts.
 
-    Each of the claims that say anything gets an equal part of the 5% (Bonferroni), and shares it
-    among its parts by Hochberg's method: all of them are decided if the largest p value is small
-    enough, and fewer if it is not. A claim is supported if all of its parts are, and contradicted
-    if one of them is.
+    Each claim about data that there are runs on gets an equal part of the 5% (Bonferroni), and
+    shares it among its parts by Hochberg's method: all of them are decided if the largest p value
+    is small enough, and fewer if it is not. A claim is supported if all of its parts are, and
+    contradicted if one of them is.
 
     Args:
         claims: by number.
-        arms: by name.
+        arms: by data set and name.
     """
-    judged = {
-        number: [judge(statement, arms) for statement in claim.statements]
-        for number, claim in claims.items()
-    }
-    tested = sum(any(each.p is not None for each in parts) for parts in judged.values())
+    count = sum(claim.data in arms for claim in claims.values())
     found = []
-    for number, judgements in judged.items():
+    for number, claim in claims.items():
+        known = arms.get(claim.data, {})
+        judgements = [judge(statement, known) for statement in claim.statements]
         with_p = [each.p for each in judgements if each.p is not None]
-        adjusted = iter(bonferroni(p, tested) for p in hochberg(with_p))
+        adjusted = iter(bonferroni(p, count) for p in hochberg(with_p))
         parts = [_verdict(each, None if each.p is None else next(adjusted)) for each in judgements]
-        found.append(JudgedClaim(number, claims[number], judgements, parts, _together(parts)))
+        level = LEVEL / max(count, 1)
+        found.append(JudgedClaim(number, claim, judgements, parts, _together(parts), level))
     return found
 
 

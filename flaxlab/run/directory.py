@@ -6,6 +6,7 @@ import ast
 import logging
 import sys
 import sysconfig
+import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from flaxlab.training.metrics import History
 _LIBRARIES = tuple(
     Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")
 )
+
+# What ended a run, for a reader and for a comparison, which counts it.
+FAILURE_FILE = "failure.txt"
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +55,7 @@ def write_config(workdir: Path, experiment: Experiment, history: History) -> Non
         return
     train = experiment.config.train
     files.remove_leftovers(workdir)
+    (workdir / FAILURE_FILE).unlink(missing_ok=True)
     files.write_text(workdir / "config.json", configs.to_json(experiment.config) + "\n")
     if not finished(train, history):
         # A summary marks a run as complete, and this one is not.
@@ -62,6 +67,13 @@ def write_config(workdir: Path, experiment: Experiment, history: History) -> Non
             len(history),
             train.early_stopping_patience,
         )
+
+
+def record_failure(workdir: Path) -> None:
+    """Writes the traceback of the exception that is being handled to failure.txt."""
+    if is_main():
+        workdir.mkdir(parents=True, exist_ok=True)
+        files.write_text(workdir / FAILURE_FILE, traceback.format_exc())
 
 
 def sources(starts: Iterable[Path]) -> list[Path]:

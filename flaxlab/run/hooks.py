@@ -14,7 +14,7 @@ import jax
 
 from flaxlab import files
 from flaxlab.checkpoints.save import Checkpoints
-from flaxlab.errors import GO_ON, Interrupted, RunFailed
+from flaxlab.errors import GO_ON, Diverged, Interrupted
 from flaxlab.processes import Agreement, is_main
 from flaxlab.run.history import best_row, to_csv
 from flaxlab.run.record import make_record
@@ -118,7 +118,7 @@ class RunHooks(Hooks):
         """See `Hooks`.
 
         Raises:
-            RunFailed: a number was NaN or infinite.
+            Diverged: a number was NaN or infinite.
             Interrupted: a signal asked to stop; the state is saved.
         """
         self._unsaved = (state, progress)
@@ -158,10 +158,10 @@ class RunHooks(Hooks):
         """See `Hooks`.
 
         Raises:
-            RunFailed: the loss of the validation split is NaN or infinite.
+            Diverged: the loss of the validation split is NaN or infinite.
         """
         if not math.isfinite(row.val_loss):
-            raise RunFailed(
+            raise Diverged(
                 "the validation loss is NaN or infinite after step"
                 f" {row.epoch * self._experiment.steps_per_epoch} (epoch {row.epoch}); {_ADVICE}"
             )
@@ -228,7 +228,7 @@ class RunHooks(Hooks):
     def _check_finite(self, progress: Progress) -> None:
         step = first_nonfinite_step(progress.totals)
         if step is not None and self._experiment.config.train.on_nonfinite != "skip":
-            raise RunFailed(
+            raise Diverged(
                 f"the loss or a gradient was NaN or infinite in step {step + 1} (epoch"
                 f" {progress.epoch}); {_ADVICE}, or --config.train.on_nonfinite=skip"
             )
@@ -236,7 +236,7 @@ class RunHooks(Hooks):
     def _report_skipped(self, progress: Progress) -> None:
         skipped = int(progress.totals.skipped)
         if skipped == progress.steps:
-            raise RunFailed(
+            raise Diverged(
                 "the loss or a gradient was NaN or infinite in every step of epoch"
                 f" {progress.epoch}; {_ADVICE}"
             )

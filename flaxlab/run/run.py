@@ -16,13 +16,13 @@ from flaxlab.command_line import open_console
 from flaxlab.config.origin import Origin, read_origin
 from flaxlab.config.read import resolve_config
 from flaxlab.data.load import load_dataset
-from flaxlab.errors import GO_ON, RunFailed
+from flaxlab.errors import GO_ON, Diverged, RunFailed
 from flaxlab.files import make_folder
 from flaxlab.lock import locked
 from flaxlab.machine import compute_deterministically, keep_compiled_programs
 from flaxlab.processes import explain_lost_process, is_main, require_same
 from flaxlab.run.console import ConsoleProgress, print_experiment, print_result
-from flaxlab.run.directory import begin_directory, write_config
+from flaxlab.run.directory import begin_directory, record_failure, write_config
 from flaxlab.run.history import best_row
 from flaxlab.run.hooks import Reporter, RunHooks, Stop
 from flaxlab.run.memory import explain_out_of_memory
@@ -120,7 +120,13 @@ def train_and_report(
     with locked(workdir) if is_main() else contextlib.nullcontext():
         begin_directory(workdir, experiment, origin)
         with Interruption() as interruption:
-            result = train(experiment, workdir, reporters, programs, lambda: interruption.received)
+            try:
+                result = train(
+                    experiment, workdir, reporters, programs, lambda: interruption.received
+                )
+            except Diverged:
+                record_failure(workdir)  # a result, which a comparison counts
+                raise
         if not is_main():
             return None
         # Importing matplotlib can wait until the training is done.

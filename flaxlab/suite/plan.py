@@ -50,7 +50,7 @@ class Plan:
         vary: fields of the protocol in which the arms may differ, that is, the swept ones.
         experiment: name of the swept experiment; None for a suite.
         claims: claims about the arms, by number.
-        collapsed_below: see `Suite`.
+        collapsed_margin: see `Suite`.
         equivalent_within: see `Suite`.
     """
 
@@ -60,7 +60,7 @@ class Plan:
     vary: tuple[str, ...]
     experiment: str | None
     claims: Mapping[int, Claim]
-    collapsed_below: float = Suite.collapsed_below
+    collapsed_margin: float = Suite.collapsed_margin
     equivalent_within: float = Suite.equivalent_within
 
     @property
@@ -98,7 +98,7 @@ def plan_suite(file: Path, seeds: int | None, overrides: Sequence[str]) -> Plan:
         (),
         None,
         suite.claims,
-        suite.collapsed_below,
+        suite.collapsed_margin,
         suite.equivalent_within,
     )
     for arm in plan.arms[1:]:
@@ -231,7 +231,7 @@ def suite_record(plan: Plan, command: str) -> SuiteRecord:
         vary=plan.vary,
         experiment=plan.experiment,
         claims=plan.claims,
-        collapsed_below=plan.collapsed_below,
+        collapsed_margin=plan.collapsed_margin,
         equivalent_within=plan.equivalent_within,
         looks=(),
         command=command,

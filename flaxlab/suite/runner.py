@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flaxlab import config as configs
-from flaxlab import files
 from flaxlab.compare.suite_file import SUITE_FILE, read_suite_file, write_suite_file
 from flaxlab.config.origin import read_origin
 from flaxlab.data.dataset import Dataset
 from flaxlab.data.load import load_dataset
 from flaxlab.errors import RunFailed, UsageError
+from flaxlab.run.directory import record_failure
 from flaxlab.run.resume_rules import is_finished
 from flaxlab.run.run import train_and_report
 from flaxlab.suite.plan import Plan, PlannedArm, folder_name, suite_record
@@ -22,9 +21,7 @@ from flaxlab.suite.progress import SuiteProgress, epoch_work
 from flaxlab.training.experiment import Experiment, assemble
 from flaxlab.training.programs import compile_programs
 
-FAILURE_FILE = "failure.txt"
-
-_FIXED_BY_THE_FIRST_START = ("claims", "collapsed_below", "equivalent_within")
+_FIXED_BY_THE_FIRST_START = ("baseline", "claims", "collapsed_margin", "equivalent_within")
 
 _log = logging.getLogger(__name__)
 
@@ -121,10 +118,7 @@ def do_runs(runs: Sequence[SuiteRun], progress: SuiteProgress) -> dict[Path, str
             except Exception as error:  # whatever it is, the other runs can go on
                 reasons[run.folder] = _describe(error)
                 _log.warning("failed: %s: %s", run, _describe(error))
-                run.folder.mkdir(parents=True, exist_ok=True)
-                files.write_text(run.folder / FAILURE_FILE, traceback.format_exc())
-            else:
-                (run.folder / FAILURE_FILE).unlink(missing_ok=True)
+                record_failure(run.folder)
             progress.run_ends(run, summary)
     return reasons
 
@@ -132,8 +126,9 @@ def do_runs(runs: Sequence[SuiteRun], progress: SuiteProgress) -> dict[Path, str
 def write_record(plan: Plan, workdir: Path, command: str) -> None:
     """Writes suite.json, which a comparison reads.
 
-    Its claims, and what it calls a collapse or equivalent, remain those of the first start: they
-    must precede the runs. Where seeds have been added since, it says how many there were before.
+    Its baseline, its claims and rules remain those of the first start, since they must precede the
+    runs, and no planned arm or seed is forgotten. Where the seeds have changed since, it says how
+    many there were before.
 
     Raises:
         UsageError: an existing suite.json cannot be read.
@@ -143,15 +138,15 @@ def write_record(plan: Plan, workdir: Path, command: str) -> None:
         fixed = {name: getattr(before, name) for name in _FIXED_BY_THE_FIRST_START}
         if any(getattr(record, name) != value for name, value in fixed.items()):
             _log.warning(
-                "warning: the claims or rules of the suite %s have changed since it was first"
-                " started; the old ones hold, unless you remove %s and start again",
+                "warning: the baseline, claims or rules of the suite %s have changed since it was"
+                " first started; the old ones hold, unless you remove %s and start again",
                 plan.name,
                 workdir / SUITE_FILE,
             )
-        looks = before.looks
-        if set(before.seeds) < set(record.seeds):
-            looks = (*looks, len(before.seeds))
-        record = replace(record, looks=looks, **fixed)
+        seeds = tuple(sorted({*before.seeds, *record.seeds}))
+        looks = before.looks if seeds == before.seeds else (*before.looks, len(before.seeds))
+        arms = {**before.arms, **record.arms}
+        record = replace(record, seeds=seeds, arms=arms, looks=looks, **fixed)
     write_suite_file(record, workdir)
 
 

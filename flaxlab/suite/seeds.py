@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flaxlab.claims import Claim, Statement
+from flaxlab.claims import Collapses, Statement
 from flaxlab.compare.cells import Cell
 from flaxlab.compare.cells import Table as CellTable
 from flaxlab.compare.differences import accuracy_step
@@ -20,10 +20,12 @@ from flaxlab.compare.runs import Run, find_runs
 from flaxlab.compare.statistics import (
     LEVEL,
     MOST_SEEDS,
+    POWER,
     pooled_spread,
     seeds_needed,
     smallest_detectable,
 )
+from flaxlab.config import LabReport
 from flaxlab.config.read import load_lab_report
 from flaxlab.errors import UsageError
 from flaxlab.suite.plan import Plan
@@ -56,10 +58,10 @@ def read_pilot(plan: Plan, workdir: Path) -> Pilot | None:
     if not list(workdir.glob("*/*/summary.json")):
         return None
     runs, _ = find_runs([workdir])
-    design = Design(collapsed_below=plan.collapsed_below)
+    design = Design(collapsed_margin=plan.collapsed_margin)
     by_arm: dict[str, dict[int, Run]] = {arm.name: {} for arm in plan.arms}
     for run in runs:
-        learned = not design.is_collapse(run.scores.accuracy, run.classes)
+        learned = not design.is_collapse(run.scores.accuracy, run.guessing)
         if learned and run.config.name in by_arm:
             by_arm[run.config.name][run.seed] = run
     baseline, *others = by_arm.values()
@@ -114,7 +116,7 @@ def print_seeds(console: Console, plan: Plan, pilot: Pilot | None, points: float
             " the baseline in --workdir, or --spread=POINTS"
         )
     wanted = points / 100
-    for table in (_arms_table(plan, pilot, wanted), _claims_table(plan.claims, pilot, wanted)):
+    for table in (_arms_table(plan, pilot, wanted), _claims_table(plan, pilot, wanted)):
         if table.rows:
             printed = Table(*table.header, box=None, pad_edge=False)
             for row in table.rows:
@@ -122,8 +124,8 @@ def print_seeds(console: Console, plan: Plan, pilot: Pilot | None, points: float
             console.print(printed)
     line = (
         f"seeds that find a true difference of {points:g} points with a power of 80%, at a spread"
-        f" of {pilot.spread * 100:.2f} points, after the correction for all arms or claims; a claim"
-        " needs them for each of its parts"
+        f" of {pilot.spread * 100:.2f} points, after the correction for all arms or claims; for a"
+        " claim, all of its parts together"
     )
     console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -150,20 +152,60 @@ def _arms_table(plan: Plan, pilot: Pilot, wanted: float) -> CellTable:
     return CellTable(header, rows)
 
 
-def _claims_table(claims: Mapping[int, Claim], pilot: Pilot, wanted: float) -> CellTable:
+def _claims_table(plan: Plan, pilot: Pilot, wanted: float) -> CellTable:
+    said = {arm.name: load_lab_report(arm.file) for arm in plan.arms}
     rows: list[Sequence[Cell]] = []
-    for number, claim in claims.items():
-        about = [
-            each
-            for each in claim.statements
-            if isinstance(each, Statement) and each.quantity == "accuracy"
+    for number, claim in plan.claims.items():
+        # All parts have to be found: each with a power that leaves 80% for the claim.
+        power = 1 - (1 - POWER) / len(claim.statements)
+        level = LEVEL / len(plan.claims)
+        cells = [
+            _claim_cell([effect(each) for each in claim.statements], pilot.spread, level, power)
+            for effect in (
+                lambda each: _wanted_effect(each, wanted),
+                lambda each: _reported_effect(each, said),
+            )
         ]
-        if about:
-            effects = [wanted + each.margin for each in about]
-            found = [seeds_needed(effect, pilot.spread, LEVEL / len(claims)) for effect in effects]
-            most = None if None in found else max(each for each in found if each is not None)
-            rows.append([Cell(f"claim {number}", number), _seeds_cell(most), Cell(claim.text, "")])
-    return CellTable(("claim", "seeds", "what it says"), rows)
+        rows.append([Cell(f"claim {number}", number), *cells, Cell(claim.text, "")])
+    header = ("claim", "seeds", "seeds by the lab report's numbers", "what it says")
+    return CellTable(header, rows)
+
+
+def _wanted_effect(statement: Statement | Collapses, wanted: float) -> float | None:
+    """By how much a part holds if its arms differ by what is wanted, within its margin."""
+    if isinstance(statement, Collapses) or statement.quantity != "accuracy":
+        return None
+    return abs(statement.margin - wanted) if statement.margin else wanted
+
+
+def _reported_effect(
+    statement: Statement | Collapses, said: Mapping[str, LabReport | None]
+) -> float | None:
+    if isinstance(statement, Collapses) or statement.quantity != "accuracy":
+        return None
+    sides = [
+        said.get(side) if isinstance(side, str) else side
+        for side in (statement.larger, statement.smaller)
+    ]
+    larger, smaller = (
+        side.final_accuracy if isinstance(side, LabReport) else side for side in sides
+    )
+    if larger is None or smaller is None:
+        return None
+    return larger + statement.margin - smaller
+
+
+def _claim_cell(effects: Sequence[float | None], spread: float, level: float, power: float) -> Cell:
+    """Returns the seeds for all parts whose effect is known, and whether there are others."""
+    known = [effect for effect in effects if effect is not None]
+    if not known:
+        return Cell("not planned", None)
+    note = "" if len(known) == len(effects) else "its accuracies alone"
+    if min(known) <= 0:
+        return Cell("it would not hold", None, note)
+    found = [seeds_needed(effect, spread, level, power) for effect in known]
+    most = None if None in found else max(seeds for seeds in found if seeds is not None)
+    return _seeds_cell(most, note)
 
 
 def _seeds_cell(seeds: int | None, note: str = "") -> Cell:

@@ -65,7 +65,7 @@ def suite_record(**fields):
         "vary": (),
         "experiment": None,
         "claims": CLAIMS,
-        "collapsed_below": 1.5,
+        "collapsed_margin": 0.05,
         "equivalent_within": 0.0,
         "looks": (),
         "command": "python -m flaxlab.suite --config=mine.py",

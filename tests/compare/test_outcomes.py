@@ -22,7 +22,7 @@ def write_suite(folder, seeds=5, **fields):
         "vary": (),
         "experiment": None,
         "claims": {},
-        "collapsed_below": 1.5,
+        "collapsed_margin": 0.05,
         "equivalent_within": 0.0,
         "looks": (),
         "command": "python -m flaxlab.suite --config=pooling.py",
@@ -35,11 +35,11 @@ def write_arm(folder, name, finals):
         write_run(folder / name / f"seed_{seed}", name, seed, [0.5, final])
 
 
-def fail(folder, name, seed):
-    """Leaves what a suite leaves of a run whose loss was not finite."""
+def fail(folder, name, seed, error="MemoryError: no room"):
+    """Leaves what a suite leaves of a run that an error has ended."""
     run = write_run(folder / name / f"seed_{seed}", name, seed, [0.5, 0.6])
     (run / "summary.json").unlink()
-    (run / "failure.txt").write_text("RunFailed: the loss was nan at step 7")
+    (run / "failure.txt").write_text(f"Traceback ...\n{error}\n")
 
 
 def test_two_failed_runs_of_five_qualify_the_verdict_everywhere(tmp_path, capsys):
@@ -57,9 +57,21 @@ def test_two_failed_runs_of_five_qualify_the_verdict_everywhere(tmp_path, capsys
         text = (tmp_path / f"comparison.{suffix}").read_text()
         assert said in text
         assert "What became of the runs" in text
-        # 2 of 5 do not learn: Clopper and Pearson's interval.
-        assert "2 of 5 [5%, 85%]" in text
+        # Errors say nothing of the network: of the three others, all learn.
+        assert "0 of 3 [0%, 71%]" in text
     assert said in capsys.readouterr().out
+
+
+def test_a_run_that_diverged_did_not_learn(tmp_path):
+    write_suite(tmp_path)
+    write_arm(tmp_path, BASELINE, [0.800, 0.805, 0.802, 0.803, 0.801])
+    write_arm(tmp_path, ARM, [0.825, 0.831, 0.827])
+    for seed in (3, 4):
+        fail(tmp_path, ARM, seed, "flaxlab.errors.Diverged: the loss was NaN in step 7")
+    main([str(tmp_path)])
+    assert read_csv(tmp_path)[ARM]["verdict"].endswith("3 of 5 runs learned (2 diverged)")
+    # Clopper and Pearson's interval.
+    assert "2 of 5 [5%, 85%]" in (tmp_path / "comparison.md").read_text()
 
 
 def test_a_claim_says_whose_runs_it_is_about(tmp_path):
@@ -70,7 +82,10 @@ def test_a_claim_says_whose_runs_it_is_about(tmp_path):
     write_arm(tmp_path, ARM, [0.825, 0.831, 0.827])
     fail(tmp_path, ARM, 3)
     main([str(tmp_path)])
-    assert "n = 3 (alexnet_pool: 1 failed, 1 missing)" in (tmp_path / "comparison.md").read_text()
+    markdown = (tmp_path / "comparison.md").read_text()
+    assert "n = 3 (alexnet_pool: 1 failed, 1 missing)" in markdown
+    said = "| undecided, of the runs that learned (alexnet_pool: 1 failed, 1 missing) |"
+    assert said in markdown
 
 
 def test_collapsed_runs_are_counted_and_not_averaged(tmp_path):
@@ -98,7 +113,7 @@ def test_an_arm_that_collapses_in_all_runs_is_no_arm_without_runs(tmp_path):
         "no seed in which both it and the baseline learned; 0 of 3 runs learned (3 collapsed)"
     )
     assert (row["count"], row["collapsed"], row["difference"]) == ("0", "3", "")
-    assert "3 of 3 [37%, 100%]" in (tmp_path / "comparison.md").read_text()
+    assert "3 of 3 [29%, 100%]" in (tmp_path / "comparison.md").read_text()
 
 
 def test_an_arm_without_any_finished_run_stands_in_the_table(tmp_path):
@@ -113,9 +128,9 @@ def test_an_arm_without_any_finished_run_stands_in_the_table(tmp_path):
 def test_what_counts_as_a_collapse_is_the_suites_rule(tmp_path):
     write_arm(tmp_path, BASELINE, [0.45, 0.8])
     runs, _ = find_runs([tmp_path])
-    # Guessing among three classes is right in a third of the cases.
-    for times, collapsed in ((1.3, ()), (1.5, (0,)), (3.0, (0, 1))):
-        design = Design((BASELINE,), (0, 1), times)
+    # Guessing among three classes is right in a third of the cases, which leaves two thirds.
+    for margin, collapsed in ((0.05, ()), (0.2, (0,)), (0.75, (0, 1))):
+        design = Design((BASELINE,), (0, 1), margin)
         assert compare(runs, None, "", design=design).arms[0].outcomes.collapsed == collapsed
 
 

@@ -10,6 +10,7 @@ from scipy import stats
 
 from flaxlab.compare.statistics import (
     bonferroni,
+    cautious_spread,
     hochberg,
     mean_interval,
     pooled_spread,
@@ -17,6 +18,7 @@ from flaxlab.compare.statistics import (
     prediction_interval,
     seeds_for_sign_flips,
     seeds_needed,
+    share_bounds,
     share_interval,
     share_test,
     sign_flip_test,
@@ -187,6 +189,17 @@ def test_four_of_five_detectable_differences_are_detected(seeds, level):
     assert close_to_share(int(found), 0.8)
 
 
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_plans_keep_their_promise_in_four_of_five_studies(seeds):
+    """By the measured spread itself, a power of .80 was one of .62 to .74."""
+    rng = np.random.default_rng(seeds)
+    kept = 0
+    for _ in range(SIMULATIONS):
+        kept += cautious_spread(rng.normal(0, 0.01, seeds)) >= 0.01
+    assert close_to_share(kept, 0.8)
+    assert cautious_spread([0.1]) is None
+
+
 @given(st.floats(0.05, 5.0))
 def test_the_seeds_needed_are_the_fewest_that_reach_the_power(effect):
     count = seeds_needed(effect, 1.0)
@@ -207,11 +220,22 @@ def test_plans_by_table():
 
 @pytest.mark.parametrize(
     ("hits", "count", "low", "high"),
-    # 5 of 5: 0.05 ** (1/5). 2 of 5: the tables of Clopper and Pearson.
-    [(5, 5, 0.5493, 1.0), (0, 5, 0.0, 0.4507), (2, 5, 0.0527, 0.8534), (3, 3, 0.3684, 1.0)],
+    # 5 of 5: 0.025 ** (1/5). 2 of 5: the tables of Clopper and Pearson.
+    [(5, 5, 0.4782, 1.0), (0, 5, 0.0, 0.5218), (2, 5, 0.0527, 0.8534), (3, 3, 0.2924, 1.0)],
 )
 def test_the_exact_interval_of_a_share(hits, count, low, high):
     assert share_interval(hits, count) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_the_bounds_of_a_share_are_where_its_test_turns():
+    low, high = share_bounds(5, 5, 0.05)
+    assert (low, high) == pytest.approx((0.05 ** (1 / 5), 1.0))
+    for hits in range(1, 6):
+        low, _ = share_bounds(hits, 5, 0.05)
+        assert share_test(hits, 5, low)[0] == pytest.approx(0.05)
+    for hits in range(5):
+        _, high = share_bounds(hits, 5, 0.025)
+        assert share_test(hits, 5, high)[1] == pytest.approx(0.025)
 
 
 @given(st.integers(1, 20).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

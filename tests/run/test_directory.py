@@ -3,10 +3,14 @@
 import shutil
 import sys
 
+import pytest
+
 from flaxlab.config.read import load_experiment
+from flaxlab.errors import Diverged
 from flaxlab.main import main
-from flaxlab.run.directory import sources, write_sources
-from tests.helpers.runs import EXPERIMENTS, SMALL_RUN
+from flaxlab.run import run
+from flaxlab.run.directory import FAILURE_FILE, sources, write_sources
+from tests.helpers.runs import EXPERIMENTS, POOL_FILE, SMALL_RUN
 
 MINE = """
 from experiments import alexnet_pool
@@ -50,3 +54,19 @@ def test_two_files_with_the_same_name_are_both_kept(tmp_path):
     write_sources(tmp_path / "run", found)
     kept = {path.name for path in (tmp_path / "run/source").iterdir()}
     assert kept == {"alexnet_pool.py", "alexnet_pool_1.py", "alexnet_default.py"}
+
+
+def test_a_run_that_diverged_says_so_until_it_goes_on(tmp_path, monkeypatch):
+    arguments = [f"--config={POOL_FILE}", f"--workdir={tmp_path}", *SMALL_RUN]
+
+    def diverges(*arguments):
+        raise Diverged("the loss was NaN")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "train", diverges)
+        with pytest.raises(Diverged):
+            main(arguments)
+    assert "flaxlab.errors.Diverged: the loss was NaN" in (tmp_path / FAILURE_FILE).read_text()
+    main(arguments)
+    assert (tmp_path / "summary.json").exists()
+    assert not (tmp_path / FAILURE_FILE).exists()

@@ -136,7 +136,7 @@ def test_claims_are_written_before_the_first_run_and_stay(tmp_path, monkeypatch,
     assert "warning: the claims" not in caplog.text
     start_with("It falls a little.")
     assert seen == [{1: Claim("It falls.", "digits", (statement,))}] * 8
-    assert "warning: the claims or rules of the suite mine have changed" in caplog.text
+    assert "warning: the baseline, claims or rules of the suite mine have changed" in caplog.text
 
 
 def test_looks_before_seeds_are_added_are_recorded(tmp_path):
@@ -146,26 +146,27 @@ def test_looks_before_seeds_are_added_are_recorded(tmp_path):
     for plan in plans:
         runner.write_record(plan, tmp_path, "")
         looks.append(read_suite_file(tmp_path).looks)
-    # A start with fewer seeds, as with the same, adds none.
-    assert looks == [(), (), (2,), (2,), (2, 2)]
+    # A start with fewer of the same seeds looks at no others, and none is forgotten.
+    assert looks == [(), (), (2,), (2,), (2, 3)]
+    assert read_suite_file(tmp_path).seeds == (0, 1, 2, 3, 4)
 
 
 def test_rules_stay_those_of_the_first_start(tmp_path, caplog):
     plan = plan_suite(write_suite(tmp_path, "('alexnet_no_dropout',)"), 2, SMALL)
     runner.write_record(plan, tmp_path, "")
-    changed = dataclasses.replace(plan, collapsed_below=3.0, equivalent_within=0.05)
+    changed = dataclasses.replace(plan, collapsed_margin=0.3, equivalent_within=0.05)
     runner.write_record(changed, tmp_path, "")
     record = read_suite_file(tmp_path)
-    assert (record.collapsed_below, record.equivalent_within) == (1.5, 0.0)
+    assert (record.collapsed_margin, record.equivalent_within) == (0.05, 0.0)
     assert "the old ones hold" in caplog.text
 
 
 @pytest.mark.parametrize(
-    "field", ["collapsed_below='low'", "equivalent_within=1.5", "equivalent_within=-0.1"]
+    "field", ["collapsed_margin='low'", "equivalent_within=1.5", "equivalent_within=-0.1"]
 )
 def test_rules_are_numbers(tmp_path, field):
     path = write_suite(tmp_path, "('alexnet_no_dropout',)", f", {field}")
-    with pytest.raises(UsageError, match="expected a number from 0"):
+    with pytest.raises(UsageError, match="expected a share from 0"):
         plan_suite(path, 2, SMALL)
 
 
