@@ -1,4 +1,4 @@
-"""What somebody claims of the arms of a suite, as statements that runs can support or contradict.
+"""Claims about the arms of a suite, as statements that runs can support or contradict.
 
 A suite's file says what its claims are, `suite.json` keeps them, and `flaxlab.compare` judges them.
 """

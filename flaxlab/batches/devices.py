@@ -120,15 +120,15 @@ def find_devices(parallel: str, devices: int | None, batch_size: int) -> Devices
         batch_size: size of the batches that the devices share.
 
     Raises:
-        UsageError: there are fewer devices, they cannot share a batch evenly, or what is asked for
-            is not to be had with several processes.
+        UsageError: there are fewer devices, they cannot share a batch evenly, or the option is not
+            available with several processes.
     """
     present = jax.devices()
     if jax.process_count() > 1 and (devices is not None or parallel == "pmap"):
         given = "train.parallel=pmap" if devices is None else f"train.devices={devices}"
         raise UsageError(
-            f"config.{given}, but this run has {jax.process_count()} processes; several take all"
-            " their devices, sharded: leave that field at its default"
+            f"config.{given}, but this run has {jax.process_count()} processes, and several always"
+            " use all their devices, sharded; leave that field at its default"
         )
     if devices is not None and devices > len(present):
         raise UsageError(

@@ -158,8 +158,8 @@ class Checkpoints:
         if not there:
             reason = self._best.failure or "its checkpoint is missing or was damaged"
             raise RunFailed(
-                f"the parameters of the best epoch (step {step}) are not there ({reason}), but the"
-                " test split is scored with them; start the run again in another --workdir"
+                f"cannot score the test split: the parameters of the best epoch (step {step}) are"
+                f" missing ({reason}); start the run again in another --workdir"
             )
         return like.replace(**self._best.restore(step, _variables(like)))
 

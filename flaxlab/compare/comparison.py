@@ -101,7 +101,7 @@ def arm_outcomes(
 
 def _choose_baseline(by_arm: Mapping[str, dict[int, Run]], wanted: str | None) -> str:
     if wanted is not None and wanted not in by_arm:
-        raise UsageError(f"no finished run is of {wanted}; --baseline takes {_either(by_arm)}")
+        raise UsageError(f"arm {wanted} has no finished run; choose --baseline={_either(by_arm)}")
     if wanted is not None:
         return wanted
     if len(by_arm) == 1:

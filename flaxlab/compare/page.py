@@ -45,8 +45,8 @@ _COLLAPSE = (
     " does not. Shares have their exact binomial interval."
 )
 _NOISE_NOTE = (
-    "Two runs differ because of their seeds, and because each gets other images of a finite test"
-    " split right. The second column is what equally good runs would differ by on this split"
+    "Two runs differ because of their seeds, and because each gets a different part of the test"
+    " images right. The second column shows how much equally good runs would differ on this split"
     " (Jordan, 2023). The errors are of the mean difference: for other seeds on these images, for"
     " these seeds on other images, and for both. The last columns compare the uncorrected interval"
     " with Welch's, which treats the same runs as unpaired."
@@ -63,9 +63,8 @@ _CLAIMS_NOTE = (
     " for that of the claims (Bonferroni)."
 )
 _CAVEAT = (
-    "The lab report's numbers are of its own protocol and data, ours are not ({reasons}): how far"
-    " the two are apart says nothing of the report's correctness, and our verdicts are on this"
-    " protocol."
+    "The lab report used its own protocol and data; these runs did not ({reasons}). The gap between"
+    " them says nothing of the report's correctness, and our verdicts hold for this protocol only."
 )
 _PICTURES = {
     "curves": "Accuracy over the epochs: mean of the seeds, and from the lowest to the highest, as"

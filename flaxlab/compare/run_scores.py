@@ -97,7 +97,7 @@ def score_run(
         fitted_accuracy=fitted,
         gap=None if fitted is None else fitted - accuracy,
         keras_gap=train - final,
-        cross_entropy=float(np.mean(predictions.losses, dtype=np.float64)),
+        cross_entropy=float(summary.get("test_loss", history["val_loss"][-1])),
         brier=None if shares is None else brier_score(shares, labels),
         calibration_error=None if shares is None else calibration_error(shares, labels),
         seconds=float(history["seconds"].sum()),

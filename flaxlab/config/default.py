@@ -79,7 +79,7 @@ def default_config(model: str = "alexnet") -> ConfigDict:
     config.optimizer.nesterov = False  # sgd
     config.optimizer.weight_decay = 1e-4  # adamw
     config.optimizer.schedule = "constant"  # constant, cosine (to 0 at the end), step
-    config.optimizer.warmup_epochs = 0.0  # linear from 0
+    config.optimizer.warmup_epochs = 0.0  # linear; the first step has a small rate already
     config.optimizer.step_epochs = 3.0  # step: every so many epochs after the warm-up ...
     config.optimizer.step_factor = 0.1  # ... the learning rate is multiplied by this
 
@@ -111,7 +111,7 @@ def default_config(model: str = "alexnet") -> ConfigDict:
 
     config.checkpoint = ConfigDict()
     config.checkpoint.keep = 2  # latest checkpoints kept, beside the best one
-    # Inside of an epoch as well, so that less is lost when a process is killed; 0: not.
+    # Also save within an epoch, so that a killed process loses less; 0 turns this off.
     config.checkpoint.every_minutes = 10.0
     config.checkpoint.every_steps = 0
 

@@ -197,7 +197,7 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     except (flags.Error, TypeError, ValueError) as error:
         raise UsageError(_wrong_kind(config, error)) from error
     if left_over:
-        raise UsageError(f"what is {left_over[0]!r} for? Expected --config.FIELD=VALUE")
+        raise UsageError(f"unexpected argument {left_over[0]!r}; expected --config.FIELD=VALUE")
     config = values.config
     validate(config)
     if not config.name:

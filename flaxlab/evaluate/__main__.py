@@ -46,7 +46,9 @@ def main(arguments: Sequence[str]) -> None:
     options, rest = parser.parse_known_args(arguments)
     for argument in rest:
         if not argument.startswith("--data."):
-            raise UsageError(f"what is {argument} for? Expected --data.FIELD=VALUE (see --help)")
+            raise UsageError(
+                f"unexpected argument {argument}; expected --data.FIELD=VALUE (see --help)"
+            )
     if options.batch_size is not None and options.batch_size < 1:
         raise UsageError(f"--batch_size={options.batch_size} is not a size; expected 1 or more")
     from flaxlab.evaluate.command import evaluate

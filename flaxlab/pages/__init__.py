@@ -1,1 +1,1 @@
-"""Pictures and pages: the only room that draws."""
+"""The pictures of a run, and the pages of all commands."""

@@ -52,7 +52,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add = group.add_argument
     add("--coordinator", type=_address, metavar="HOST:PORT", help="a free port of process 0")
-    add("--num_processes", type=positive_number, metavar="N", help="1: alone in any case")
+    add(
+        "--num_processes",
+        type=positive_number,
+        metavar="N",
+        help="number of processes in the run; 1 runs alone, whatever started it",
+    )
     add("--process_id", type=int, metavar="I", help="0 to N - 1")
     add(
         "--join_seconds",

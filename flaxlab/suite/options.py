@@ -38,8 +38,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--plan",
         type=positive_float,
         metavar="POINTS",
-        help="print how many seeds find a difference of accuracy of so many points with a power of"
-        " 80%%, by the runs in WORKDIR or by --spread, and train nothing",
+        help="train nothing; print how many seeds detect a difference of accuracy of POINTS with a"
+        " power of 80%%, given the spread of the runs in WORKDIR or --spread",
     )
     parser.add_argument(
         "--spread",
@@ -56,7 +56,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tasks_at_once",
-        help="most tasks at a time; default: one for each GPU, or one; with slurm, all",
+        help="maximum number of tasks to run at once; default: one per GPU (one without a GPU), or"
+        " all with slurm",
         **count,
     )
     parser.add_argument(

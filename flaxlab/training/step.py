@@ -39,7 +39,7 @@ def make_train_step(
     """Returns the pure function (state, batch) -> (next state, metrics of this batch).
 
     Its loss is the mean cross entropy over the examples that `mask` keeps, plus the penalty.
-    Examples that only pad the batch count in the batch statistics and nowhere else.
+    Padding examples affect the batch statistics and nothing else.
 
     Args:
         model: maps (images, train) to logits.

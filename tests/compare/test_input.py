@@ -23,7 +23,9 @@ def test_wrong_input_is_one_line(suite, tmp_path, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "there is no run in" in refused(main, [empty], capsys)
-    assert "--baseline takes alexnet_default or" in refused(main, [suite, "--baseline=vgg"], capsys)
+    assert "choose --baseline=alexnet_default or" in refused(
+        main, [suite, "--baseline=vgg"], capsys
+    )
     unfinished = write_run(tmp_path / "unfinished/run", "alexnet_pool", 0, [0.5])
     (unfinished / "summary.json").unlink()
     assert "none of the 1 runs" in refused(main, [tmp_path / "unfinished"], capsys)

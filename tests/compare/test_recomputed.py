@@ -61,7 +61,7 @@ def read_arm(folder, name):
             "fitted_accuracy": summary["fitted_accuracy"],
             "gap": summary["fitted_accuracy"] - curve[-1],
             "keras_gap": float(rows[-1]["train_accuracy"]) - curve[-1],
-            "cross_entropy": -np.log(shares[np.arange(len(labels)), labels]).mean(),
+            "cross_entropy": float(rows[-1]["val_loss"]),
             "brier": ((shares - np.eye(3)[labels]) ** 2).sum(axis=1).mean(),
             # All predictions have the same probability, so that there is one bin.
             "calibration_error": abs(shares.max() - (logits.argmax(axis=1) == labels).mean()),

@@ -189,7 +189,7 @@ def test_a_resolved_config_cannot_be_changed():
         ("--config.train.epochs=(3,)", "wrong kind; expected a single int, not a tuple, now 10"),
         ("--config.model.name=vgg", "start from an experiment on vgg"),
         ("--config.name=", "config.name is empty"),
-        ("stray", "what is 'stray' for?"),
+        ("stray", "unexpected argument 'stray'"),
     ],
 )
 def test_wrong_overrides_are_explained(override, message):

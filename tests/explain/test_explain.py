@@ -158,7 +158,7 @@ def test_data_that_are_there_and_wrong_are_not_replaced(capsys, monkeypatch, tmp
         ([*SMALL_POOL, "--config.train.epoch=3"], "did you mean --config.train.epochs?"),
         ([*SMALL_POOL, "--config.model.padding=VALID"], "does not fit"),
         ([*SMALL_POOL, "--config.data.name=folder"], "needs --config.data.folder=DIR"),
-        ([*SMALL_POOL, "what"], "what is 'what' for?"),
+        ([*SMALL_POOL, "what"], "unexpected argument 'what'"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, capsys):
