@@ -19,5 +19,9 @@ def get_suite() -> Suite:
             "vgg_no_dropout",
             "vgg_no_batchnorm_no_dropout",
         ),
+        factors={
+            "no batch normalization": ("vgg_no_batchnorm", "vgg_no_batchnorm_no_dropout"),
+            "no dropout": ("vgg_no_dropout", "vgg_no_batchnorm_no_dropout"),
+        },
         claims={number: CLAIMS[number] for number in (8,)},
     )

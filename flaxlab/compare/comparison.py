@@ -13,6 +13,7 @@ from flaxlab.claims import Claim
 from flaxlab.compare.arm_verdict import describe_losses, judge_arm
 from flaxlab.compare.cautions import cautions
 from flaxlab.compare.differences import accuracy_step, differences
+from flaxlab.compare.factors import effects
 from flaxlab.compare.noise import spread_between_runs
 from flaxlab.compare.outcomes import Design, Outcomes, outcomes_of
 from flaxlab.compare.results import BASELINE, ComparedArm, Comparison, Difference, Reported
@@ -76,6 +77,7 @@ def compare(
         },
         design=planned,
         comparisons=max(comparisons, 1),
+        effects=effects(by_arm, outcomes, planned, accuracy_step(first)),
         claims=judge_claims(claims or {}, by_arm, outcomes),
         departures=_departures(by_arm, vary),
         notes=[*notes, *cautions(arms, planned)],

@@ -7,7 +7,7 @@ shown beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flaxlab.compare.runs import Run, Unfinished
 from flaxlab.compare.statistics import share_interval
@@ -24,6 +24,7 @@ class Design:
             what guessing leaves is a collapse.
         equivalent_within: differences of accuracy up to this share count as none; 0: none does.
         looks: with how many seeds the arms were compared before seeds were added.
+        factors: the arms that make each change of a factorial suite, see `Suite`.
     """
 
     arms: tuple[str, ...] = ()
@@ -31,6 +32,7 @@ class Design:
     collapsed_margin: float = 0.05
     equivalent_within: float = 0.0
     looks: tuple[int, ...] = ()
+    factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def is_collapse(self, accuracy: float, guessing: float) -> bool:
         """Returns whether an accuracy is hardly better than that of guessing."""

@@ -44,6 +44,12 @@ _COLLAPSE = (
     " that learned: they say what a network reaches when it learns, and this table how often it"
     " does not. Shares have their exact binomial interval."
 )
+_EFFECTS_NOTE = (
+    "The effect of a change is averaged over all combinations of the others, seed by seed, over the"
+    " seeds with which all arms learned; that of several is their interaction: by how much the"
+    " effect of one is larger where the other is made. Intervals and p values are corrected for the"
+    " number of effects."
+)
 _NOISE_NOTE = (
     "Two runs differ because of their seeds, and because each gets a different part of the test"
     " images right. The second column shows how much equally good runs would differ on this split"
@@ -165,6 +171,8 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
             margin=comparison.design.collapsed_margin,
             fixed="fixed before the runs" if comparison.design.seeds else "of flaxlab's own",
         ),
+        "effects": tables.effects_table(comparison),
+        "effects_note": _EFFECTS_NOTE,
         "noise": tables.noise_table(comparison),
         "noise_note": _NOISE_NOTE,
         "training": tables.training_table(comparison),
@@ -207,6 +215,9 @@ def _markdown(contents: dict[str, Any], drawn: dict[str, bytes]) -> str:
     if contents["outcomes"] is not None:
         lines += ["## What became of the runs", "", contents["outcomes"].markdown()]
         lines += [contents["outcomes_note"], ""]
+    if contents["effects"] is not None:
+        lines += ["## Effects and interactions", "", contents["effects"].markdown()]
+        lines += [contents["effects_note"], ""]
     lines += ["## Training", "", contents["training"].markdown()]
     if contents["noise"] is not None:
         lines += ["## Where the spread comes from", "", contents["noise"].markdown()]

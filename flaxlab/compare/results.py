@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from flaxlab.compare.factors import Effect
 from flaxlab.compare.noise import DifferenceErrors, Pairing, SpreadBetweenRuns
 from flaxlab.compare.outcomes import Design, Outcomes
 from flaxlab.compare.runs import Run
@@ -126,6 +127,7 @@ class Comparison:
         absent: planned arms without a finished run, and what became of their runs.
         design: what was fixed before the runs.
         comparisons: number of arms for which intervals and p values are corrected.
+        effects: those of a factorial suite; none of others.
         claims: those of the suite, judged; none where no suite is known.
         departures: where the runs' configs were not those of their experiment files,
             {path: (value in the file, values in the runs)}: overrides, such as a reduced
@@ -139,6 +141,7 @@ class Comparison:
     absent: dict[str, Outcomes]
     design: Design
     comparisons: int
+    effects: list[Effect]
     claims: list[JudgedClaim]
     departures: dict[str, tuple[Any, list[Any]]]
     notes: list[str]

@@ -36,6 +36,7 @@ class SuiteRecord:
         collapsed_margin: see `flaxlab.suite.definition.Suite`.
         equivalent_within: see `flaxlab.suite.definition.Suite`.
         looks: with how many seeds the arms were compared before seeds were added.
+        factors: see `flaxlab.suite.definition.Suite`.
         command: command that started the suite.
     """
 
@@ -49,6 +50,7 @@ class SuiteRecord:
     collapsed_margin: float
     equivalent_within: float
     looks: tuple[int, ...]
+    factors: Mapping[str, tuple[str, ...]]
     command: str
 
     @property
@@ -60,6 +62,7 @@ class SuiteRecord:
             collapsed_margin=self.collapsed_margin,
             equivalent_within=self.equivalent_within,
             looks=self.looks,
+            factors=self.factors,
         )
 
 
@@ -95,6 +98,7 @@ def read_suite_file(folder: Path) -> SuiteRecord | None:
             collapsed_margin=float(values["collapsed_margin"]),
             equivalent_within=float(values["equivalent_within"]),
             looks=tuple(values["looks"]),
+            factors={name: tuple(arms) for name, arms in values["factors"].items()},
             command=values["command"],
         )
     except FileNotFoundError:

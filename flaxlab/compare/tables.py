@@ -103,6 +103,24 @@ def _seeds(seeds: Sequence[int]) -> str:
     )
 
 
+def effects_table(comparison: Comparison) -> Table | None:
+    """Effects and interactions of a factorial suite; None without factors."""
+    rows = []
+    for effect in comparison.effects:
+        name = " × ".join(effect.factors)
+        rows.append(
+            [
+                Cell(name, name),
+                estimate_cell(effect.estimate, 100, "{:+.2f}"),
+                p_cell(effect.p),
+                Cell(str(effect.estimate.count), effect.estimate.count),
+            ]
+        )
+    return (
+        Table(("change", "effect, points [95% of all]", "p (t)", "seeds"), rows) if rows else None
+    )
+
+
 def noise_table(comparison: Comparison) -> Table | None:
     """Where the spread comes from: seeds, test images, pairing; None with one seed everywhere."""
     header = (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flaxlab.claims import Claim
@@ -30,6 +31,8 @@ class Suite:
             size. It is counted, and left out of means and tests.
         equivalent_within: differences of accuracy up to this share count as none: 0.005 is half a
             point. With 0, no difference is too small to matter.
+        factors: {change: arms that make it} of a factorial suite, in which every combination of the
+            changes is an arm; a comparison then shows effects and interactions.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Suite:
     claims: Mapping[int, Claim] = field(default_factory=dict)
     collapsed_margin: float = 0.05
     equivalent_within: float = 0.0
+    factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Checks the values, which come from a user's file.
@@ -68,6 +72,7 @@ class Suite:
                 raise UsageError(
                     f"the suite's `{name}` is {value!r}; expected a share from 0 to below 1"
                 )
+        _require_factorial(self.factors, names)
         if not isinstance(self.claims, Mapping) or not all(
             isinstance(number, int) and isinstance(claim, Claim)
             for number, claim in self.claims.items()
@@ -82,3 +87,15 @@ class Suite:
                     f"claim {number} is about {', '.join(strangers)}; expected arms of the suite:"
                     f" {', '.join(names)}"
                 )
+
+
+def _require_factorial(factors: Mapping[str, tuple[str, ...]], names: Sequence[str]) -> None:
+    """Checks that each combination of the factors is one arm, and none of them the baseline."""
+    made = [tuple(name in arms for arms in factors.values()) for name in names]
+    wanted = set(itertools.product((False, True), repeat=len(factors)))
+    whole = len(made) == len(wanted) and set(made) == wanted and not any(made[0])
+    if factors and not whole:
+        raise UsageError(
+            f"the suite's `factors` are {dict(factors)!r}; expected {{change: arms that make it}},"
+            " with one arm for each combination of the changes, and the baseline for none"
+        )

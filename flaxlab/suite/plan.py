@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Plan:
         claims: claims about the arms, by number.
         collapsed_margin: see `Suite`.
         equivalent_within: see `Suite`.
+        factors: see `Suite`.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Plan:
     claims: Mapping[int, Claim]
     collapsed_margin: float = Suite.collapsed_margin
     equivalent_within: float = Suite.equivalent_within
+    factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def baseline(self) -> PlannedArm:
@@ -100,6 +102,7 @@ def plan_suite(file: Path, seeds: int | None, overrides: Sequence[str]) -> Plan:
         suite.claims,
         suite.collapsed_margin,
         suite.equivalent_within,
+        suite.factors,
     )
     for arm in plan.arms[1:]:
         _require_ablation(plan, arm, suite.fixed)
@@ -234,6 +237,7 @@ def suite_record(plan: Plan, command: str) -> SuiteRecord:
         collapsed_margin=plan.collapsed_margin,
         equivalent_within=plan.equivalent_within,
         looks=(),
+        factors=plan.factors,
         command=command,
     )
 

@@ -21,7 +21,13 @@ from flaxlab.suite.progress import SuiteProgress, epoch_work
 from flaxlab.training.experiment import Experiment, assemble
 from flaxlab.training.programs import compile_programs
 
-_FIXED_BY_THE_FIRST_START = ("baseline", "claims", "collapsed_margin", "equivalent_within")
+_FIXED_BY_THE_FIRST_START = (
+    "baseline",
+    "claims",
+    "collapsed_margin",
+    "equivalent_within",
+    "factors",
+)
 
 _log = logging.getLogger(__name__)
 

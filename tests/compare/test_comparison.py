@@ -68,6 +68,7 @@ def suite_record(**fields):
         "collapsed_margin": 0.05,
         "equivalent_within": 0.0,
         "looks": (),
+        "factors": {},
         "command": "python -m flaxlab.suite --config=mine.py",
     }
     return SuiteRecord(**(record | fields))

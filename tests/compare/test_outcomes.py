@@ -25,6 +25,7 @@ def write_suite(folder, seeds=5, **fields):
         "collapsed_margin": 0.05,
         "equivalent_within": 0.0,
         "looks": (),
+        "factors": {},
         "command": "python -m flaxlab.suite --config=pooling.py",
     }
     write_suite_file(SuiteRecord(**(record | fields)), folder)

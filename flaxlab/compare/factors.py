@@ -1,0 +1,80 @@
+"""Effects and interactions of a factorial suite, in which arms change several things at once.
+
+Every combination of changes is an arm, so that a change is seen with and without the others. Seeds
+are the blocks of the design: each effect is a contrast of one seed's runs, and its interval is that
+of the contrasts (Box, Hunter and Hunter, "Statistics for Experimenters", 2005).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flaxlab.compare.outcomes import Design, Outcomes
+from flaxlab.compare.runs import Run
+from flaxlab.compare.statistics import LEVEL, Estimate, bonferroni, mean_interval, t_test
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one change does to the accuracy, or what several do beyond their own effects.
+
+    Attributes:
+        factors: names of the changes; several: their interaction.
+        estimate: of one: accuracy with the change minus without it, averaged over all combinations
+            of the others; of two: by how much the effect of one is larger where the other is made;
+            and so on. With the simultaneous interval of all effects.
+        p: two-sided p value of the t test over the seeds, times the number of effects; None for
+            one seed.
+    """
+
+    factors: tuple[str, ...]
+    estimate: Estimate
+    p: float | None
+
+
+def effects(
+    by_arm: Mapping[str, Mapping[int, Run]],
+    outcomes: Mapping[str, Outcomes],
+    design: Design,
+    step: float,
+) -> list[Effect]:
+    """Returns the effects of a factorial design, single ones first.
+
+    Args:
+        by_arm: {arm: {seed: run}}.
+        outcomes: by arm.
+        design: names factors and arms.
+        step: by how much one image changes an accuracy.
+
+    Returns:
+        2**k - 1 effects of k factors; none without factors, or without a seed with which all arms
+        have learned.
+    """
+    if not design.factors or not by_arm.keys() >= set(design.arms):
+        return []
+    seeds = sorted(set.intersection(*(set(outcomes[arm].learned) for arm in design.arms)))
+    if not seeds:
+        return []
+    names = list(design.factors)
+    groups = [
+        group for size in range(1, len(names) + 1) for group in itertools.combinations(names, size)
+    ]
+    found = []
+    for group in groups:
+        signs = {arm: contrast_sign(arm, group, design.factors) for arm in design.arms}
+        scale = 2 ** (len(names) - len(group))
+        values = [
+            sum(sign * by_arm[arm][seed].scores.accuracy for arm, sign in signs.items()) / scale
+            for seed in seeds
+        ]
+        estimate = mean_interval(values, 1 - LEVEL / len(groups), step)
+        found.append(Effect(group, estimate, bonferroni(t_test(values, step), len(groups))))
+    return found
+
+
+def contrast_sign(arm: str, group: tuple[str, ...], factors: Mapping[str, tuple[str, ...]]) -> int:
+    """Returns 1 or -1, with which an arm enters the contrast of some factors."""
+    return math.prod(1 if arm in factors[factor] else -1 for factor in group)
