@@ -152,7 +152,7 @@ def test_your_own_experiment_in_any_folder(tmp_path, monkeypatch, capsys):
     assert "my [/b] $x" in shown
     assert f"{workdir}/report.html" in shown
     assert "alexnet_default" in Path(workdir, "report.html").read_text()
-    with pytest.raises(UsageError, match=r"'../x' is not a name of an experiment"):
+    with pytest.raises(UsageError, match=r"'../x' is not the name of an experiment"):
         main(["--config=mine.py", *SMALL_RUN, "--config.baseline=../x"])
 
 

@@ -53,7 +53,8 @@ def effects(
         2**k - 1 effects of k factors; none without factors, or without a seed with which all arms
         have learned.
     """
-    if not design.factors or not by_arm.keys() >= set(design.arms):
+    whole = len(design.arms) == 2 ** len(design.factors)  # not some folders of a suite
+    if not (design.factors and whole and by_arm.keys() >= set(design.arms)):
         return []
     seeds = sorted(set.intersection(*(set(outcomes[arm].learned) for arm in design.arms)))
     if not seeds:

@@ -12,8 +12,7 @@ from flaxlab.compare.outcomes import Design
 from flaxlab.compare.runs import find_runs
 from flaxlab.errors import UsageError
 from flaxlab.suite.definition import Suite
-from tests.compare.test_outcomes import write_suite
-from tests.helpers.finished_runs import write_run
+from tests.helpers.finished_runs import write_run, write_suite
 
 ARMS = ("vgg_growing_dropouts", "vgg_no_batchnorm", "vgg_no_dropout", "vgg_no_batchnorm_no_dropout")
 FACTORS = {"no BN": (ARMS[1], ARMS[3]), "no dropout": (ARMS[2], ARMS[3])}
@@ -74,6 +73,11 @@ def test_the_page_has_a_table_of_effects(accuracies, tmp_path):
         text = (tmp_path / f"comparison.{suffix}").read_text()
         assert "Effects and interactions" in text
         assert "no BN × no dropout" in text
+
+
+def test_some_arms_of_a_factorial_suite_have_no_effects(accuracies, tmp_path):
+    main([str(tmp_path / ARMS[0]), str(tmp_path / ARMS[1]), f"--to={tmp_path}"])
+    assert "Effects and interactions" not in (tmp_path / "comparison.md").read_text()
 
 
 def test_without_a_seed_in_which_all_arms_learned_there_are_no_effects(tmp_path):

@@ -7,40 +7,14 @@ from flaxlab.compare.__main__ import main
 from flaxlab.compare.comparison import compare
 from flaxlab.compare.outcomes import Design
 from flaxlab.compare.runs import find_runs
-from flaxlab.compare.suite_file import SuiteRecord, write_suite_file
-from tests.helpers.finished_runs import read_csv, write_run
-
-BASELINE, ARM = "alexnet_default", "alexnet_pool"
-
-
-def write_suite(folder, seeds=5, **fields):
-    record = {
-        "name": "pooling",
-        "baseline": BASELINE,
-        "arms": dict.fromkeys((BASELINE, ARM)),
-        "seeds": tuple(range(seeds)),
-        "vary": (),
-        "experiment": None,
-        "claims": {},
-        "collapsed_margin": 0.05,
-        "equivalent_within": 0.0,
-        "looks": (),
-        "factors": {},
-        "command": "python -m flaxlab.suite --config=pooling.py",
-    }
-    write_suite_file(SuiteRecord(**(record | fields)), folder)
-
-
-def write_arm(folder, name, finals):
-    for seed, final in enumerate(finals):
-        write_run(folder / name / f"seed_{seed}", name, seed, [0.5, final])
-
-
-def fail(folder, name, seed, error="MemoryError: no room"):
-    """Leaves what a suite leaves of a run that an error has ended."""
-    run = write_run(folder / name / f"seed_{seed}", name, seed, [0.5, 0.6])
-    (run / "summary.json").unlink()
-    (run / "failure.txt").write_text(f"Traceback ...\n{error}\n")
+from tests.helpers.finished_runs import (
+    ARM,
+    BASELINE,
+    fail,
+    read_csv,
+    write_arm,
+    write_suite,
+)
 
 
 def test_two_failed_runs_of_five_qualify_the_verdict_everywhere(tmp_path, capsys):

@@ -9,8 +9,15 @@ import pytest
 from scipy import stats
 
 from flaxlab.compare.__main__ import main
-from tests.compare.test_outcomes import ARM, BASELINE, fail, write_suite
-from tests.helpers.finished_runs import TEST_EXAMPLES, read_csv, write_run
+from tests.helpers.finished_runs import (
+    ARM,
+    BASELINE,
+    TEST_EXAMPLES,
+    fail,
+    read_csv,
+    write_run,
+    write_suite,
+)
 
 THIRD = "alexnet_no_dropout"
 FINALS = {

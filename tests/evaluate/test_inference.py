@@ -339,7 +339,7 @@ def test_a_resumed_run_does_not_start_anew_from_another(stored_run, tmp_path):
         (evaluate, ["{run}", "--batch_stats=none"], "expected running, batch, recomputed"),
         (evaluate, ["{run}", "--batch_size=0"], "is not a size"),
         (evaluate, ["{run}", "--data.nam=digits"], "did you mean --config.data.name"),
-        (evaluate, ["{run}", "--config.seed=1"], "Expected --data.FIELD=VALUE"),
+        (evaluate, ["{run}", "--config.seed=1"], "expected --data.FIELD=VALUE"),
         (evaluate, ["{run}", "--data.name=folder", "--data.folder={pictures}"], "has 1 classes"),
         (evaluate, ["{run}", "--data.name=cifar10"], "is not prepared"),
         (evaluate, ["{run}", "--data.image_shape=(14, 14, 1)"], "the model takes (8, 8, 1)"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from flaxlab import config as configs
+from flaxlab.compare.suite_file import SuiteRecord, write_suite_file
 from flaxlab.config.origin import read_origin
 from flaxlab.config.read import load_experiment
 from flaxlab.run.history import to_csv
@@ -111,3 +112,38 @@ def read_csv(folder):
     """Returns the rows of a comparison.csv by arm."""
     with (folder / "comparison.csv").open(newline="") as file:
         return {row["arm"]: row for row in csv.DictReader(file)}
+
+
+BASELINE, ARM = "alexnet_default", "alexnet_pool"
+
+
+def write_suite(folder, seeds=5, **fields):
+    """Writes the suite.json of a baseline and one arm, with other `fields` of its record."""
+    record = {
+        "name": "pooling",
+        "baseline": BASELINE,
+        "arms": dict.fromkeys((BASELINE, ARM)),
+        "seeds": tuple(range(seeds)),
+        "vary": (),
+        "experiment": None,
+        "claims": {},
+        "collapsed_margin": 0.05,
+        "equivalent_within": 0.0,
+        "looks": (),
+        "factors": {},
+        "command": "python -m flaxlab.suite --config=pooling.py",
+    }
+    write_suite_file(SuiteRecord(**(record | fields)), folder)
+
+
+def write_arm(folder, name, finals):
+    """Writes finished runs of an arm with these last accuracies, seed by seed."""
+    for seed, final in enumerate(finals):
+        write_run(folder / name / f"seed_{seed}", name, seed, [0.5, final])
+
+
+def fail(folder, name, seed, error="MemoryError: no room"):
+    """Leaves what a suite leaves of a run that an error has ended."""
+    run = write_run(folder / name / f"seed_{seed}", name, seed, [0.5, 0.6])
+    (run / "summary.json").unlink()
+    (run / "failure.txt").write_text(f"Traceback ...\n{error}\n")
