@@ -168,7 +168,8 @@ def _read(folder: Path) -> Run:
             lab_report=_lab_report(summary, stored),
             departures=configs.lists_to_tuples(summary.get("departures")),
             history=history,
-            predictions=predictions,
+            # Of many classes and runs, they would fill the memory.
+            predictions=predictions._replace(probabilities=None),
             scores=score_run(summary, history, predictions),
         )
     except (ValueError, LookupError, TypeError, AttributeError, OSError, UsageError) as error:
@@ -237,8 +238,10 @@ def _by_seed(group: Sequence[Run]) -> dict[int, Run]:
     seeds: dict[int, Run] = {}
     for run in sorted(group, key=lambda run: run.seed):
         same = seeds.setdefault(run.seed, run)
-        # Two suites may share an arm: of two runs with the same numbers, one is enough.
-        if same.scores.as_dict() | {"seconds": 0} != run.scores.as_dict() | {"seconds": 0}:
+        # Two suites may share an arm, and a ledger may keep a run without some of its numbers: of
+        # two runs that agree in those that both have, one is enough.
+        ours, theirs = same.scores.as_dict(), run.scores.as_dict()
+        if any(ours[key] != theirs[key] for key in ours.keys() & theirs.keys() - {"seconds"}):
             raise UsageError(
                 f"{same.folder} and {run.folder} are the same experiment with the same seed, but"
                 " differ in their results; leave one out"

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from flaxlab.compare.__main__ import main
+from flaxlab.scores import PREDICTIONS_FILE, compact_form, read_predictions
 from tests.helpers.finished_runs import read_csv, write_run
 from tests.helpers.refusals import refused
 
@@ -90,6 +91,14 @@ def test_the_same_folder_twice_is_the_same_folder(suite):
 
 def test_an_arm_that_two_suites_share_counts_once(suite, tmp_path):
     shutil.copytree(suite / "alexnet_pool", tmp_path / "other/alexnet_pool")
+    main([str(suite)])
+    assert read_csv(suite)["alexnet_pool"]["count"] == "3"
+
+
+def test_a_run_and_its_small_copy_of_a_ledger_count_once(suite, tmp_path):
+    """The copy has no probabilities, and so no Brier score."""
+    copy = shutil.copytree(suite / "alexnet_pool/seed_0", tmp_path / "ledger/alexnet_pool/seed_0")
+    (copy / PREDICTIONS_FILE).write_bytes(compact_form(read_predictions(copy)))
     main([str(suite)])
     assert read_csv(suite)["alexnet_pool"]["count"] == "3"
 
