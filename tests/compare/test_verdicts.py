@@ -6,12 +6,10 @@ from scipy import stats
 
 from experiments.claims import CLAIMS
 from flaxlab.claims import Claim, Collapses, Statement, claims_from_json, claims_to_json
-from flaxlab.compare.arm_verdict import judge_arm
 from flaxlab.compare.claims_table import part_texts
-from flaxlab.compare.outcomes import Design, Outcomes
-from flaxlab.compare.results import Difference
+from flaxlab.compare.outcomes import Outcomes
 from flaxlab.compare.run_scores import spread_between_epochs
-from flaxlab.compare.statistics import mean_interval, t_test
+from flaxlab.compare.statistics import t_test
 from flaxlab.compare.verdicts import ArmValues, decide
 from flaxlab.errors import UsageError
 
@@ -236,69 +234,3 @@ def test_a_best_epoch_that_its_own_images_chose_is_not_tested(tmp_path):
 
 def test_claims_survive_json():
     assert claims_from_json(claims_to_json(CLAIMS)) == CLAIMS
-
-
-def difference(values, comparisons=1):
-    level = 0.05 / comparisons
-    return Difference(
-        estimate=mean_interval(values, 1 - level),
-        inner=mean_interval(values, 1 - 2 * level),
-        p=comparisons * stats.ttest_1samp(values, 0).pvalue,
-        sign_flip_p=None,
-        detectable=None,
-        more_seeds=9,
-        errors=None,
-        pairing=None,
-    )
-
-
-ALL = outcomes(learned=range(5))
-WITHIN = "within the 0.5 points that count as no difference"
-CLOSE = (0.001, 0.002, -0.001, 0.0015, -0.0005)
-
-
-@pytest.mark.parametrize(
-    ("values", "within", "expected"),
-    [
-        ((0.02, 0.022, 0.019, 0.02, 0.021), 0.0, "better by 2.0 points at n = 5"),
-        ((-0.02, -0.022, -0.019, -0.02, -0.021), 0.0, "worse by 2.0 points at n = 5"),
-        (CLOSE, 0.0, "undecided at n = 5: -0.1 to +0.2 points; 9 more seeds would show +0.1"),
-        (
-            CLOSE,
-            0.005,
-            "equivalent at n = 5: +0.1 points, within the 0.5 points that count as no difference",
-        ),
-        (CLOSE, 0.001, "undecided at n = 5: -0.1 to +0.2 points; 9 more seeds would show +0.1"),
-        (
-            (0.002, 0.0022, 0.0019, 0.002, 0.0021),
-            0.005,
-            f"better by 0.2 points at n = 5, {WITHIN}",
-        ),
-    ],
-)
-def test_four_verdicts(values, within, expected):
-    design = Design(equivalent_within=within)
-    word, text = judge_arm(difference(values), design, ALL, ALL)
-    assert text == expected
-    assert text.startswith(word)
-
-
-def test_interval_and_verdict_never_disagree():
-    """They did: -1.43 [-2.26, -0.61] was "no detectable difference", by Holm's p value."""
-    rng = np.random.default_rng(3)
-    for _ in range(300):
-        values = rng.normal(0.01, 0.01, 3)
-        found = difference(values, comparisons=5)
-        word, _ = judge_arm(found, Design(), ALL, ALL)
-        out = found.estimate.low > 0 or found.estimate.high < 0
-        assert (word in ("better", "worse")) == out == (found.p < 0.05)
-
-
-def test_equivalence_is_falsely_found_in_one_of_twenty_studies_at_most():
-    rng = np.random.default_rng(4)
-    found = 0
-    for _ in range(1000):
-        values = rng.normal(0.005, 0.004, 5)  # at the edge of the region
-        word, _ = judge_arm(difference(values), Design(equivalent_within=0.005), ALL, ALL)
-        found += word == "equivalent"
-    assert found / 1000 < 0.05 + 4 * np.sqrt(0.05 * 0.95 / 1000)
