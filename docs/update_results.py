@@ -17,7 +17,7 @@ from pathlib import Path
 from flaxlab.claims import Claim
 from flaxlab.compare.claims_table import claims_table
 from flaxlab.compare.comparison import arm_outcomes, judge_claims
-from flaxlab.compare.outcomes import Design, outcomes_of
+from flaxlab.compare.outcomes import Design, outcomes_of, scored_runs
 from flaxlab.compare.runs import Run, find_runs, group_by_arm
 from flaxlab.compare.statistics import Estimate, mean_interval, prediction_interval
 from flaxlab.compare.suite_file import merge_claims, read_suite_file
@@ -120,9 +120,7 @@ def _ours(seeds: dict[int, Run]) -> str:
 
 
 def _scored(seeds: dict[int, Run]) -> list[Run]:
-    """Returns the runs that learned; all of them if none did."""
-    learned = outcomes_of(seeds, (), (), Design()).learned
-    return [seeds[seed] for seed in learned] or list(seeds.values())
+    return list(scored_runs(seeds, outcomes_of(seeds, (), (), Design())).values())
 
 
 def _lost(seeds: dict[int, Run]) -> str:

@@ -18,7 +18,7 @@ class Quantity(NamedTuple):
     Attributes:
         words: what it is called.
         scale: what a value is multiplied by before it is shown.
-        unit: of what is shown.
+        unit: unit of what is shown.
     """
 
     words: str
@@ -80,7 +80,7 @@ class Collapses:
     What counts as no better than guessing is fixed in the suite, see `Suite.collapsed_margin`.
 
     Attributes:
-        arm: whose runs.
+        arm: the arm that has these runs.
         share: in (0, 1). That all runs collapse cannot be shown by any number of runs.
     """
 

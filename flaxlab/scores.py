@@ -71,7 +71,7 @@ def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Returns the mean squared distance from probabilities to the labels (Brier, 1950).
 
     Args:
-        probabilities: of each class, floats (N, classes).
+        probabilities: probability of each class, floats (N, classes).
         labels: integers (N,).
 
     Returns:
@@ -90,7 +90,7 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int =
     and accuracy are averaged, weighted by their sizes.
 
     Args:
-        probabilities: of each class, floats (N, classes).
+        probabilities: probability of each class, floats (N, classes).
         labels: integers (N,).
         bins: how many.
 
@@ -133,7 +133,7 @@ class Predictions(NamedTuple):
         labels: true classes, integers (N,).
         predicted: classes with the largest logit, integers (N,).
         losses: cross entropies in nats, floats (N,).
-        probabilities: of each class, float64 (N, classes); None where only the small form is kept.
+        probabilities: probability of each class, float64 (N, classes); None in the small form.
     """
 
     labels: np.ndarray

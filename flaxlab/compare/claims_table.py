@@ -54,7 +54,7 @@ def statement_text(judgement: Judgement, level: float) -> str:
 
     Args:
         judgement: the part.
-        level: of the test of a share, and so of the bound that is shown.
+        level: level of the test of a share, and so of the bound that is shown.
     """
     statement = judgement.statement
     lost = f" ({'; '.join(judgement.lost)})" if judgement.lost else ""

@@ -15,7 +15,7 @@ from flaxlab.compare.cautions import cautions
 from flaxlab.compare.differences import accuracy_step, differences
 from flaxlab.compare.factors import effects
 from flaxlab.compare.noise import spread_between_runs
-from flaxlab.compare.outcomes import Design, Outcomes, outcomes_of
+from flaxlab.compare.outcomes import Design, Outcomes, outcomes_of, scored_runs
 from flaxlab.compare.results import BASELINE, ComparedArm, Comparison, Difference, Reported
 from flaxlab.compare.run_scores import LATE, SHARES
 from flaxlab.compare.runs import Run, Unfinished, group_by_arm
@@ -133,7 +133,7 @@ def _arm(
     word: str,
     verdict: str,
 ) -> ComparedArm:
-    scored = [runs[seed] for seed in outcomes.learned] or list(runs.values())
+    scored = list(scored_runs(runs, outcomes).values())
     scores = [run.scores.as_dict() for run in scored]
     means = {
         key: mean_interval([each[key] for each in scores])

@@ -29,11 +29,6 @@ class SpreadBetweenRuns:
     seen: float
     by_images: float
 
-    @property
-    def true(self) -> float:
-        """Spread of the accuracies on infinitely many images; 0 if the split explains it all."""
-        return math.sqrt(max(self.seen**2 - self.by_images**2, 0.0))
-
 
 @dataclass(frozen=True)
 class DifferenceErrors:
@@ -55,7 +50,7 @@ class Pairing:
     """What comparing seed by seed has brought.
 
     Attributes:
-        correlation: of the two arms' accuracies over the seeds.
+        correlation: correlation of the two arms' accuracies over the seeds.
         paired: half the width of the 95% interval of the difference.
         unpaired: what Welch's interval gives for the same runs, as if they did not belong together.
     """

@@ -19,7 +19,7 @@ class Design:
 
     Attributes:
         arms: names of the arms, the baseline first; () if no suite says.
-        seeds: of each arm; () if no suite says.
+        seeds: seeds of each arm; () if no suite says.
         collapsed_margin: an accuracy that is above that of guessing by less than this share of
             what guessing leaves is a collapse.
         equivalent_within: differences of accuracy up to this share count as none; 0: none does.
@@ -90,6 +90,11 @@ class Outcomes:
     def share(self) -> tuple[float, float] | None:
         """Exact 95% interval of the share of runs that do not learn; None if none has ended."""
         return share_interval(self.did_not_learn, self.ended) if self.ended else None
+
+
+def scored_runs(runs: Mapping[int, Run], outcomes: Outcomes) -> dict[int, Run]:
+    """Returns the runs whose means are shown, by seed: those that learned; if none did, all."""
+    return {seed: runs[seed] for seed in outcomes.learned or runs}
 
 
 def outcomes_of(

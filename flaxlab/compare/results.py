@@ -9,7 +9,7 @@ import numpy as np
 
 from flaxlab.compare.factors import Effect
 from flaxlab.compare.noise import DifferenceErrors, Pairing, SpreadBetweenRuns
-from flaxlab.compare.outcomes import Design, Outcomes
+from flaxlab.compare.outcomes import Design, Outcomes, scored_runs
 from flaxlab.compare.runs import Run
 from flaxlab.compare.statistics import Estimate
 from flaxlab.compare.verdicts import NOT_TESTED, JudgedClaim
@@ -109,8 +109,7 @@ class ComparedArm:
     @property
     def scored(self) -> dict[int, Run]:
         """The runs that learned, by seed; all of them if none did."""
-        learned = self.outcomes.learned
-        return {seed: self.runs[seed] for seed in learned} if learned else self.runs
+        return scored_runs(self.runs, self.outcomes)
 
     def confusion(self) -> np.ndarray:
         """Mean counts over `scored`, float64 (classes, classes): rows true."""

@@ -44,7 +44,7 @@ class RunScores:
         fitted_accuracy: accuracy on training examples, in evaluation mode, of the same state.
         gap: fitted accuracy minus `accuracy`, both in evaluation mode.
         keras_gap: train minus final accuracy, with dropout on in one and off in the other.
-        cross_entropy: of what `accuracy` is about, in nats.
+        cross_entropy: cross entropy of the split that `accuracy` is about, in nats.
         brier: Brier score of the same.
         calibration_error: expected calibration error of the same.
         seconds: time of all epochs.

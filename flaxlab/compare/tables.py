@@ -77,20 +77,12 @@ def outcomes_table(comparison: Comparison) -> Table | None:
     named = {arm.name: arm.outcomes for arm in comparison.arms} | comparison.absent
     rows = []
     for name, each in named.items():
-        seeds = (
-            each.learned,
-            each.collapsed,
-            each.diverged,
-            each.failed,
-            each.unfinished,
-            each.missing,
-        )
         share = Cell("", None)
         if each.share is not None:
             low, high = each.share
             text = f"{each.did_not_learn} of {each.ended} [{low:.0%}, {high:.0%}]"
             share = Cell(text, each.did_not_learn / each.ended)
-        counts = [Cell(_seeds(found), len(found)) for found in seeds]
+        counts = [Cell(_seeds(found), len(found)) for found in vars(each).values()]
         rows.append([Cell(name, name), Cell(str(each.planned), each.planned), *counts, share])
     return Table(header, rows)
 

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flaxlab.claims import Collapses, Statement
+from flaxlab.claims import Statement
 from flaxlab.compare.cells import Cell
 from flaxlab.compare.cells import Table as CellTable
 from flaxlab.compare.differences import accuracy_step
-from flaxlab.compare.outcomes import Design
+from flaxlab.compare.outcomes import Design, outcomes_of
 from flaxlab.compare.runs import Run, find_runs
 from flaxlab.compare.statistics import (
     LEVEL,
@@ -59,11 +59,14 @@ def read_pilot(plan: Plan, workdir: Path) -> Pilot | None:
         return None
     runs, _ = find_runs([workdir])
     design = Design(collapsed_margin=plan.collapsed_margin)
-    by_arm: dict[str, dict[int, Run]] = {arm.name: {} for arm in plan.arms}
+    finished: dict[str, dict[int, Run]] = {arm.name: {} for arm in plan.arms}
     for run in runs:
-        learned = not design.is_collapse(run.scores.accuracy, run.guessing)
-        if learned and run.config.name in by_arm:
-            by_arm[run.config.name][run.seed] = run
+        if run.config.name in finished:
+            finished[run.config.name][run.seed] = run
+    by_arm = {
+        name: {seed: found[seed] for seed in outcomes_of(found, (), (), design).learned}
+        for name, found in finished.items()
+    }
     baseline, *others = by_arm.values()
     groups = [
         [
@@ -116,7 +119,8 @@ def print_seeds(console: Console, plan: Plan, pilot: Pilot | None, points: float
             " the baseline in --workdir, or --spread=POINTS"
         )
     wanted = points / 100
-    for table in (_arms_table(plan, pilot, wanted), _claims_table(plan, pilot, wanted)):
+    said = {arm.name: load_lab_report(arm.file) for arm in plan.arms}
+    for table in (_arms_table(plan, pilot, wanted, said), _claims_table(plan, pilot, wanted, said)):
         if table.rows:
             printed = Table(*table.header, box=None, pad_edge=False)
             for row in table.rows:
@@ -130,9 +134,10 @@ def print_seeds(console: Console, plan: Plan, pilot: Pilot | None, points: float
     console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _arms_table(plan: Plan, pilot: Pilot, wanted: float) -> CellTable:
+def _arms_table(
+    plan: Plan, pilot: Pilot, wanted: float, said: Mapping[str, LabReport | None]
+) -> CellTable:
     baseline, level = plan.baseline, LEVEL / (len(plan.arms) - 1)
-    said = {arm.name: load_lab_report(arm.file) for arm in plan.arms}
     base = said[baseline.name]
     seeds = seeds_needed(wanted, pilot.spread, level)
     rows = []
@@ -152,37 +157,35 @@ def _arms_table(plan: Plan, pilot: Pilot, wanted: float) -> CellTable:
     return CellTable(header, rows)
 
 
-def _claims_table(plan: Plan, pilot: Pilot, wanted: float) -> CellTable:
-    said = {arm.name: load_lab_report(arm.file) for arm in plan.arms}
+def _claims_table(
+    plan: Plan, pilot: Pilot, wanted: float, said: Mapping[str, LabReport | None]
+) -> CellTable:
     rows: list[Sequence[Cell]] = []
     for number, claim in plan.claims.items():
+        parts = len(claim.statements)
+        about = [
+            each
+            for each in claim.statements
+            if isinstance(each, Statement) and each.quantity == "accuracy"
+        ]
+        # Arms that differ by what is wanted, within a part's margin.
+        stated = [abs(each.margin - wanted) if each.margin else wanted for each in about]
+        reported = [
+            effect for each in about if (effect := _reported_effect(each, said)) is not None
+        ]
         # All parts have to be found: each with a power that leaves 80% for the claim.
-        power = 1 - (1 - POWER) / len(claim.statements)
-        level = LEVEL / len(plan.claims)
+        power, level = 1 - (1 - POWER) / parts, LEVEL / len(plan.claims)
         cells = [
-            _claim_cell([effect(each) for each in claim.statements], pilot.spread, level, power)
-            for effect in (
-                lambda each: _wanted_effect(each, wanted),
-                lambda each: _reported_effect(each, said),
-            )
+            _claim_cell(effects, parts, pilot.spread, level, power)
+            for effects in (stated, reported)
         ]
         rows.append([Cell(f"claim {number}", number), *cells, Cell(claim.text, "")])
     header = ("claim", "seeds", "seeds by the lab report's numbers", "what it says")
     return CellTable(header, rows)
 
 
-def _wanted_effect(statement: Statement | Collapses, wanted: float) -> float | None:
-    """By how much a part holds if its arms differ by what is wanted, within its margin."""
-    if isinstance(statement, Collapses) or statement.quantity != "accuracy":
-        return None
-    return abs(statement.margin - wanted) if statement.margin else wanted
-
-
-def _reported_effect(
-    statement: Statement | Collapses, said: Mapping[str, LabReport | None]
-) -> float | None:
-    if isinstance(statement, Collapses) or statement.quantity != "accuracy":
-        return None
+def _reported_effect(statement: Statement, said: Mapping[str, LabReport | None]) -> float | None:
+    """Returns by how much a part holds by the report's numbers; None if it does not have both."""
     sides = [
         said.get(side) if isinstance(side, str) else side
         for side in (statement.larger, statement.smaller)
@@ -195,17 +198,17 @@ def _reported_effect(
     return larger + statement.margin - smaller
 
 
-def _claim_cell(effects: Sequence[float | None], spread: float, level: float, power: float) -> Cell:
-    """Returns the seeds for all parts whose effect is known, and whether there are others."""
-    known = [effect for effect in effects if effect is not None]
-    if not known:
+def _claim_cell(
+    effects: Sequence[float], parts: int, spread: float, level: float, power: float
+) -> Cell:
+    """Returns the seeds for those of a claim's parts whose effects are known."""
+    if not effects:
         return Cell("not planned", None)
-    note = "" if len(known) == len(effects) else "its accuracies alone"
-    if min(known) <= 0:
+    note = "" if len(effects) == parts else "its accuracies alone"
+    if min(effects) <= 0:
         return Cell("it would not hold", None, note)
-    found = [seeds_needed(effect, spread, level, power) for effect in known]
-    most = None if None in found else max(seeds for seeds in found if seeds is not None)
-    return _seeds_cell(most, note)
+    # The smallest effect takes the most seeds.
+    return _seeds_cell(seeds_needed(min(effects), spread, level, power), note)
 
 
 def _seeds_cell(seeds: int | None, note: str = "") -> Cell:
