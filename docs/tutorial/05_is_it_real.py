@@ -19,13 +19,18 @@ from flaxlab.batches.order import eval_batches, train_batches
 from flaxlab.claims import Claim, Statement
 from flaxlab.compare.noise import difference_errors, pairing, spread_between_runs
 from flaxlab.compare.outcomes import Outcomes
+from flaxlab.compare.procedures import (
+    ANYTIME,
+    PAIRED,
+    difference_p,
+    seeds_needed,
+    smallest_detectable,
+)
 from flaxlab.compare.statistics import (
     bonferroni,
     mean_interval,
     prediction_interval,
-    seeds_needed,
     share_interval,
-    smallest_detectable,
     t_test,
 )
 from flaxlab.compare.verdicts import ArmValues, decide
@@ -219,6 +224,37 @@ assert abs(plain / 1000 - 0.226) < 0.04
 assert corrected / 1000 < 0.05 + 0.021
 
 # %% [markdown]
+# ## Looking and adding
+#
+# The seeds show nothing yet, so three more are trained, and three more. Each look is another chance
+# to find what is not there. Here is an arm without any difference, looked at after every seed from
+# the second to the twentieth, in 300 studies. An *e-value* is evidence of another kind: a bet
+# against "no difference" that pays 1 on average if there is none. By Ville's inequality it ever
+# reaches 20 in 5% of the studies at most, however often one looks. `difference_p` with the test
+# `ANYTIME` is its reciprocal.
+
+# %%
+nothing = dict.fromkeys(range(20), 0.0)
+fooled = dict.fromkeys((PAIRED, ANYTIME), 0)
+for _ in range(300):
+    drawn = rng.normal(0, 0.01, 20)
+    for test in fooled:
+        fooled[test] += any(
+            difference_p(test, dict(enumerate(drawn[:count])), nothing) < 0.05
+            for count in range(2, 21)
+        )
+print(
+    f"a difference where there is none: {fooled[PAIRED] / 300:.0%} by the t test after every seed,"
+    f" {fooled[ANYTIME] / 300:.0%} by e-values"
+)
+assert fooled[PAIRED] / 300 > 0.15
+assert fooled[ANYTIME] / 300 < 0.05 + 0.04
+
+# %% [markdown]
+# `python -m flaxlab.suite --until=decided` works so: it gives each arm one seed after the other
+# until there is a verdict. What that costs is power: with a number of seeds that is fixed before,
+# the t test finds a smaller difference.
+#
 # ## Runs that do not learn
 #
 # Some networks collapse: now and then a run ends no better than guessing. Suppose that an arm is

@@ -13,13 +13,32 @@ from flaxlab.compare.results import (
 )
 
 
-def judge_arm(
-    difference: Difference | None,
-    design: Design,
-    outcomes: Outcomes,
-    baseline: Outcomes,
-) -> tuple[str, str]:
-    """Returns the verdict on an arm in a word and in a sentence.
+def arm_verdict(difference: Difference | None, design: Design) -> str:
+    """Returns the verdict on an arm in a word.
+
+    Args:
+        difference: to the baseline; None if there is none.
+        design: says which differences count as none.
+    """
+    if difference is None:
+        return NOT_COMPARED
+    low, high = difference.estimate.low, difference.estimate.high
+    if low is not None and high is not None and (low > 0 or high < 0):
+        return BETTER if difference.estimate.mean > 0 else WORSE
+    return EQUIVALENT if _is_small(difference, design) else UNDECIDED
+
+
+def _is_small(difference: Difference, design: Design) -> bool:
+    low, high = difference.inner.low, difference.inner.high
+    if low is None or high is None:
+        return False
+    return -design.equivalent_within < low and high < design.equivalent_within
+
+
+def describe_verdict(
+    difference: Difference | None, design: Design, outcomes: Outcomes, baseline: Outcomes
+) -> str:
+    """Returns the verdict on an arm in a sentence.
 
     Args:
         difference: to the baseline; None if there is none.
@@ -27,19 +46,13 @@ def judge_arm(
         outcomes: what became of the arm's runs.
         baseline: what became of the baseline's.
     """
-    lost = "; ".join(
-        text
-        for text in (
-            describe_losses(outcomes),
-            baseline.lost and f"baseline: {describe_losses(baseline)}",
-        )
-        if text
-    )
+    losses = describe_losses(outcomes), baseline.lost and f"baseline: {describe_losses(baseline)}"
+    lost = "; ".join(filter(None, losses))
     if difference is None:
         text = "no seed in which both it and the baseline learned"
-        return NOT_COMPARED, f"{text}; {lost}" if lost else text
-    word, text = _words(difference, design)
-    return word, f"of the runs that learned: {text}; {lost}" if lost else text
+        return f"{text}; {lost}" if lost else text
+    text = _describe(difference, design)
+    return f"of the runs that learned: {text}; {lost}" if lost else text
 
 
 def describe_losses(outcomes: Outcomes) -> str:
@@ -49,28 +62,21 @@ def describe_losses(outcomes: Outcomes) -> str:
     return f"{len(outcomes.learned)} of {outcomes.planned} runs learned ({outcomes.lost})"
 
 
-def _words(difference: Difference, design: Design) -> tuple[str, str]:
-    mean, low, high = difference.estimate.mean, difference.estimate.low, difference.estimate.high
-    if low is None or high is None:
-        return UNDECIDED, f"undecided: {mean * 100:+.1f} points, one seed: no interval and no test"
-    at, region = f"at n = {difference.estimate.count}", design.equivalent_within
-    inner = difference.inner
-    assert inner.low is not None
-    assert inner.high is not None
-    small = -region < inner.low and inner.high < region
-    within = f"within the {region * 100:g} points that count as no difference"
-    if low > 0 or high < 0:
-        word = BETTER if mean > 0 else WORSE
-        points = f"{abs(mean) * 100:.1f}" if abs(mean) >= 0.001 else f"{abs(mean) * 100:.2g}"
-        text = f"{word} by {points} points {at}"
-        return word, f"{text}, {within}" if small else text
-    if small:
-        return EQUIVALENT, f"equivalent {at}: {mean * 100:+.1f} points, {within}"
-    text = f"undecided {at}: {low * 100:+.1f} to {high * 100:+.1f} points"
+def _describe(difference: Difference, design: Design) -> str:
+    word, estimate = arm_verdict(difference, design), difference.estimate
+    at, seen = f"at n = {estimate.count}", f"{estimate.mean * 100:+.1f}"
+    if estimate.low is None or estimate.high is None:
+        return f"undecided: {seen} points, {estimate.no_interval} and no test"
+    within = f"within the {design.equivalent_within * 100:g} points that count as no difference"
+    if word in (BETTER, WORSE):
+        points = abs(estimate.mean) * 100
+        text = f"{word} by {points:.1f}" if points >= 0.1 else f"{word} by {points:.2g}"
+        small = _is_small(difference, design)
+        return f"{text} points {at}, {within}" if small else f"{text} points {at}"
+    if word == EQUIVALENT:
+        return f"equivalent {at}: {seen} points, {within}"
+    text = f"undecided {at}: {estimate.low * 100:+.1f} to {estimate.high * 100:+.1f} points"
     more = difference.more_seeds
     if not more:
-        return UNDECIDED, text
-    return (
-        UNDECIDED,
-        f"{text}; {more} more {'seed' if more == 1 else 'seeds'} would show {mean * 100:+.1f}",
-    )
+        return text
+    return f"{text}; {more} more {'seed' if more == 1 else 'seeds'} would show {seen}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flaxlab.compare.outcomes import Design
+from flaxlab.compare.procedures import ANYTIME, WELCH
 from flaxlab.compare.results import ComparedArm
 from flaxlab.run.fingerprint import TRACERS
 
@@ -39,13 +40,15 @@ def cautions(arms: Sequence[ComparedArm], design: Design) -> list[str]:
     for arm in arms[1:]:
         pairs = arm.difference.estimate.count if arm.difference else 0
         most = max(len(arm.outcomes.learned), len(arms[0].outcomes.learned))
-        if 0 < pairs < most:
+        if 0 < pairs < most and design.test != WELCH:
             notes.append(
                 f"{arm.name} has {pairs} of {most} seeds in common with {arms[0].name}:"
                 " the difference is of those, the accuracy of all."
             )
     extra = {seed for arm in arms for seed in arm.runs} - set(design.seeds)
-    if design.looks:
+    if design.test == ANYTIME:
+        pass  # its seeds may be added at will
+    elif design.looks:
         counts = ", ".join(map(str, design.looks))
         notes.append(f"Seeds were added after the arms had been compared with {counts}. {_LOOKING}")
     elif design.seeds and extra:

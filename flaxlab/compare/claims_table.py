@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from flaxlab.claims import QUANTITIES, Collapses
 from flaxlab.compare.cells import Cell, Table, p_text
-from flaxlab.compare.statistics import share_bounds
+from flaxlab.compare.procedures import share_limits
 from flaxlab.compare.verdicts import NOT_TESTED, JudgedClaim, Judgement, Verdict
 
 
@@ -44,17 +44,18 @@ def claim_verdict_text(judged: JudgedClaim) -> str:
 def part_texts(judged: JudgedClaim) -> list[str]:
     """Writes each part of a claim with its figures and its own verdict, in one line each."""
     return [
-        f"{statement_text(judgement, judged.level)}: {verdict_text(part)}"
+        f"{statement_text(judgement, judged.level, judged.test)}: {verdict_text(part)}"
         for judgement, part in zip(judged.judgements, judged.parts, strict=True)
     ]
 
 
-def statement_text(judgement: Judgement, level: float) -> str:
+def statement_text(judgement: Judgement, level: float, test: str) -> str:
     """Writes a part of a claim with the measured figures in one line.
 
     Args:
         judgement: the part.
         level: level of the test of a share, and so of the bound that is shown.
+        test: one of `procedures.TESTS`.
     """
     statement = judgement.statement
     lost = f" ({'; '.join(judgement.lost)})" if judgement.lost else ""
@@ -63,7 +64,7 @@ def statement_text(judgement: Judgement, level: float) -> str:
         if judgement.share is None:
             return text + lost
         hits, count = judgement.share
-        low, high = share_bounds(hits, count, level)
+        low, high = share_limits(test, hits, count, level)
         bound = f"at least {low:.0%}" if judgement.holds else f"at most {high:.0%}"
         return f"{text}: {hits} of {count} did, so {bound} do{lost}"
     quantity = QUANTITIES[statement.quantity]

@@ -35,12 +35,33 @@ def compare_folders(
 ) -> Comparison:
     """Compares the finished runs in some folders and writes comparison.* to `to`.
 
+    Args:
+        console: where to print the verdicts.
+        folders: see `read_comparison`.
+        to: folder to write to.
+        baseline: see `read_comparison`.
+        vary: see `read_comparison`.
+
+    Raises:
+        UsageError: the runs cannot be compared.
+    """
+    comparison = read_comparison(folders, baseline, vary)
+    make_folder(to, "--to")
+    written = page.write(comparison, to)
+    _print(console, comparison)
+    console.print(f"comparison: {written}", highlight=False, markup=False, soft_wrap=True)
+    return comparison
+
+
+def read_comparison(
+    folders: Sequence[Path], baseline: str | None = None, vary: Sequence[str] = ()
+) -> Comparison:
+    """Returns the comparison of the finished runs in some folders.
+
     A folder that a suite made says which arm is the baseline, what was swept, and what is claimed.
 
     Args:
-        console: where to print the verdicts.
         folders: with runs at any depth.
-        to: folder to write to.
         baseline: name of the arm to compare with; None: see `compare`.
         vary: fields of the protocol in which the runs may differ.
 
@@ -65,7 +86,7 @@ def compare_folders(
         design = replace(suite.design, arms=arms)
         if baseline is None and suite.baseline in arms:
             baseline = suite.baseline
-    comparison = compare(
+    return compare(
         runs,
         baseline,
         title=suite.name if suite else " and ".join(f.resolve().name for f in folders),
@@ -77,11 +98,6 @@ def compare_folders(
         vary=vary,
         claims=claims,
     )
-    make_folder(to, "--to")
-    written = page.write(comparison, to)
-    _print(console, comparison)
-    console.print(f"comparison: {written}", highlight=False, markup=False, soft_wrap=True)
-    return comparison
 
 
 def _find_suites(folders: Sequence[Path]) -> list[SuiteRecord]:

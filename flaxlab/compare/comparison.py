@@ -10,12 +10,13 @@ import numpy as np
 
 from flaxlab import config as configs
 from flaxlab.claims import Claim
-from flaxlab.compare.arm_verdict import describe_losses, judge_arm
+from flaxlab.compare.arm_verdict import arm_verdict, describe_losses, describe_verdict
 from flaxlab.compare.cautions import cautions
-from flaxlab.compare.differences import accuracy_step, differences
+from flaxlab.compare.differences import differences
 from flaxlab.compare.factors import effects
 from flaxlab.compare.noise import spread_between_runs
 from flaxlab.compare.outcomes import Design, Outcomes, outcomes_of, scored_runs
+from flaxlab.compare.procedures import PAIRED
 from flaxlab.compare.results import BASELINE, ComparedArm, Comparison, Difference, Reported
 from flaxlab.compare.run_scores import LATE, SHARES
 from flaxlab.compare.runs import Run, Unfinished, group_by_arm
@@ -60,12 +61,13 @@ def compare(
     names = list(dict.fromkeys([chosen, *(name for name in order if name in by_arm), *by_arm]))
     outcomes = arm_outcomes(by_arm, unfinished, planned)
     comparisons = len({*names, *planned.arms}) - 1
-    to_baseline = differences(by_arm, outcomes, chosen, names[1:], comparisons)
+    to_baseline = differences(by_arm, outcomes, chosen, names[1:], comparisons, planned)
     first = next(iter(by_arm[chosen].values()))
     arms = []
     for name in names:
         found, difference = outcomes[name], to_baseline.get(name)
-        word, verdict = judge_arm(difference, planned, found, outcomes[chosen])
+        word = arm_verdict(difference, planned)
+        verdict = describe_verdict(difference, planned, found, outcomes[chosen])
         if name == chosen:
             word, verdict = BASELINE, ", ".join(filter(None, [BASELINE, describe_losses(found)]))
         arms.append(_arm(name, by_arm[name], found, first, planned, difference, word, verdict))
@@ -77,8 +79,8 @@ def compare(
         },
         design=planned,
         comparisons=max(comparisons, 1),
-        effects=effects(by_arm, outcomes, planned, accuracy_step(first)),
-        claims=judge_claims(claims or {}, by_arm, outcomes),
+        effects=effects(by_arm, outcomes, planned),
+        claims=judge_claims(claims or {}, by_arm, outcomes, planned.test),
         departures=_departures(by_arm, vary),
         notes=[*notes, *cautions(arms, planned)],
         command=command,
@@ -179,6 +181,7 @@ def judge_claims(
     claims: Mapping[int, Claim],
     by_arm: Mapping[str, dict[int, Run]],
     outcomes: Mapping[str, Outcomes],
+    test: str = PAIRED,
 ) -> list[JudgedClaim]:
     """Returns each claim with the verdict of the runs that are there, {arm: {seed: run}}.
 
@@ -188,11 +191,11 @@ def judge_claims(
     for name, runs in by_arm.items():
         data = next(iter(runs.values())).config.data.name
         values.setdefault(data, {})[name] = _claim_values(runs, outcomes[name])
-    return decide(claims, values)
+    return decide(claims, values, test)
 
 
 def _claim_values(runs: Mapping[int, Run], outcomes: Outcomes) -> ArmValues:
-    step = accuracy_step(next(iter(runs.values())))
+    step = 1 / int(next(iter(runs.values())).summary["test_examples"])
     values = {}
     for seed in outcomes.learned:
         values[seed] = runs[seed].scores.as_dict()

@@ -1,34 +1,33 @@
-"""The differences of arms to their baseline, paired by seed."""
+"""The differences of arms to their baseline."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from flaxlab.compare.noise import DifferenceErrors, difference_errors, pairing
-from flaxlab.compare.outcomes import Outcomes
+from flaxlab.compare.outcomes import Design, Outcomes
+from flaxlab.compare.procedures import (
+    ANYTIME,
+    PAIRED,
+    WELCH,
+    difference_interval,
+    difference_p,
+)
 from flaxlab.compare.results import Difference
 from flaxlab.compare.runs import Run
 from flaxlab.compare.statistics import (
     LEVEL,
     bonferroni,
     cautious_spread,
-    mean_interval,
     seeds_for_sign_flips,
-    seeds_needed,
     sign_flip_test,
-    smallest_detectable,
-    t_test,
 )
 
 Pairs = Sequence[tuple[Run, Run]]
-
-
-def accuracy_step(run: Run) -> float:
-    """Returns by how much one image more changes the accuracy of a run."""
-    return 1 / int(run.summary["test_examples"])
 
 
 def differences(
@@ -37,8 +36,11 @@ def differences(
     baseline: str,
     names: Sequence[str],
     comparisons: int,
+    design: Design,
 ) -> dict[str, Difference]:
     """Returns the difference of each arm that has learned with a seed of the baseline's.
+
+    With Welch's test, it may be any seed.
 
     Args:
         by_arm: {arm: {seed: run}}.
@@ -46,56 +48,82 @@ def differences(
         baseline: name of the baseline.
         names: arms to compare with it.
         comparisons: number of arms to correct for.
+        design: says what is compared, and by which test.
     """
-    pairs: dict[str, Pairs] = {}
+    found = {}
     for name in names:
-        seeds = sorted(set(outcomes[name].learned) & set(outcomes[baseline].learned))
-        if seeds:
-            pairs[name] = [(by_arm[name][seed], by_arm[baseline][seed]) for seed in seeds]
-    values = {
-        name: [arm.scores.accuracy - base.scores.accuracy for arm, base in found]
-        for name, found in pairs.items()
-    }
-    return {
-        name: replace(
-            estimate_difference(
-                values[name], max(accuracy_step(run) for pair in found for run in pair), comparisons
-            ),
-            errors=_errors(found),
-            pairing=pairing(*([pair[side].scores.accuracy for pair in found] for side in (0, 1))),
+        learned = [
+            {seed: by_arm[each][seed] for seed in outcomes[each].learned}
+            for each in (name, baseline)
+        ]
+        common = sorted(learned[0].keys() & learned[1].keys())
+        if not (all(learned) if design.test == WELCH else common):
+            continue
+        arm, base = ({seed: design.score(run) for seed, run in side.items()} for side in learned)
+        step = max(design.step(run) for side in learned for run in side.values())
+        pairs = [(learned[0][seed], learned[1][seed]) for seed in common]
+        found[name] = replace(
+            estimate_difference(arm, base, step, comparisons, design.test),
+            # Predictions are those of the last epoch only.
+            errors=_errors(pairs) if design.outcome == "accuracy" else None,
+            pairing=pairing(*([side[seed] for seed in common] for side in (arm, base))),
         )
-        for name, found in pairs.items()
-    }
+    return found
 
 
-def estimate_difference(values: Sequence[float], step: float, comparisons: int) -> Difference:
-    """Returns what paired differences of accuracy say, without what the images of each run say.
+def estimate_difference(
+    arm: Mapping[int, float],
+    baseline: Mapping[int, float],
+    step: float,
+    comparisons: int,
+    test: str = PAIRED,
+) -> Difference:
+    """Returns what two arms' values say, without what the images of each run say.
 
     Args:
-        values: one a seed, at least one.
-        step: by how much one image changes an accuracy.
+        arm: values by seed.
+        baseline: the same; with a seed in common, unless the test is Welch's.
+        step: by how much one image changes a value.
         comparisons: number of arms to correct for.
+        test: one of `procedures.TESTS`.
     """
-    count, level = len(values), LEVEL / comparisons
-    estimate = mean_interval(values, 1 - level, step)
+    level = LEVEL / comparisons
+    paired = [arm[seed] - baseline[seed] for seed in sorted(arm.keys() & baseline.keys())]
+    estimate = difference_interval(test, arm, baseline, level, step)
     flips = None
-    if count >= seeds_for_sign_flips(comparisons):
-        images = [round(value / step) for value in values]
+    if test == PAIRED and len(paired) >= seeds_for_sign_flips(comparisons):
+        images = [round(value / step) for value in paired]
         flips = bonferroni(sign_flip_test(images), comparisons)
-    spread, seeds = cautious_spread(values, step), None
-    if spread:
-        seeds = seeds_needed(estimate.mean, spread, level)
+    if test == WELCH:
+        spread = unpaired_spread([list(arm.values())], [list(baseline.values())], step)
+    else:
+        spread = cautious_spread([paired], step)
     return Difference(
         estimate=estimate.clipped(-1.0, 1.0),
-        inner=mean_interval(values, 1 - 2 * level, step),
-        p=bonferroni(t_test(values, step), comparisons),
+        # Each side of an interval that is valid at any time may err by more than half its level.
+        inner=difference_interval(
+            test, arm, baseline, level if test == ANYTIME else 2 * level, step
+        ),
+        p=bonferroni(difference_p(test, arm, baseline, step), comparisons),
         sign_flip_p=flips,
-        detectable=smallest_detectable(spread, count, level) if spread else None,
-        more_seeds=None if seeds is None else max(0, seeds - count),
+        spread=spread,
+        level=level,
+        test=test,
     )
 
 
+def unpaired_spread(
+    arms: Sequence[Sequence[float]], baseline: Sequence[Sequence[float]], step: float
+) -> float | None:
+    """Returns a spread of the difference of runs with different seeds, see `cautious_spread`."""
+    spreads = [cautious_spread(groups, step) for groups in (arms, baseline)]
+    known = [spread for spread in spreads if spread is not None]
+    return math.hypot(*known) if len(known) == len(spreads) else None
+
+
 def _errors(pairs: Pairs) -> DifferenceErrors | None:
+    if not pairs:
+        return None
     labels = pairs[0][0].predictions.labels
     runs = [run for pair in pairs for run in pair]
     if not all(np.array_equal(run.predictions.labels, labels) for run in runs):

@@ -13,21 +13,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flaxlab.compare.outcomes import Design, Outcomes
+from flaxlab.compare.procedures import difference_interval, difference_p
 from flaxlab.compare.runs import Run
-from flaxlab.compare.statistics import LEVEL, Estimate, bonferroni, mean_interval, t_test
+from flaxlab.compare.statistics import LEVEL, Estimate, bonferroni
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What one change does to the accuracy, or what several do beyond their own effects.
+    """What one change does to the outcome, or what several do beyond their own effects.
 
     Attributes:
         factors: names of the changes; several: their interaction.
-        estimate: of one: accuracy with the change minus without it, averaged over all combinations
+        estimate: of one: outcome with the change minus without it, averaged over all combinations
             of the others; of two: by how much the effect of one is larger where the other is made;
             and so on. With the simultaneous interval of all effects.
-        p: two-sided p value of the t test over the seeds, times the number of effects; None for
-            one seed.
+        p: two-sided p value over the seeds, by the suite's test, times the number of effects; None
+            for one seed.
     """
 
     factors: tuple[str, ...]
@@ -39,15 +40,13 @@ def effects(
     by_arm: Mapping[str, Mapping[int, Run]],
     outcomes: Mapping[str, Outcomes],
     design: Design,
-    step: float,
 ) -> list[Effect]:
     """Returns the effects of a factorial design, single ones first.
 
     Args:
         by_arm: {arm: {seed: run}}.
         outcomes: by arm.
-        design: names factors and arms.
-        step: by how much one image changes an accuracy.
+        design: names factors and arms, and says what is compared and how.
 
     Returns:
         2**k - 1 effects of k factors; none without factors, or without a seed with which all arms
@@ -60,6 +59,7 @@ def effects(
     if not seeds:
         return []
     names = list(design.factors)
+    step = max(design.step(by_arm[arm][seed]) for arm in design.arms for seed in seeds)
     groups = [
         group for size in range(1, len(names) + 1) for group in itertools.combinations(names, size)
     ]
@@ -67,12 +67,14 @@ def effects(
     for group in groups:
         signs = {arm: contrast_sign(arm, group, design.factors) for arm in design.arms}
         scale = 2 ** (len(names) - len(group))
-        values = [
-            sum(sign * by_arm[arm][seed].scores.accuracy for arm, sign in signs.items()) / scale
+        values = {
+            seed: sum(sign * design.score(by_arm[arm][seed]) for arm, sign in signs.items()) / scale
             for seed in seeds
-        ]
-        estimate = mean_interval(values, 1 - LEVEL / len(groups), step)
-        found.append(Effect(group, estimate, bonferroni(t_test(values, step), len(groups))))
+        }
+        nothing = dict.fromkeys(values, 0.0)
+        estimate = difference_interval(design.test, values, nothing, LEVEL / len(groups), step)
+        p = difference_p(design.test, values, nothing, step)
+        found.append(Effect(group, estimate, bonferroni(p, len(groups))))
     return found
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from flaxlab.compare.procedures import welch_error
 from flaxlab.compare.statistics import CONFIDENCE
 
 
@@ -126,11 +127,9 @@ def pairing(arm: Sequence[float], baseline: Sequence[float]) -> Pairing | None:
         return None
     half = (1 + CONFIDENCE) / 2
     spread = float(np.std(np.subtract(arm, baseline), ddof=1))
-    variances = [float(np.var(values, ddof=1)) / count for values in (arm, baseline)]
-    error = sum(variances)
-    freedom = error**2 / sum(variance**2 / (count - 1) for variance in variances)
+    error, freedom = welch_error(arm, baseline)
     return Pairing(
         correlation=float(np.corrcoef(arm, baseline)[0, 1]),
         paired=float(stats.t.ppf(half, count - 1)) * spread / math.sqrt(count),
-        unpaired=float(stats.t.ppf(half, freedom)) * math.sqrt(error),
+        unpaired=float(stats.t.ppf(half, freedom)) * error,
     )

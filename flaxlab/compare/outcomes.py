@@ -9,8 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from flaxlab.compare.procedures import PAIRED
+from flaxlab.compare.run_scores import LATE
 from flaxlab.compare.runs import Run, Unfinished
 from flaxlab.compare.statistics import share_interval
+
+# What arms may be judged by, and in words.
+OUTCOMES = {
+    "accuracy": "accuracy",
+    "late_accuracy": "mean accuracy of the last three epochs",
+}
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,8 @@ class Design:
         equivalent_within: differences of accuracy up to this share count as none; 0: none does.
         looks: with how many seeds the arms were compared before seeds were added.
         factors: the arms that make each change of a factorial suite, see `Suite`.
+        outcome: what the arms are judged by, one of `OUTCOMES`.
+        test: how, one of `flaxlab.compare.procedures.TESTS`.
     """
 
     arms: tuple[str, ...] = ()
@@ -33,10 +43,23 @@ class Design:
     equivalent_within: float = 0.0
     looks: tuple[int, ...] = ()
     factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    outcome: str = "accuracy"
+    test: str = PAIRED
 
     def is_collapse(self, accuracy: float, guessing: float) -> bool:
         """Returns whether an accuracy is hardly better than that of guessing."""
         return accuracy < guessing + self.collapsed_margin * (1 - guessing)
+
+    def score(self, run: Run) -> float:
+        """Returns the number that a run is judged by."""
+        return float(getattr(run.scores, self.outcome))
+
+    def step(self, run: Run) -> float:
+        """Returns by how much one image more changes that number."""
+        image = 1 / int(run.summary["test_examples"])
+        if self.outcome == "accuracy":
+            return image
+        return image / min(LATE, len(run.history["epoch"]))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from typing import Any
 from flaxlab import files
 from flaxlab.compare import pictures, tables
 from flaxlab.compare.claims_table import claim_verdict_text, claims_table, part_texts
+from flaxlab.compare.outcomes import OUTCOMES
+from flaxlab.compare.procedures import ANYTIME, PAIRED, WELCH
 from flaxlab.compare.results import Comparison
 from flaxlab.compare.sheet import sheet
 from flaxlab.compare.spreadsheet import to_csv
@@ -20,10 +22,20 @@ _EXPLANATION = (
     "Accuracy is {accuracy}. Intervals of accuracies are Student's t over the seeds whose runs"
     " learned."
 )
-_TESTS = (
+_SEED_BY_SEED = (
     " A difference is taken seed by seed: the same seed draws the same initial values for shared"
     " layers and the same order of examples in every arm. Intervals of differences and p values"
-    " are those of the paired t test, corrected for {tests} (Bonferroni), so that all intervals"
+    " are those of "
+)
+_TEST = {
+    PAIRED: _SEED_BY_SEED + "the paired t test",
+    WELCH: " Arms are compared without regard to their seeds, as the suite fixed before its runs."
+    " Intervals of differences and p values are those of Welch's t test",
+    ANYTIME: _SEED_BY_SEED + "a paired t test that stays valid however often seeds are added (Wang"
+    " and Ramdas, 2023)",
+}
+_TESTS = (
+    "{test}, corrected for {tests} (Bonferroni), so that all intervals"
     " hold the true differences at once in 95% of such comparisons; an arm is better or worse if"
     " its interval leaves out 0.{region}{flips} What the seeds could have seen is the smallest true"
     " difference that is found with a power of 80%, if the true spread is below the upper 80%"
@@ -62,12 +74,20 @@ _ACCURACY = {
     " in the lab report",
     "holdout": "the test accuracy of the epoch that a holdout of the training split chose",
 }
+_LATE = (
+    " The arms are judged by the mean accuracy of the last three epochs, as the suite fixed before"
+    " its runs."
+)
 _CLAIMS_NOTE = (
     "A claim is supported if all of its parts are, contradicted if one of them is, and else"
-    " undecided. Parts are decided by the paired t test, or by the exact binomial test where they"
-    f" are about a share of runs, at {LEVEL:.2f} after a correction for their number (Hochberg) and"
-    " for that of the claims (Bonferroni)."
+    " undecided. Parts are decided by {test}, at {level:.2f} after a correction for their number"
+    " (Hochberg) and for that of the claims (Bonferroni)."
 )
+_CLAIMS_TEST = {
+    PAIRED: "the paired t test, or by the exact binomial test where they are about a share of runs",
+    WELCH: "Welch's t test, or by the exact binomial test where they are about a share of runs",
+    ANYTIME: "tests that stay valid however often seeds are added",
+}
 _CAVEAT = (
     "The lab report used its own protocol and data; these runs did not ({reasons}). The gap between"
     " them says nothing of the report's correctness, and our verdicts hold for this protocol only."
@@ -119,9 +139,10 @@ def _draw(comparison: Comparison) -> dict[str, Any]:
     class_names = list(comparison.baseline.first.summary["classes"])
     same = all(list(arm.first.summary["classes"]) == class_names for arm in arms)
     others = any(arm.difference is not None for arm in arms)
+    outcome = OUTCOMES[comparison.design.outcome]
     return {
         "curves": pictures.curves(arms),
-        "differences": pictures.forest(arms) if others else None,
+        "differences": pictures.forest(arms, outcome) if others else None,
         "seeds": pictures.dots(arms),
         "class_accuracy": pictures.class_accuracy(arms, class_names) if same else None,
         "confusion": pictures.confusions(arms, class_names) if same else None,
@@ -153,6 +174,8 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
     if not is_original(config.data.name, summary["dataset"]):
         reasons.append(f"the data: {summary['dataset']}")
     explanation = _EXPLANATION.format(accuracy=_ACCURACY[config.data.validation])
+    if comparison.design.outcome == "late_accuracy":
+        explanation += _LATE
     if comparison.tested:
         explanation += _tests(comparison)
     claims = comparison.tested_claims
@@ -180,7 +203,7 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
         "report": tables.report_table(comparison),
         "claims": claims,
         "untested": [claim.number for claim in comparison.claims if claim not in claims],
-        "claims_note": _CLAIMS_NOTE,
+        "claims_note": _CLAIMS_NOTE.format(test=_CLAIMS_TEST[comparison.design.test], level=LEVEL),
         "part_texts": part_texts,
         "claim_verdict_text": claim_verdict_text,
         "changes": tables.changes_table(comparison),
@@ -195,9 +218,10 @@ def _tests(comparison: Comparison) -> str:
     needed = seeds_for_sign_flips(comparison.comparisons)
     enough = any(arm.difference and arm.difference.sign_flip_p for arm in comparison.arms)
     return _TESTS.format(
+        test=_TEST[comparison.design.test],
         tests=_count(comparison.comparisons, "comparison"),
         region=_REGION.format(points=points) if points else "",
-        flips="" if enough else _NO_FLIPS.format(needed=needed),
+        flips="" if enough or comparison.design.test != PAIRED else _NO_FLIPS.format(needed=needed),
     )
 
 

@@ -60,8 +60,8 @@ def curves(arms: Sequence[ComparedArm]) -> Figure:
     return figure
 
 
-def forest(arms: Sequence[ComparedArm]) -> Figure:
-    """Draws the difference of each arm to the baseline with its interval, in points."""
+def forest(arms: Sequence[ComparedArm], outcome: str) -> Figure:
+    """Draws each arm's difference to the baseline with its interval, in points of `outcome`."""
     tested = [arm for arm in arms if arm.difference is not None]
     figure = Figure(figsize=(9, 0.55 * len(tested) + 1.5), layout="constrained")
     axes = figure.subplots()
@@ -83,7 +83,7 @@ def forest(arms: Sequence[ComparedArm]) -> Figure:
         )
     axes.set_yticks(range(len(tested)), [arm.name for arm in tested], parse_math=False)
     axes.set_ylim(len(tested) - 0.5, -0.5)
-    label = f"accuracy minus that of {arms[0].name}, in points; 95% for all arms together"
+    label = f"{outcome} minus that of {arms[0].name}, in points; 95% for all arms together"
     axes.set_xlabel(label, parse_math=False)
     quiet(axes)
     axes.spines["left"].set_visible(False)

@@ -10,6 +10,7 @@ import numpy as np
 from flaxlab.compare.factors import Effect
 from flaxlab.compare.noise import DifferenceErrors, Pairing, SpreadBetweenRuns
 from flaxlab.compare.outcomes import Design, Outcomes, scored_runs
+from flaxlab.compare.procedures import seeds_needed, smallest_detectable
 from flaxlab.compare.runs import Run
 from flaxlab.compare.statistics import Estimate
 from flaxlab.compare.verdicts import NOT_TESTED, JudgedClaim
@@ -41,21 +42,20 @@ class Reported:
 
 @dataclass(frozen=True)
 class Difference:
-    """An arm's accuracy minus the baseline's, over the seeds in which both learned.
+    """An arm's outcome minus the baseline's, by the suite's test.
 
     Attributes:
         estimate: mean with its simultaneous interval: those of all arms hold their true values at
             once in 95% of comparisons.
-        inner: the same mean with the narrower interval of the test of equivalence, which is wrong
-            on one side only.
-        p: two-sided p value of the paired t test, times the number of arms. Below 0.05 if and only
-            if the interval leaves out 0; None for one seed.
+        inner: the same mean with the interval of the test of equivalence, which is wrong on one
+            side only and so may be narrower.
+        p: two-sided p value, times the number of arms. Below 0.05 if and only if the interval
+            leaves out 0; None for one seed.
         sign_flip_p: that of the sign-flip test, times the same; None where there are too few seeds
-            for it to be significant.
-        detectable: smallest true difference that this test finds with a power of 80%, if the true
-            spread is what `cautious_spread` says; None for one seed.
-        more_seeds: how many seeds more would show a true difference as large as the one seen, with
-            the same power; None if it takes too many, or for one seed.
+            for it to be significant, and for a suite with another test than the paired one.
+        spread: of a seed's difference, for plans: what `cautious_spread` says; None for one seed.
+        level: of the two-sided test of one arm.
+        test: one of `procedures.TESTS`.
         errors: standard errors; None for one seed.
         pairing: what pairing has brought; None where it cannot be told.
     """
@@ -64,10 +64,32 @@ class Difference:
     inner: Estimate
     p: float | None
     sign_flip_p: float | None
-    detectable: float | None
-    more_seeds: int | None
+    spread: float | None
+    level: float
+    test: str
     errors: DifferenceErrors | None = None
     pairing: Pairing | None = None
+
+    @property
+    def detectable(self) -> float | None:
+        """The smallest true difference that these seeds find with a power of 80%.
+
+        None for one seed, or where so few seeds find none.
+        """
+        if not self.spread:
+            return None
+        return smallest_detectable(self.spread, self.estimate.count, self.level, test=self.test)
+
+    @property
+    def more_seeds(self) -> int | None:
+        """How many more seeds would show a true difference as large as this, with the same power.
+
+        None for one seed, or if it takes too many.
+        """
+        if not self.spread:
+            return None
+        needed = seeds_needed(self.estimate.mean, self.spread, self.level, test=self.test)
+        return None if needed is None else max(0, needed - self.estimate.count)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from flaxlab.compare.outcomes import OUTCOMES, Design
+from flaxlab.compare.procedures import ANYTIME, PAIRED, WELCH
 from flaxlab.compare.results import Comparison
 from flaxlab.compare.statistics import LEVEL
+
+_TESTS = {
+    PAIRED: "Two-sided paired t test",
+    WELCH: "Two-sided t test of Welch, unpaired",
+    ANYTIME: "Two-sided paired t test that is valid at any time (arXiv 2310.03722)",
+}
 
 
 def sheet(comparison: Comparison) -> dict[str, str]:
@@ -33,13 +41,12 @@ def sheet(comparison: Comparison) -> dict[str, str]:
             if holdout
             else "test split after the last epoch. flaxlab chose nothing on it."
         )
+        + _judged_by(design)
         + " Other quantities are described, and tested only where a claim names them.",
-        "Tests": f"Two-sided paired t test, {comparison.comparisons} comparisons with"
+        "Tests": f"{_TESTS[design.test]}, {comparison.comparisons} comparisons with"
         f" {comparison.baseline.name}, family-wise error {LEVEL:.2f} by Bonferroni's correction."
         " Claims: see there.",
-        "Looks": f"Seeds were added after comparisons with {', '.join(map(str, design.looks))}."
-        if design.looks
-        else "No seeds were added after a comparison, as far as the suite knows.",
+        "Looks": _looks(design),
         "Left out of means and tests": "; ".join(left_out) or "No run that is here.",
         "Rules for that": f"Collapsed: above the accuracy of guessing by less than"
         f" {design.collapsed_margin:.0%} of what that leaves ({rule}). Diverged: a number that was"
@@ -52,3 +59,17 @@ def sheet(comparison: Comparison) -> dict[str, str]:
         "Machines": "; ".join(sorted(machines)) + ".",
         "Time": f"{sum(run.scores.seconds for run in runs) / 3600:.1f} hours of training.",
     }
+
+
+def _judged_by(design: Design) -> str:
+    if design.outcome == "accuracy":
+        return ""
+    return f" The arms are judged by the {OUTCOMES[design.outcome]}."
+
+
+def _looks(design: Design) -> str:
+    if design.test == ANYTIME:
+        return "Seeds may be added after any comparison: the test allows it."
+    if design.looks:
+        return f"Seeds were added after comparisons with {', '.join(map(str, design.looks))}."
+    return "No seeds were added after a comparison, as far as the suite knows."

@@ -1,7 +1,7 @@
-"""Intervals and tests for a few seeds: small samples, paired, several arms at once.
+"""Intervals, spreads and tests for a few values, one a seed.
 
-SciPy computes the distributions and tests. This module says how a comparison uses them, and what
-it does where they are not defined; docs/statistics.md explains it and shows what it is worth.
+SciPy computes the distributions and tests. This module says what is done where they are not
+defined; docs/statistics.md explains it and shows what it is worth.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
 
 CONFIDENCE = 0.95
 LEVEL = 1 - CONFIDENCE
-POWER = 0.8
 _SURE = 0.8
-MOST_SEEDS = 1000  # nobody trains more of an arm
 
 # Up to n = 16 the sign-flip test is exact, by all 2**n signs; beyond, it draws them.
 _MOST_SIGN_FLIPS = 2**16
@@ -36,12 +34,14 @@ class Estimate:
             and nothing says how finely they were measured.
         high: upper bound; None as above.
         count: number of values.
+        too_few: whether there is no interval because the test needs more values.
     """
 
     mean: float
     low: float | None
     high: float | None
     count: int
+    too_few: bool = False
 
     def contains(self, value: float) -> bool | None:
         """Returns whether `value` lies in the interval; None without an interval."""
@@ -60,7 +60,9 @@ class Estimate:
         """Why there is no interval; "" if there is one."""
         if self.low is not None:
             return ""
-        return f"{'one seed' if self.count == 1 else 'all seeds equal'}: no interval"
+        if self.count == 1:
+            return "one seed: no interval"
+        return f"{'too few seeds' if self.too_few else 'all seeds equal'}: no interval"
 
 
 def mean_interval(
@@ -112,31 +114,27 @@ def spread_of(values: Sequence[float], step: float = 0.0) -> float | None:
     return max(float(np.std(values, ddof=1)), step / math.sqrt(6))
 
 
-def cautious_spread(values: Sequence[float], step: float = 0.0) -> float | None:
-    """Returns a spread that the true one exceeds in a fifth of samples only; None for one value.
+def cautious_spread(groups: Sequence[Sequence[float]], step: float = 0.0) -> float | None:
+    """Returns a spread that the true one exceeds in a fifth of samples only.
 
     A plan by the spread of the same few runs promises too much in half of all cases, since that
     spread is as often too small as too large. This is its upper 80% confidence limit, by the
     chi-squared distribution of the variance of normal values.
+
+    Args:
+        groups: values of one spread, but of a mean of their own in each group. Their variances are
+            averaged, weighted by degrees of freedom.
+        step: how finely they were measured, see `spread_of`.
+
+    Returns:
+        The spread; None without a group of two values.
     """
-    spread, freedom = spread_of(values, step), len(values) - 1
-    if spread is None:
-        return None
-    return spread * math.sqrt(freedom / float(stats.chi2.ppf(1 - _SURE, freedom)))
-
-
-def pooled_spread(groups: Sequence[Sequence[float]], step: float = 0.0) -> float | None:
-    """Returns the spread of all groups together; None without a group of two values.
-
-    The root of their variances' mean, weighted by degrees of freedom.
-    """
-    pairs = [(len(group) - 1, spread_of(group, step)) for group in groups]
-    known = [(freedom, spread) for freedom, spread in pairs if spread is not None]
+    known = [group for group in groups if len(group) > 1]
     if not known:
         return None
-    return math.sqrt(
-        sum(freedom * spread**2 for freedom, spread in known) / sum(freedom for freedom, _ in known)
-    )
+    squares = sum((len(group) - 1) * (spread_of(group, step) or 0.0) ** 2 for group in known)
+    freedom = sum(len(group) - 1 for group in known)
+    return math.sqrt(squares / float(stats.chi2.ppf(1 - _SURE, freedom)))
 
 
 def t_test(values: Sequence[float], step: float = 0.0) -> float | None:
@@ -197,62 +195,6 @@ def hochberg(p_values: Sequence[float]) -> list[float]:
         smallest = min(smallest, rank * p_values[index])
         adjusted[index] = smallest
     return adjusted
-
-
-def smallest_detectable(
-    spread: float, count: int, level: float = LEVEL, power: float = POWER
-) -> float:
-    """Returns the true mean difference that a two-sided paired t test finds with this power.
-
-    By the noncentral t distribution of the test statistic. Found means: significant, and with the
-    right sign.
-
-    Args:
-        spread: true standard deviation of the differences.
-        count: number of pairs, at least 2.
-        level: level of the test.
-        power: probability of finding it.
-    """
-
-    def excess(effect: float) -> float:
-        return power_of(effect, 1.0, count, level) - power
-
-    high = 1.0
-    while excess(high) < 0:
-        high *= 2
-    return spread * float(optimize.brentq(excess, 0.0, high))
-
-
-def power_of(effect: float, spread: float, count: int, level: float = LEVEL) -> float:
-    """Returns how often a two-sided paired t test finds a true mean difference of `effect`."""
-    critical = stats.t.ppf(1 - level / 2, count - 1)
-    return float(stats.nct.sf(critical, count - 1, abs(effect) / spread * math.sqrt(count)))
-
-
-def seeds_needed(
-    effect: float, spread: float, level: float = LEVEL, power: float = POWER
-) -> int | None:
-    """Returns how many pairs find a true mean difference with this power.
-
-    Args:
-        effect: the difference.
-        spread: true standard deviation of the differences.
-        level: level of the test.
-        power: probability of finding it.
-
-    Returns:
-        The smallest number, from 2; None if more than `MOST_SEEDS` are needed.
-    """
-    low, high = 2, MOST_SEEDS
-    if effect == 0 or power_of(effect, spread, high, level) < power:
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        if power_of(effect, spread, middle, level) >= power:
-            high = middle
-        else:
-            low = middle + 1
-    return low
 
 
 def share_interval(hits: int, count: int, confidence: float = CONFIDENCE) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class SuiteRecord:
         equivalent_within: see `flaxlab.suite.definition.Suite`.
         looks: with how many seeds the arms were compared before seeds were added.
         factors: see `flaxlab.suite.definition.Suite`.
+        outcome: see `flaxlab.suite.definition.Suite`.
+        test: see `flaxlab.suite.definition.Suite`.
         command: command that started the suite.
     """
 
@@ -52,6 +54,8 @@ class SuiteRecord:
     looks: tuple[int, ...]
     factors: Mapping[str, tuple[str, ...]]
     command: str
+    outcome: str = Design.outcome
+    test: str = Design.test
 
     @property
     def design(self) -> Design:
@@ -63,6 +67,8 @@ class SuiteRecord:
             equivalent_within=self.equivalent_within,
             looks=self.looks,
             factors=self.factors,
+            outcome=self.outcome,
+            test=self.test,
         )
 
 
@@ -82,7 +88,8 @@ def read_suite_file(folder: Path) -> SuiteRecord | None:
     file = folder / SUITE_FILE
     try:
         values: dict[str, Any] = dict(json.loads(file.read_text()))
-        missing = {field.name for field in fields(SuiteRecord)} - values.keys()
+        needed = {field.name for field in fields(SuiteRecord) if field.default is MISSING}
+        missing = needed - values.keys()
         if missing:
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
         return SuiteRecord(
@@ -100,6 +107,9 @@ def read_suite_file(folder: Path) -> SuiteRecord | None:
             looks=tuple(values["looks"]),
             factors={name: tuple(arms) for name, arms in values["factors"].items()},
             command=values["command"],
+            # An older version knew no others.
+            outcome=values.get("outcome", Design.outcome),
+            test=values.get("test", Design.test),
         )
     except FileNotFoundError:
         return None

@@ -17,7 +17,7 @@ def accuracy_table(comparison: Comparison) -> Table:
         "accuracy, % [95%]",
         "last three epochs, % [95%]",
         "difference, points [95% of all]",
-        "p (t)",
+        "p",
         "p (sign flip)",
         "could have seen, points",
         "verdict",
@@ -108,9 +108,7 @@ def effects_table(comparison: Comparison) -> Table | None:
                 Cell(str(effect.estimate.count), effect.estimate.count),
             ]
         )
-    return (
-        Table(("change", "effect, points [95% of all]", "p (t)", "seeds"), rows) if rows else None
-    )
+    return Table(("change", "effect, points [95% of all]", "p", "seeds"), rows) if rows else None
 
 
 def noise_table(comparison: Comparison) -> Table | None:

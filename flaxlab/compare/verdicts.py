@@ -7,15 +7,8 @@ from dataclasses import dataclass
 
 from flaxlab.claims import Claim, Collapses, Statement
 from flaxlab.compare.outcomes import Outcomes
-from flaxlab.compare.statistics import (
-    LEVEL,
-    Estimate,
-    bonferroni,
-    hochberg,
-    mean_interval,
-    share_test,
-    t_test,
-)
+from flaxlab.compare.procedures import PAIRED, WELCH, difference_interval, difference_p, share_p
+from flaxlab.compare.statistics import LEVEL, Estimate, bonferroni, hochberg
 
 SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTED = (
     "supported",
@@ -85,6 +78,7 @@ class JudgedClaim:
         parts: the verdict on each part.
         verdict: on the claim as a whole.
         level: at which its parts are tested, before the correction for their number.
+        test: by which, one of `procedures.TESTS`.
     """
 
     number: int
@@ -93,6 +87,7 @@ class JudgedClaim:
     parts: Sequence[Verdict]
     verdict: Verdict
     level: float
+    test: str
 
     @property
     def lost(self) -> list[str]:
@@ -100,27 +95,29 @@ class JudgedClaim:
         return list(dict.fromkeys(text for each in self.judgements for text in each.lost))
 
 
-def judge(statement: Statement | Collapses, arms: Mapping[str, ArmValues]) -> Judgement:
-    """Returns what the runs say of a part of a claim, by itself."""
+def judge(
+    statement: Statement | Collapses, arms: Mapping[str, ArmValues], test: str = PAIRED
+) -> Judgement:
+    """Returns what the runs say of a part of a claim, by itself and one of `procedures.TESTS`."""
     lost = tuple(
         f"{arm}: {arms[arm].outcomes.lost}"
         for arm in statement.arms
         if arm in arms and arms[arm].outcomes.lost
     )
     if isinstance(statement, Collapses):
-        return _judge_share(statement, arms, lost)
+        return _judge_share(statement, arms, test, lost)
     larger, smaller = (
         _side(each, statement.quantity, arms) for each in (statement.larger, statement.smaller)
     )
-    if larger is None or smaller is None or not larger.keys() & smaller.keys():
+    if larger is None or smaller is None:
         return Judgement(statement, lost=lost)
-    seeds = sorted(larger.keys() & smaller.keys())
-    differences = [larger[seed] + statement.margin - smaller[seed] for seed in seeds]
+    if test != WELCH and not larger.keys() & smaller.keys():
+        return Judgement(statement, lost=lost)
+    raised = {seed: value + statement.margin for seed, value in larger.items()}
     step = max(arms[arm].steps.get(statement.quantity, 0.0) for arm in statement.arms)
-    estimate = mean_interval(differences, step=step)
-    return Judgement(
-        statement, estimate.mean > 0, t_test(differences, step), difference=estimate, lost=lost
-    )
+    estimate = difference_interval(test, raised, smaller, LEVEL, step)
+    p = difference_p(test, raised, smaller, step)
+    return Judgement(statement, estimate.mean > 0, p, difference=estimate, lost=lost)
 
 
 def _side(
@@ -134,20 +131,22 @@ def _side(
 
 
 def _judge_share(
-    statement: Collapses, arms: Mapping[str, ArmValues], lost: tuple[str, ...]
+    statement: Collapses, arms: Mapping[str, ArmValues], test: str, lost: tuple[str, ...]
 ) -> Judgement:
     outcomes = arms[statement.arm].outcomes if statement.arm in arms else None
     if outcomes is None or not outcomes.ended:
         return Judgement(statement, lost=lost)
     hits, count = outcomes.did_not_learn, outcomes.ended
-    at_most, at_least = share_test(hits, count, statement.share)
+    at_most, at_least = share_p(test, hits, count, statement.share)
     holds = hits / count > statement.share
     p = at_most if holds else at_least
     return Judgement(statement, holds, p, share=(hits, count), lost=lost)
 
 
 def decide(
-    claims: Mapping[int, Claim], arms: Mapping[str, Mapping[str, ArmValues]]
+    claims: Mapping[int, Claim],
+    arms: Mapping[str, Mapping[str, ArmValues]],
+    test: str = PAIRED,
 ) -> list[JudgedClaim]:
     """Returns the verdict on each claim and on each of its parts.
 
@@ -159,17 +158,18 @@ def decide(
     Args:
         claims: by number.
         arms: by data set and name.
+        test: one of `procedures.TESTS`.
     """
     count = sum(claim.data in arms for claim in claims.values())
     found = []
     for number, claim in claims.items():
         known = arms.get(claim.data, {})
-        judgements = [judge(statement, known) for statement in claim.statements]
+        judgements = [judge(statement, known, test) for statement in claim.statements]
         with_p = [each.p for each in judgements if each.p is not None]
         adjusted = iter(bonferroni(p, count) for p in hochberg(with_p))
         parts = [_verdict(each, None if each.p is None else next(adjusted)) for each in judgements]
         level = LEVEL / max(count, 1)
-        found.append(JudgedClaim(number, claim, judgements, parts, _together(parts), level))
+        found.append(JudgedClaim(number, claim, judgements, parts, _together(parts), level, test))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +22,11 @@ from flaxlab.lock import locked
 from flaxlab.machine import available_cores, compute_deterministically, keep_compiled_programs
 from flaxlab.run.advice import warnings
 from flaxlab.run.record import experiment_revision, versions
-from flaxlab.suite.plan import Plan, plan_suite, plan_sweep
+from flaxlab.suite.plan import Plan, more_seeds, plan_suite, plan_sweep
 from flaxlab.suite.progress import SuiteProgress
 from flaxlab.suite.runner import SuiteRun, do_runs, list_runs, write_record
 from flaxlab.suite.seeds import Pilot, describe_power, print_seeds, read_pilot
+from flaxlab.suite.until import for_any_time, run_until_decided
 
 if TYPE_CHECKING:  # submitit is an extra
     from flaxlab.suite.launchers.processes import Processes
@@ -46,6 +48,8 @@ def run(options: argparse.Namespace) -> None:
         plan = plan_sweep(options.config, options.seeds, options.overrides, options.sweeps)
     else:
         plan = plan_suite(options.config, options.seeds, options.overrides)
+    if options.until:
+        plan = for_any_time(plan)
     workdir = (options.workdir or Path("runs") / plan.name).expanduser()
     console = open_console()
     if options.plan:
@@ -58,7 +62,9 @@ def run(options: argparse.Namespace) -> None:
     _prepare_jax(plan, options.launcher)
     in_tasks = options.launcher != "none"
     make_launcher = _find_launcher(options) if in_tasks and not options.show else None
-    runs = list_runs(plan.arms, plan.seeds, workdir)
+    seeds = more_seeds(plan, options.at_most) if options.until else plan.seeds
+    possible = list_runs(plan.arms, seeds, workdir)
+    runs = [run for run in possible if run.seed in plan.seeds]
     left = [run for run in runs if not run.finished]
     style = plan.baseline.config.log.progress
     if options.show or style != "none":
@@ -66,36 +72,37 @@ def run(options: argparse.Namespace) -> None:
         _print(console, f"{len(runs)} runs in {workdir}, {len(runs) - len(left)} of them finished")
     _print_warnings(console, runs)
     if options.show:
-        pilot = read_pilot(plan, workdir)
-        if pilot is not None:
-            _print(console, describe_power(plan, pilot))
-        if in_tasks:
-            from flaxlab.suite.launchers.task import make_tasks
-
-            _print(console, f"{len(make_tasks(left, options.seeds_per_task, workdir))} tasks")
+        _print_outlook(console, plan, left, workdir, options)
         return
     make_folder(workdir, "--workdir")
     with locked(workdir):
-        launcher = make_launcher(plan, workdir) if make_launcher and left else None
+        needed = left or options.until
+        launcher = make_launcher(plan, workdir) if make_launcher and needed else None
         write_record(plan, workdir, options.command)
-        progress = SuiteProgress(console, style, runs)
-        if launcher is None:
-            reasons = do_runs(runs, progress)
-        else:
+
+        def do(chosen: Sequence[SuiteRun]) -> dict[Path, str]:
+            progress = SuiteProgress(console, style, chosen)
+            if launcher is None:
+                return do_runs(chosen, progress)
             from flaxlab.suite.waiting import run_tasks
 
-            reasons = run_tasks(runs, workdir, progress, launcher, options.seeds_per_task)
+            return run_tasks(chosen, workdir, progress, launcher, options.seeds_per_task)
+
+        reasons = do(runs)
         try:
+            if options.until:
+                reasons |= run_until_decided(possible, workdir, do, partial(_print, console))
             compare_folders(console, [workdir], workdir)
         except UsageError as error:
             if not reasons:
                 raise
             # The failed runs are the error to report; mention this one first.
             _print(console, f"not compared: {error}", style="yellow")
-    failures = [f"{run} ({reasons[run.folder]})" for run in runs if run.folder in reasons]
+    done = [run for run in possible if run in runs or run.folder.exists()]
+    failures = [f"{run} ({reasons[run.folder]})" for run in done if run.folder in reasons]
     if failures:
         raise RunFailed(
-            f"{len(failures)} of {len(runs)} runs: {'; '.join(failures)}. The others are complete;"
+            f"{len(failures)} of {len(done)} runs: {'; '.join(failures)}. The others are complete;"
             " start the same command again to retry these"
         )
 
@@ -155,6 +162,23 @@ def _print_plan(console: Console, plan: Plan) -> None:
         _print(console, f"claim {number}: {claim.text}")
     seeds = f"seeds {plan.seeds[0]} to {plan.seeds[-1]}"
     _print(console, f"in common: {', '.join([*common, seeds])}")
+
+
+def _print_outlook(
+    console: Console,
+    plan: Plan,
+    left: Sequence[SuiteRun],
+    workdir: Path,
+    options: argparse.Namespace,
+) -> None:
+    """Prints what the seeds can show, and how many tasks the runs make."""
+    pilot = read_pilot(plan, workdir)
+    if pilot is not None:
+        _print(console, describe_power(plan, pilot))
+    if options.launcher != "none":
+        from flaxlab.suite.launchers.task import make_tasks
+
+        _print(console, f"{len(make_tasks(left, options.seeds_per_task, workdir))} tasks")
 
 
 def _print_warnings(console: Console, runs: Sequence[SuiteRun]) -> None:

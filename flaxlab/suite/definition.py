@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flaxlab.claims import Claim
+from flaxlab.compare.outcomes import OUTCOMES, Design
+from flaxlab.compare.procedures import ANYTIME, PAIRED, TESTS, WELCH
 from flaxlab.config.fields import PROTOCOL, require_fields
 from flaxlab.errors import UsageError
 
@@ -33,6 +35,11 @@ class Suite:
             point. With 0, no difference is too small to matter.
         factors: {change: arms that make it} of a factorial suite, in which every combination of the
             changes is an arm; a comparison then shows effects and interactions.
+        outcome: what the arms are judged by: "accuracy", or "late_accuracy", the mean of the last
+            three epochs, which varies less from run to run.
+        test: how: "paired", by Student's t over the differences of runs with the same seed;
+            "welch", unpaired, for arms whose seeds have nothing in common; "anytime", paired, and
+            valid however often seeds are added, which takes more of them.
     """
 
     name: str
@@ -44,6 +51,8 @@ class Suite:
     collapsed_margin: float = 0.05
     equivalent_within: float = 0.0
     factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    outcome: str = Design.outcome
+    test: str = Design.test
 
     def __post_init__(self) -> None:
         """Checks the values, which come from a user's file.
@@ -72,6 +81,17 @@ class Suite:
                 raise UsageError(
                     f"the suite's `{name}` is {value!r}; expected a share from 0 to below 1"
                 )
+        for name, choices in (("outcome", OUTCOMES), ("test", TESTS)):
+            if getattr(self, name) not in choices:
+                raise UsageError(
+                    f"the suite's `{name}` is {getattr(self, name)!r}; expected one of"
+                    f" {', '.join(choices)}"
+                )
+        if self.factors and self.test == WELCH:
+            raise UsageError(
+                "a suite with `factors` takes its effects seed by seed, and Welch's test pairs no"
+                f' seeds; use test="{PAIRED}" or "{ANYTIME}", or leave the factors out'
+            )
         _require_factorial(self.factors, names)
         if not isinstance(self.claims, Mapping) or not all(
             isinstance(number, int) and isinstance(claim, Claim)

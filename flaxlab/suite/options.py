@@ -12,6 +12,8 @@ from typing import Any
 from flaxlab.command_line import positive_float, positive_number
 from flaxlab.errors import UsageError
 
+# Of `--until=decided`.
+_FIRST_SEEDS, _MOST_SEEDS = 3, 20
 # A task is told to save two minutes before its time is over.
 _MINUTES, _LEAST_MINUTES = 240, 5
 # Options for Slurm, and the options of sbatch that they set.
@@ -33,6 +35,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", type=Path, help="folder of the runs; default runs/NAME")
     count: dict[str, Any] = {"type": positive_number, "metavar": "N"}
     parser.add_argument("--seeds", help="runs of each arm; default: the suite's, 5", **count)
+    parser.add_argument(
+        "--until",
+        choices=("decided",),
+        help="start with 3 seeds (or --seeds), then add one at a time to each arm that is neither"
+        " better, worse nor equivalent, by a test that allows to look after each",
+    )
+    parser.add_argument(
+        "--at_most", help=f"seeds of an arm, with --until; default {_MOST_SEEDS}", **count
+    )
     parser.add_argument("--show", action="store_true", help="print the arms and train nothing")
     parser.add_argument(
         "--plan",
@@ -105,6 +116,16 @@ def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> a
             raise UsageError(f"--{name} is for tasks; add --launcher=processes or --launcher=slurm")
     if options.spread is not None and options.plan is None:
         raise UsageError("--spread is for --plan=POINTS; add that, or leave it out")
+    if options.until is None and options.at_most is not None:
+        raise UsageError("--at_most is for --until=decided; add that, or use --seeds")
+    if options.until is not None:
+        options.seeds = options.seeds or _FIRST_SEEDS
+        options.at_most = options.at_most or _MOST_SEEDS
+        if options.at_most < options.seeds:
+            raise UsageError(
+                f"--at_most={options.at_most} is less than the {options.seeds} seeds to start with;"
+                " give more, or fewer --seeds"
+            )
     given = {name: vars(options)[name] for name in _SLURM_OPTIONS if vars(options)[name]}
     of_slurm = [*(f"--{name}" for name in given), *for_sbatch]
     if options.launcher != "slurm" and of_slurm:

@@ -53,6 +53,8 @@ class Plan:
         collapsed_margin: see `Suite`.
         equivalent_within: see `Suite`.
         factors: see `Suite`.
+        outcome: see `Suite`.
+        test: see `Suite`.
     """
 
     name: str
@@ -64,6 +66,8 @@ class Plan:
     collapsed_margin: float = Suite.collapsed_margin
     equivalent_within: float = Suite.equivalent_within
     factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    outcome: str = Suite.outcome
+    test: str = Suite.test
 
     @property
     def baseline(self) -> PlannedArm:
@@ -94,15 +98,17 @@ def plan_suite(file: Path, seeds: int | None, overrides: Sequence[str]) -> Plan:
         _plan_arm(name, experiment_file(name, [beside, beside.parent]), overrides) for name in names
     )
     plan = Plan(
-        suite.name,
-        arms,
-        _seeds(arms[0].config, seeds or suite.seeds),
-        (),
-        None,
-        suite.claims,
-        suite.collapsed_margin,
-        suite.equivalent_within,
-        suite.factors,
+        name=suite.name,
+        arms=arms,
+        seeds=_seeds(arms[0].config, seeds or suite.seeds),
+        vary=(),
+        experiment=None,
+        claims=suite.claims,
+        collapsed_margin=suite.collapsed_margin,
+        equivalent_within=suite.equivalent_within,
+        factors=suite.factors,
+        outcome=suite.outcome,
+        test=suite.test,
     )
     for arm in plan.arms[1:]:
         _require_ablation(plan, arm, suite.fixed)
@@ -213,6 +219,15 @@ def _split_outside_brackets(text: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
+def more_seeds(plan: Plan, count: int) -> tuple[int, ...]:
+    """Returns `count` seeds, counted up from the plan's first one.
+
+    Raises:
+        UsageError: they go beyond the largest seed.
+    """
+    return _seeds(plan.baseline.config, count)
+
+
 def _seeds(config: ConfigDict, count: int) -> tuple[int, ...]:
     if config.seed + count > 2**32:
         raise UsageError(
@@ -239,6 +254,8 @@ def suite_record(plan: Plan, command: str) -> SuiteRecord:
         looks=(),
         factors=plan.factors,
         command=command,
+        outcome=plan.outcome,
+        test=plan.test,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flaxlab import config as configs
+from flaxlab.compare.procedures import ANYTIME
 from flaxlab.compare.suite_file import SUITE_FILE, read_suite_file, write_suite_file
 from flaxlab.config.origin import read_origin
 from flaxlab.data.dataset import Dataset
@@ -27,6 +28,8 @@ _FIXED_BY_THE_FIRST_START = (
     "collapsed_margin",
     "equivalent_within",
     "factors",
+    "outcome",
+    "test",
 )
 
 _log = logging.getLogger(__name__)
@@ -137,11 +140,19 @@ def write_record(plan: Plan, workdir: Path, command: str) -> None:
     many there were before.
 
     Raises:
-        UsageError: an existing suite.json cannot be read.
+        UsageError: an existing suite.json cannot be read, or was written for a test that does not
+            allow to add seeds at will, which this plan's does.
     """
     record, before = suite_record(plan, command), read_suite_file(workdir)
     if before is not None:
         fixed = {name: getattr(before, name) for name in _FIXED_BY_THE_FIRST_START}
+        if before.test == ANYTIME:  # it allows what the others do
+            record = replace(record, test=ANYTIME)
+        elif record.test == ANYTIME:
+            raise UsageError(
+                f"the suite in {workdir} was started with another test than one that allows to add"
+                " seeds until a verdict is reached; use another --workdir, or leave --until out"
+            )
         if any(getattr(record, name) != value for name, value in fixed.items()):
             _log.warning(
                 "warning: the baseline, claims or rules of the suite %s have changed since it was"

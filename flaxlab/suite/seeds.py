@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,17 @@ from rich.table import Table
 from flaxlab.claims import Statement
 from flaxlab.compare.cells import Cell
 from flaxlab.compare.cells import Table as CellTable
-from flaxlab.compare.differences import accuracy_step
+from flaxlab.compare.differences import unpaired_spread
 from flaxlab.compare.outcomes import Design, outcomes_of
-from flaxlab.compare.runs import Run, find_runs
-from flaxlab.compare.statistics import (
-    LEVEL,
+from flaxlab.compare.procedures import (
     MOST_SEEDS,
     POWER,
-    pooled_spread,
+    WELCH,
     seeds_needed,
     smallest_detectable,
 )
+from flaxlab.compare.runs import Run, find_runs
+from flaxlab.compare.statistics import LEVEL, cautious_spread
 from flaxlab.config import LabReport
 from flaxlab.config.read import load_lab_report
 from flaxlab.errors import UsageError
@@ -37,7 +38,8 @@ class Pilot:
 
     Attributes:
         pairs: number of seeds in which an arm and the baseline have learned, by arm.
-        spread: standard deviation of the difference of paired accuracies, pooled over the arms.
+        spread: standard deviation of a seed's difference to the baseline: the upper 80%
+            confidence limit of the one that is pooled over the arms.
         hours: mean time of a run, by arm; arms without a run are left out.
     """
 
@@ -58,7 +60,7 @@ def read_pilot(plan: Plan, workdir: Path) -> Pilot | None:
     if not list(workdir.glob("*/*/summary.json")):
         return None
     runs, _ = find_runs([workdir])
-    design = Design(collapsed_margin=plan.collapsed_margin)
+    design = Design(collapsed_margin=plan.collapsed_margin, outcome=plan.outcome)
     finished: dict[str, dict[int, Run]] = {arm.name: {} for arm in plan.arms}
     for run in runs:
         if run.config.name in finished:
@@ -69,13 +71,14 @@ def read_pilot(plan: Plan, workdir: Path) -> Pilot | None:
     }
     baseline, *others = by_arm.values()
     groups = [
-        [
-            arm[seed].scores.accuracy - baseline[seed].scores.accuracy
-            for seed in arm.keys() & baseline
-        ]
+        [design.score(arm[seed]) - design.score(baseline[seed]) for seed in arm.keys() & baseline]
         for arm in others
     ]
-    spread = pooled_spread(groups, accuracy_step(runs[0]))
+    step = design.step(runs[0])
+    spread = cautious_spread(groups, step)
+    if plan.test == WELCH:
+        scores = [[design.score(run) for run in found.values()] for found in by_arm.values()]
+        spread = unpaired_spread(scores[1:], scores[:1], step)
     if spread is None:
         return None
     names = [arm.name for arm in plan.arms[1:]]
@@ -94,10 +97,12 @@ def describe_power(plan: Plan, pilot: Pilot) -> str:
     """Says in one line what the planned seeds can show."""
     count, arms = len(plan.seeds), len(plan.arms) - 1
     runs = sum(pilot.pairs.values())
-    basis = f"by a spread of {pilot.spread * 100:.2f} points in {runs} pairs of finished runs"
+    basis = f"by a spread of up to {pilot.spread * 100:.2f} points in {runs} pairs of finished runs"
     if count < 2:
         return f"one seed shows no difference ({basis})"
-    smallest = smallest_detectable(pilot.spread, count, LEVEL / arms)
+    smallest = smallest_detectable(pilot.spread, count, LEVEL / arms, test=plan.test)
+    if smallest is None:
+        return f"{count} seeds show no difference, however large ({basis})"
     return f"{count} seeds show differences from {smallest * 100:.1f} points ({basis})"
 
 
@@ -139,7 +144,7 @@ def _arms_table(
 ) -> CellTable:
     baseline, level = plan.baseline, LEVEL / (len(plan.arms) - 1)
     base = said[baseline.name]
-    seeds = seeds_needed(wanted, pilot.spread, level)
+    seeds = seeds_needed(wanted, pilot.spread, level, test=plan.test)
     rows = []
     for arm in plan.arms[1:]:
         hours, report = Cell("", None), said[arm.name]
@@ -150,7 +155,7 @@ def _arms_table(
         if report is not None and base is not None and plan.experiment is None:
             effect = report.final_accuracy - base.final_accuracy
             reported = _seeds_cell(
-                seeds_needed(effect, pilot.spread, level), f"{effect * 100:+.2f}"
+                seeds_needed(effect, pilot.spread, level, test=plan.test), f"{effect * 100:+.2f}"
             )
         rows.append([Cell(arm.name, arm.name), _seeds_cell(seeds), hours, reported])
     header = ("arm", "seeds", "hours, with the baseline's", "seeds for the lab report's difference")
@@ -175,10 +180,10 @@ def _claims_table(
         ]
         # All parts have to be found: each with a power that leaves 80% for the claim.
         power, level = 1 - (1 - POWER) / parts, LEVEL / len(plan.claims)
-        cells = [
-            _claim_cell(effects, parts, pilot.spread, level, power)
-            for effects in (stated, reported)
-        ]
+        needed = partial(
+            seeds_needed, spread=pilot.spread, level=level, power=power, test=plan.test
+        )
+        cells = [_claim_cell(effects, parts, needed) for effects in (stated, reported)]
         rows.append([Cell(f"claim {number}", number), *cells, Cell(claim.text, "")])
     header = ("claim", "seeds", "seeds by the lab report's numbers", "what it says")
     return CellTable(header, rows)
@@ -199,7 +204,7 @@ def _reported_effect(statement: Statement, said: Mapping[str, LabReport | None])
 
 
 def _claim_cell(
-    effects: Sequence[float], parts: int, spread: float, level: float, power: float
+    effects: Sequence[float], parts: int, needed: Callable[[float], int | None]
 ) -> Cell:
     """Returns the seeds for those of a claim's parts whose effects are known."""
     if not effects:
@@ -208,7 +213,7 @@ def _claim_cell(
     if min(effects) <= 0:
         return Cell("it would not hold", None, note)
     # The smallest effect takes the most seeds.
-    return _seeds_cell(seeds_needed(min(effects), spread, level, power), note)
+    return _seeds_cell(needed(min(effects)), note)
 
 
 def _seeds_cell(seeds: int | None, note: str = "") -> Cell:

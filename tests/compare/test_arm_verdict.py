@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flaxlab.compare.arm_verdict import judge_arm
+from flaxlab.compare.arm_verdict import arm_verdict, describe_verdict
 from flaxlab.compare.outcomes import Design, Outcomes
 from flaxlab.compare.results import Difference
 from flaxlab.compare.statistics import mean_interval
@@ -17,8 +17,9 @@ def difference(values, comparisons=1):
         inner=mean_interval(values, 1 - 2 * level),
         p=comparisons * stats.ttest_1samp(values, 0).pvalue,
         sign_flip_p=None,
-        detectable=None,
-        more_seeds=9,
+        spread=0.001,
+        level=level,
+        test="paired",
         errors=None,
         pairing=None,
     )
@@ -34,13 +35,13 @@ CLOSE = (0.001, 0.002, -0.001, 0.0015, -0.0005)
     [
         ((0.02, 0.022, 0.019, 0.02, 0.021), 0.0, "better by 2.0 points at n = 5"),
         ((-0.02, -0.022, -0.019, -0.02, -0.021), 0.0, "worse by 2.0 points at n = 5"),
-        (CLOSE, 0.0, "undecided at n = 5: -0.1 to +0.2 points; 9 more seeds would show +0.1"),
+        (CLOSE, 0.0, "undecided at n = 5: -0.1 to +0.2 points; 19 more seeds would show +0.1"),
         (
             CLOSE,
             0.005,
             "equivalent at n = 5: +0.1 points, within the 0.5 points that count as no difference",
         ),
-        (CLOSE, 0.001, "undecided at n = 5: -0.1 to +0.2 points; 9 more seeds would show +0.1"),
+        (CLOSE, 0.001, "undecided at n = 5: -0.1 to +0.2 points; 19 more seeds would show +0.1"),
         (
             (0.002, 0.0022, 0.0019, 0.002, 0.0021),
             0.005,
@@ -49,10 +50,12 @@ CLOSE = (0.001, 0.002, -0.001, 0.0015, -0.0005)
     ],
 )
 def test_four_verdicts(values, within, expected):
+    # 24 pairs show a difference of 0.6 spreads (Cohen, 1988): 19 more than five.
     design = Design(equivalent_within=within)
-    word, text = judge_arm(difference(values), design, ALL, ALL)
+    found = difference(values)
+    text = describe_verdict(found, design, ALL, ALL)
     assert text == expected
-    assert text.startswith(word)
+    assert text.startswith(arm_verdict(found, design))
 
 
 def test_interval_and_verdict_never_disagree():
@@ -61,7 +64,7 @@ def test_interval_and_verdict_never_disagree():
     for _ in range(300):
         values = rng.normal(0.01, 0.01, 3)
         found = difference(values, comparisons=5)
-        word, _ = judge_arm(found, Design(), ALL, ALL)
+        word = arm_verdict(found, Design())
         out = found.estimate.low > 0 or found.estimate.high < 0
         assert (word in ("better", "worse")) == out == (found.p < 0.05)
 
@@ -71,6 +74,6 @@ def test_equivalence_is_falsely_found_in_one_of_twenty_studies_at_most():
     found = 0
     for _ in range(1000):
         values = rng.normal(0.005, 0.004, 5)  # at the edge of the region
-        word, _ = judge_arm(difference(values), Design(equivalent_within=0.005), ALL, ALL)
+        word = arm_verdict(difference(values), Design(equivalent_within=0.005))
         found += word == "equivalent"
     assert found / 1000 < 0.05 + 4 * np.sqrt(0.05 * 0.95 / 1000)

@@ -11,6 +11,8 @@ from tests.helpers.runs import EXPERIMENTS
 
 SUITE = f"--config={EXPERIMENTS / 'suites/alexnet_fashion.py'}"
 DIFFERENCES = (0.012, 0.020, 0.028, 0.016)
+# The upper end of the one-sided 80% interval of their spread.
+CAUTIOUS = np.std(DIFFERENCES, ddof=1) * np.sqrt(3 / stats.chi2.ppf(0.2, 3))
 
 
 @pytest.fixture
@@ -66,11 +68,10 @@ def test_the_plan_finds_what_it_promises():
 def test_a_pilot_gives_spread_and_hours(pilot, capsys):
     main([SUITE, "--plan=1", f"--workdir={pilot}"])
     shown = words(capsys)
-    spread = np.std(DIFFERENCES, ddof=1)
-    expected = seeds_by_search(0.01, spread, 0.05 / 5)
+    expected = seeds_by_search(0.01, CAUTIOUS, 0.05 / 5)
     hours = expected * 2 * 10 * 2.0 / 3600  # ten epochs of two seconds, two arms
     assert f"alexnet_pool {expected} {hours:.1f}" in shown
-    assert f"at a spread of {spread * 100:.2f} points" in shown
+    assert f"at a spread of {CAUTIOUS * 100:.2f} points" in shown
 
 
 def test_show_says_what_the_planned_seeds_can_show(pilot, capsys, monkeypatch):
@@ -80,7 +81,7 @@ def test_show_says_what_the_planned_seeds_can_show(pilot, capsys, monkeypatch):
     main([SUITE, "--show", "--seeds=5", f"--workdir={pilot}"])
     shown = words(capsys)
     assert "5 seeds show differences from" in shown
-    assert f"a spread of {np.std(DIFFERENCES, ddof=1) * 100:.2f} points in 4 pairs" in shown
+    assert f"a spread of up to {CAUTIOUS * 100:.2f} points in 4 pairs" in shown
 
 
 @pytest.mark.parametrize(
