@@ -1,4 +1,4 @@
-"""Computes convolutions and max pooling on a CPU.
+"""Computes convolutions and max pooling on a CPU, and looks for NaN.
 
 Models are given these functions, and import none of them.
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import optax
 
 from flaxlab.batches.augment import example_keys
+from flaxlab.kernels.finite import all_finite
 from flaxlab.training.metrics import NEVER, Metrics, batch_metrics, no_metrics
 from flaxlab.training.state import Params, TrainState
 
@@ -89,7 +90,7 @@ def make_train_step(
             opt_state=opt_state,
         )
         metrics = metrics.replace(steps=jnp.ones((), jnp.int32))
-        finite = _all_finite((metrics.loss, metrics.penalty, grads))
+        finite = all_finite((metrics.loss, metrics.penalty, grads))
         if skip_nonfinite:
             unchanged = state.replace(step=next_state.step)
             skipped = no_metrics().replace(skipped=jnp.ones((), jnp.int32))
@@ -100,10 +101,6 @@ def make_train_step(
         return next_state, metrics.replace(nonfinite_step=first)
 
     return train_step
-
-
-def _all_finite(tree: Any) -> jax.Array:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
 
 def make_eval_step(model: nn.Module, preprocess: Callable[[jax.Array], jax.Array]) -> EvalStep:

@@ -36,6 +36,7 @@ def within_chance(hits, share):
     return hits / SIMULATIONS < share + 4 * np.sqrt(share * (1 - share) / SIMULATIONS)
 
 
+@pytest.mark.filterwarnings("ignore:Precision loss")  # SciPy's, of values that hardly vary
 @given(samples, samples)
 def test_welchs_test_is_scipys(arm, baseline):
     if np.ptp(arm) == np.ptp(baseline) == 0:
