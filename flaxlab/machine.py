@@ -37,14 +37,19 @@ def avoid_wrong_fusions() -> None:
     if _YNN_FUSIONS in flags or not _xla_knows(_YNN_FUSIONS):
         return
     flag = f"--{_YNN_FUSIONS}=-reduce"
-    bridge = sys.modules.get("jax._src.xla_bridge")
-    if bridge is not None and bridge.backends_are_initialized():
+    if _jax_has_started():
         _log.warning(
             "warning: JAX had started before flaxlab was imported, and may compute some programs"
             " wrongly on a CPU; import flaxlab first, or set XLA_FLAGS=%s",
             flag,
         )
     os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
+
+
+def _jax_has_started() -> bool:
+    """Returns whether JAX has read its settings: it does so when it makes its first array."""
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    return bridge is not None and bridge.backends_are_initialized()
 
 
 def _xla_knows(flag: str) -> bool:
@@ -205,10 +210,27 @@ def available_memory(root: Path = Path("/")) -> int:
 def compute_deterministically() -> None:
     """Restricts XLA on a GPU to operations that give the same bits each time.
 
-    XLA reads this setting when JAX makes its first array: call this before that.
+    XLA reads this setting when JAX makes its first array. If that has already happened, as in an
+    experiment file that makes one, a warning says so.
     """
-    flags = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+    flags, flag = os.environ.get("XLA_FLAGS", ""), "--xla_gpu_deterministic_ops=true"
+    if _jax_has_started() and flag not in flags:
+        _log.warning(
+            "warning: JAX had started before train.deterministic was read, so a GPU may give other"
+            " bits each time; set XLA_FLAGS=%s, or make no arrays in the experiment file",
+            flag,
+        )
+    os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
+
+
+def take_gpu_memory_as_needed() -> None:
+    """Stops JAX from taking three quarters of a GPU's memory at its first array.
+
+    For commands that only look, beside a training that needs the memory. Does nothing if the user
+    has set how much JAX takes (https://docs.jax.dev/en/latest/gpu_memory_allocation.html).
+    """
+    if "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
 def _processor_flags() -> str:

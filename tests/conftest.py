@@ -3,6 +3,8 @@
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
+# Also on a machine with a GPU: what the tests say of bits and devices holds on a CPU.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Eight devices on any machine, for the tests of pmap and sharding; and no optimization of machine
 # code, which takes longer than all small networks take to run.
 os.environ["XLA_FLAGS"] = " ".join(

@@ -1,5 +1,6 @@
 """The setup of a process before it computes: a flag of XLA, huge pages, the compile cache."""
 
+import importlib
 import logging
 import os
 from pathlib import Path
@@ -9,7 +10,12 @@ import pytest
 
 from flaxlab import machine as machines
 from flaxlab.files import cache_folder
-from flaxlab.machine import available_memory, avoid_wrong_fusions, remove_cut_programs
+from flaxlab.machine import (
+    available_memory,
+    avoid_wrong_fusions,
+    remove_cut_programs,
+    take_gpu_memory_as_needed,
+)
 from tests.helpers.processes import HUGE_PAGES, Process, run_code, start
 from tests.helpers.runs import ROOT, SMALL_POOL
 
@@ -145,6 +151,42 @@ def test_deterministic_operations_are_asked_for_before_the_first_array(tmp_path)
     ended = run_code(DETERMINISTIC, *arguments, environment={"JAX_PLATFORMS": "cpu"})
     assert ended.code == 0, ended.errors
     assert ended.shown.splitlines()[-1] == "cpu True"
+
+
+STARTED = """
+import jax.numpy as jnp
+from flaxlab.command_line import prepare_process
+from flaxlab.machine import compute_deterministically
+prepare_process([])
+jnp.zeros(1)
+compute_deterministically()
+"""
+
+
+def test_deterministic_operations_that_come_too_late_are_not_promised():
+    ended = run_code(STARTED, environment={"JAX_PLATFORMS": "cpu"})
+    assert "JAX had started before train.deterministic was read" in ended.errors
+    flags = "--xla_gpu_deterministic_ops=true"
+    ended = run_code(STARTED, environment={"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags})
+    assert "warning" not in ended.errors
+
+
+@pytest.mark.parametrize("name", ["evaluate", "explain", "export", "inspect", "predict"])
+def test_commands_that_look_leave_the_memory_of_a_gpu_to_others(monkeypatch, name):
+    main = importlib.import_module(f"flaxlab.{name}.__main__").main
+    for variable in ("XLA_PYTHON_CLIENT_PREALLOCATE", "XLA_PYTHON_CLIENT_MEM_FRACTION"):
+        monkeypatch.setenv(variable, "")  # so that it is restored
+        monkeypatch.delenv(variable)
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+
+
+def test_the_users_own_share_of_a_gpu_stands(monkeypatch):
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.4")
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE", raising=False)
+    take_gpu_memory_as_needed()
+    assert "XLA_PYTHON_CLIENT_PREALLOCATE" not in os.environ
 
 
 def control_groups(root, lines, limits):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flaxlab.command_line import CommandParser, run_command
 from flaxlab.errors import UsageError
-from flaxlab.machine import use_huge_pages
+from flaxlab.machine import take_gpu_memory_as_needed, use_huge_pages
 
 _EXAMPLES = """examples:
   python -m flaxlab.evaluate runs/alexnet_pool
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         UsageError: an option is wrong, or the run or the data cannot be read.
     """
+    take_gpu_memory_as_needed()
     parser = CommandParser(
         prog="python -m flaxlab.evaluate",
         description=__doc__,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flaxlab.command_line import CommandParser, run_command
-from flaxlab.machine import use_huge_pages
+from flaxlab.machine import take_gpu_memory_as_needed, use_huge_pages
 
 _EXAMPLES = """examples:
   python -m flaxlab.explain --config=experiments/digits_small.py
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         UsageError: an option, the experiment file or an override is wrong.
     """
+    take_gpu_memory_as_needed()
     parser = CommandParser(
         prog="python -m flaxlab.explain",
         description=__doc__,

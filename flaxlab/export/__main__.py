@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flaxlab.command_line import CommandParser, run_command
 from flaxlab.errors import UsageError
+from flaxlab.machine import take_gpu_memory_as_needed
 
 _EXAMPLES = """examples:
   python -m flaxlab.export runs/alexnet_pool --to=exported
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         UsageError: an option is wrong, the run cannot be read, or the folder cannot be written.
     """
+    take_gpu_memory_as_needed()
     parser = CommandParser(
         prog="python -m flaxlab.export",
         description=__doc__,

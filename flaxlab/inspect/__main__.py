@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flaxlab.command_line import CommandParser, run_command
 from flaxlab.errors import UsageError
+from flaxlab.machine import take_gpu_memory_as_needed
 
 _EXAMPLES = """examples:
   python -m flaxlab.inspect runs/alexnet_pool
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         UsageError: options are wrong, or there is no checkpoint, or it is damaged.
     """
+    take_gpu_memory_as_needed()
     parser = CommandParser(
         prog="python -m flaxlab.inspect",
         description=__doc__,

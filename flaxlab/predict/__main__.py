@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flaxlab.command_line import CommandParser, run_command
 from flaxlab.errors import UsageError
+from flaxlab.machine import take_gpu_memory_as_needed
 
 _EXAMPLES = """examples:
   python -m flaxlab.predict runs/alexnet_pool shoe.png
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         UsageError: an option is wrong, or the run or an image cannot be read.
     """
+    take_gpu_memory_as_needed()
     parser = CommandParser(
         prog="python -m flaxlab.predict",
         description=__doc__,

@@ -10,8 +10,15 @@ from ml_collections import ConfigDict
 
 from flaxlab.errors import RunFailed
 
-# How XLA's message begins, on a CPU and on accelerators.
-_OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+# In messages of XLA, CUDA, cuBLAS and cuDNN. The last two need memory of their own, and report what
+# is left for them as an internal error.
+_OUT_OF_MEMORY = (
+    "RESOURCE_EXHAUSTED",
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+)
 
 
 @contextlib.contextmanager
@@ -20,7 +27,8 @@ def explain_out_of_memory(config: ConfigDict) -> Iterator[None]:
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if isinstance(error, jax.errors.JaxRuntimeError) and _OUT_OF_MEMORY not in str(error):
+        known = isinstance(error, MemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY)
+        if not known:
             raise
         smaller = max(config.train.batch_size // 2, 1)
         tries = [f"--config.train.batch_size={smaller}", "--config.model.dtype=bfloat16"]

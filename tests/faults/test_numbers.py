@@ -136,15 +136,23 @@ def programs_of(experiment):
     return compile_programs(experiment.train_step, experiment.eval_step, one_device())
 
 
-def test_a_lack_of_memory_names_the_batch_size_and_what_to_try(tmp_path):
+@pytest.mark.parametrize(
+    "said",
+    [
+        "RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes",
+        "INTERNAL: failed to create cublas handle: CUBLAS_STATUS_ALLOC_FAILED",
+        "INTERNAL: cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_a_lack_of_memory_names_the_batch_size_and_what_to_try(tmp_path, said):
     experiment = assemble(small_config(), small_dataset())
 
     def no_room(*arguments):
-        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
+        raise jax.errors.JaxRuntimeError(said)
 
     with pytest.raises(RunFailed) as error:
         train(experiment, tmp_path, programs=programs_of(experiment)._replace(train=no_room))
-    assert "out of memory with batches of 8 (RESOURCE_EXHAUSTED" in str(error.value)
+    assert f"out of memory with batches of 8 ({said})" in str(error.value)
     assert "--config.train.batch_size=4" in str(error.value)
     assert "--config.data.placement=streamed" in str(error.value)
 

@@ -33,7 +33,7 @@ def test_a_signal_saves_inside_of_an_epoch_and_says_how_to_go_on(tmp_path, numbe
 
 def test_a_run_that_was_interrupted_ends_with_the_same_bits(tmp_path):
     assert Training(tmp_path / "undisturbed").end()[0] == 0
-    for epoch in (1, 3, 5):
+    for epoch in (1, 4):
         training = Training(tmp_path / "interrupted")
         training.wait_for_line(f"epoch {epoch}/6")
         training.send(signal.SIGTERM)
