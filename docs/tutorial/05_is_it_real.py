@@ -251,9 +251,9 @@ assert fooled[PAIRED] / 300 > 0.15
 assert fooled[ANYTIME] / 300 < 0.05 + 0.04
 
 # %% [markdown]
-# `python -m flaxlab.suite --until=decided` works so: it gives each arm one seed after the other
-# until there is a verdict. What that costs is power: with a number of seeds that is fixed before,
-# the t test finds a smaller difference.
+# `python -m flaxlab.suite --until=decided` works this way: it gives each arm one seed after the
+# other until there is a verdict. The price is power: with the number of seeds fixed in advance, the
+# t test finds smaller differences.
 #
 # ## Runs that do not learn
 #

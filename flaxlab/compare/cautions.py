@@ -10,8 +10,8 @@ from flaxlab.compare.results import ComparedArm
 from flaxlab.run.fingerprint import TRACERS
 
 _NO_PLAN = (
-    "No suite says how many runs were planned: runs that failed and were removed, or seeds that"
-    " were tried and left out, cannot be seen here."
+    "No single suite says how many runs were planned: runs that failed and were removed, or seeds"
+    " that were tried and left out, cannot be seen here."
 )
 _LOOKING = (
     "Whoever looks at the results before adding seeds finds differences that are not there more"

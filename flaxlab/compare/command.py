@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,6 +14,7 @@ from rich.table import Table
 from flaxlab.compare import page
 from flaxlab.compare.claims_table import claim_verdict_text
 from flaxlab.compare.comparison import compare
+from flaxlab.compare.outcomes import Design
 from flaxlab.compare.results import Comparison
 from flaxlab.compare.runs import find_runs, require_one_protocol
 from flaxlab.compare.suite_file import (
@@ -21,8 +23,9 @@ from flaxlab.compare.suite_file import (
     merge_claims,
     read_suite_file,
 )
-from flaxlab.compare.tables import accuracy_table
+from flaxlab.compare.tables import accuracy_table, difference_title
 from flaxlab.config.fields import require_fields
+from flaxlab.errors import UsageError
 from flaxlab.files import make_folder
 
 
@@ -77,7 +80,7 @@ def read_comparison(
     vary = [*vary, *(field for suite in suites for field in suite.vary)]
     require_one_protocol(runs, vary)
     suite = suites[0] if len(suites) == 1 else None
-    design = None
+    design = _common_rules(suites)
     if suite is not None:
         begun = {run.config.name for run in runs} | {each.config.name for each in unfinished}
         whole = any((folder / SUITE_FILE).is_file() for folder in folders)
@@ -98,6 +101,23 @@ def read_comparison(
         vary=vary,
         claims=claims,
     )
+
+
+def _common_rules(suites: Sequence[SuiteRecord]) -> Design:
+    """Returns a design without arms and seeds, by which the runs of all suites can be judged.
+
+    Raises:
+        UsageError: the suites have different rules.
+    """
+    plain: dict[str, Any] = {"arms": (), "seeds": (), "looks": (), "factors": {}, "at_most": None}
+    found = [replace(suite.design, **plain) for suite in suites]
+    if any(rules != found[0] for rules in found):
+        raise UsageError(
+            f"the suites {' and '.join(suite.name for suite in suites)} judge their runs by"
+            " different rules (collapsed_margin, equivalent_within, outcome or test); compare them"
+            " one by one"
+        )
+    return found[0] if found else Design()
 
 
 def _find_suites(folders: Sequence[Path]) -> list[SuiteRecord]:
@@ -125,7 +145,7 @@ def _print(console: Console, comparison: Comparison) -> None:
         line = f"not the protocol of the experiment files: {comparison.departures_text}"
         console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
     table = accuracy_table(comparison)
-    shown = ("arm", "runs that learned", "accuracy, % [95%]", "difference, points [95% of all]")
+    shown = ("arm", "runs that learned", "accuracy, % [95%]", difference_title(comparison.design))
     columns = [table.header.index(title) for title in shown]
     printed = Table(*(table.header[index] for index in columns), box=None, pad_edge=False)
     for row in table.rows:

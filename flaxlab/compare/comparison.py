@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -206,7 +207,8 @@ def _claim_values(runs: Mapping[int, Run], outcomes: Outcomes) -> ArmValues:
             values[seed]["best_accuracy"] = runs[seed].scores.accuracy
     steps = dict.fromkeys(("accuracy", "best_accuracy", "gap"), step)
     epochs = min(len(run.history["epoch"]) for run in runs.values())
-    steps |= {"late_accuracy": step / min(LATE, epochs), "mean_accuracy": step / epochs}
+    steps["late_accuracy"] = step / math.sqrt(min(LATE, epochs))
+    steps["mean_accuracy"] = step / math.sqrt(epochs)
     return ArmValues(values, outcomes, steps)
 
 

@@ -64,8 +64,10 @@ def differences(
         pairs = [(learned[0][seed], learned[1][seed]) for seed in common]
         found[name] = replace(
             estimate_difference(arm, base, step, comparisons, design.test),
-            # Predictions are those of the last epoch only.
-            errors=_errors(pairs) if design.outcome == "accuracy" else None,
+            # Predictions are those of the last epoch only, and their errors those of pairs.
+            errors=(
+                _errors(pairs) if design.outcome == "accuracy" and design.test != WELCH else None
+            ),
             pairing=pairing(*([side[seed] for seed in common] for side in (arm, base))),
         )
     return found
@@ -92,8 +94,7 @@ def estimate_difference(
     estimate = difference_interval(test, arm, baseline, level, step)
     flips = None
     if test == PAIRED and len(paired) >= seeds_for_sign_flips(comparisons):
-        images = [round(value / step) for value in paired]
-        flips = bonferroni(sign_flip_test(images), comparisons)
+        flips = bonferroni(sign_flip_test(paired), comparisons)
     if test == WELCH:
         spread = unpaired_spread([list(arm.values())], [list(baseline.values())], step)
     else:

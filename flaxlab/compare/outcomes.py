@@ -6,6 +6,7 @@ shown beside it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -35,6 +36,7 @@ class Design:
         factors: the arms that make each change of a factorial suite, see `Suite`.
         outcome: what the arms are judged by, one of `OUTCOMES`.
         test: how, one of `flaxlab.compare.procedures.TESTS`.
+        at_most: number of seeds of an arm that are added until it is decided; None: none are.
     """
 
     arms: tuple[str, ...] = ()
@@ -45,6 +47,7 @@ class Design:
     factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     outcome: str = "accuracy"
     test: str = PAIRED
+    at_most: int | None = None
 
     def is_collapse(self, accuracy: float, guessing: float) -> bool:
         """Returns whether an accuracy is hardly better than that of guessing."""
@@ -55,11 +58,14 @@ class Design:
         return float(getattr(run.scores, self.outcome))
 
     def step(self, run: Run) -> float:
-        """Returns by how much one image more changes that number."""
+        """Returns how finely that number is measured, see `statistics.spread_of`.
+
+        One image; of a mean of epochs less, since their rounding errors cancel in part.
+        """
         image = 1 / int(run.summary["test_examples"])
         if self.outcome == "accuracy":
             return image
-        return image / min(LATE, len(run.history["epoch"]))
+        return image / math.sqrt(min(LATE, len(run.history["epoch"])))
 
 
 @dataclass(frozen=True)

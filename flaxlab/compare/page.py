@@ -31,8 +31,9 @@ _TEST = {
     PAIRED: _SEED_BY_SEED + "the paired t test",
     WELCH: " Arms are compared without regard to their seeds, as the suite fixed before its runs."
     " Intervals of differences and p values are those of Welch's t test",
-    ANYTIME: _SEED_BY_SEED + "a paired t test that stays valid however often seeds are added (Wang"
-    " and Ramdas, 2023)",
+    ANYTIME: " Intervals of single accuracies and shares are those for a fixed number of seeds."
+    + _SEED_BY_SEED
+    + "a paired t test that stays valid however often seeds are added (Wang and Ramdas, 2023)",
 }
 _TESTS = (
     "{test}, corrected for {tests} (Bonferroni), so that all intervals"

@@ -1,8 +1,8 @@
 """The tests of a difference between two arms, of which a suite chooses one before its first run.
 
-paired   Student's t over the differences of runs with the same seed
-welch    Welch's t (1947), which does not pair, for arms whose seeds have nothing in common
-anytime  the paired t for looking after every seed, see `flaxlab.compare.anytime`
+- paired: Student's t over the differences of runs with the same seed;
+- welch: Welch's t (1947), which does not pair, for arms whose seeds have nothing in common;
+- anytime: a paired t that stays valid if you look after every seed, see `flaxlab.compare.anytime`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from scipy import optimize, stats
 from flaxlab.compare import anytime
 from flaxlab.compare.statistics import (
     LEVEL,
+    NO_SPREAD,
     Estimate,
     mean_interval,
     share_bounds,
@@ -53,7 +54,7 @@ def difference_interval(
     if test == PAIRED:
         return mean_interval(_paired(arm, baseline), 1 - level, step)
     mean, error, freedom, count = _contrast(test, arm, baseline, step)
-    if not error:
+    if error is None or error <= NO_SPREAD:
         return Estimate(mean, None, None, count)
     half = error * critical_value(test, count, level, freedom)
     if half == math.inf:
@@ -73,7 +74,7 @@ def difference_p(
     mean, error, freedom, count = _contrast(test, arm, baseline, step)
     if error is None:
         return None
-    if error == 0:
+    if error <= NO_SPREAD:
         return 1.0
     t = mean / error
     if test == WELCH:
@@ -126,7 +127,9 @@ def welch_error(arm: Sequence[float], baseline: Sequence[float]) -> tuple[float,
 
 
 def critical_value(test: str, count: int, level: float, freedom: float | None = None) -> float:
-    """Returns the |t| beyond which a difference is significant; may be infinite at any time.
+    """Returns the |t| beyond which a difference is significant.
+
+    That of the anytime test is infinite while there are too few seeds.
 
     Args:
         test: one of `TESTS`.
@@ -146,7 +149,7 @@ def power_of(
 
     Found means: significant, and with the right sign. By the noncentral t distribution of the test
     statistic. Welch's test is taken to have no more degrees of freedom than a paired one, which
-    promises too little rather than too much; that for any time, to be looked at once.
+    promises too little rather than too much; the anytime test is taken to be looked at once.
 
     Args:
         effect: true difference.

@@ -56,7 +56,8 @@ class Difference:
         spread: of a seed's difference, for plans: what `cautious_spread` says; None for one seed.
         level: of the two-sided test of one arm.
         test: one of `procedures.TESTS`.
-        errors: standard errors; None for one seed.
+        errors: standard errors; None for one seed, for runs on different images, and where the
+            outcome or the test is not that of pairs of last epochs.
         pairing: what pairing has brought; None where it cannot be told.
     """
 

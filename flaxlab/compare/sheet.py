@@ -24,17 +24,16 @@ def sheet(comparison: Comparison) -> dict[str, str]:
     runs = [run for arm in arms for run in arm.runs.values()]
     first = comparison.baseline.first
     holdout = first.config.data.validation == "holdout"
-    planned = f"{len(design.seeds)} an arm" if design.seeds else "not recorded"
     left_out = [f"{arm.name}: {arm.outcomes.lost}" for arm in arms if arm.outcomes.lost]
     left_out += [f"{name}: {each.lost}" for name, each in comparison.absent.items()]
     machines = {str(run.summary.get("machine") or run.summary["device"]) for run in runs}
     rule = "fixed by the suite" if design.seeds else "flaxlab's own"
     return {
-        "Runs": f"{len(runs)} finished, of {len(arms)} arms; planned: {planned}.",
+        "Runs": f"{len(runs)} finished, of {len(arms)} arms; planned: {_planned(design)}.",
         "What is random": "A run's seed draws the initial values, the order of the examples and"
         " the dropout masks. The data split is the same for all runs"
         + (" of a seed." if holdout else ".")
-        + " The same seed pairs the arms.",
+        + ("" if design.test == WELCH else " The same seed pairs the arms."),
         "Outcome": "Accuracy on the "
         + (
             "test split, at the epoch that a holdout of the training split chose."
@@ -43,7 +42,7 @@ def sheet(comparison: Comparison) -> dict[str, str]:
         )
         + _judged_by(design)
         + " Other quantities are described, and tested only where a claim names them.",
-        "Tests": f"{_TESTS[design.test]}, {comparison.comparisons} comparisons with"
+        "Tests": f"{_TESTS[design.test]}, {_comparisons(comparison)} with"
         f" {comparison.baseline.name}, family-wise error {LEVEL:.2f} by Bonferroni's correction."
         " Claims: see there.",
         "Looks": _looks(design),
@@ -59,6 +58,19 @@ def sheet(comparison: Comparison) -> dict[str, str]:
         "Machines": "; ".join(sorted(machines)) + ".",
         "Time": f"{sum(run.scores.seconds for run in runs) / 3600:.1f} hours of training.",
     }
+
+
+def _planned(design: Design) -> str:
+    if not design.seeds:
+        return "not recorded"
+    if design.at_most is None:
+        return f"{len(design.seeds)} an arm"
+    return f"{len(design.seeds)} an arm, then one at a time until decided, {design.at_most} at most"
+
+
+def _comparisons(comparison: Comparison) -> str:
+    count = comparison.comparisons
+    return f"{count} comparison{'' if count == 1 else 's'}"
 
 
 def _judged_by(design: Design) -> str:

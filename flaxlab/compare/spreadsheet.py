@@ -39,6 +39,8 @@ def to_csv(comparison: Comparison) -> str:
             "test_examples": arm.first.summary["test_examples"],
             "epochs": arm.first.config.train.epochs,
             "not_the_experiments_protocol": comparison.departures_text,
+            "outcome": comparison.design.outcome,
+            "test": comparison.design.test,
         }
         for key in ("accuracy", "final_accuracy", "best_accuracy", "late_accuracy"):
             row |= _columns(key, arm.means[key])

@@ -21,7 +21,7 @@ _SURE = 0.8
 _MOST_SIGN_FLIPS = 2**16
 
 # Below this, a spread is the rounding of a subtraction.
-_NO_SPREAD = 1e-12
+NO_SPREAD = 1e-12
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _interval(
 ) -> Estimate:
     count, mean = len(values), float(np.mean(values))
     spread = spread_of(values, step)
-    if spread is None or spread <= _NO_SPREAD:
+    if spread is None or spread <= NO_SPREAD:
         return Estimate(mean, None, None, count)
     half = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * spread
     half *= math.sqrt(variance_factor(count))
@@ -114,7 +114,9 @@ def spread_of(values: Sequence[float], step: float = 0.0) -> float | None:
     return max(float(np.std(values, ddof=1)), step / math.sqrt(6))
 
 
-def cautious_spread(groups: Sequence[Sequence[float]], step: float = 0.0) -> float | None:
+def cautious_spread(
+    groups: Sequence[Sequence[float]], step: float = 0.0, correlation: float = 0.0
+) -> float | None:
     """Returns a spread that the true one exceeds in a fifth of samples only.
 
     A plan by the spread of the same few runs promises too much in half of all cases, since that
@@ -125,6 +127,8 @@ def cautious_spread(groups: Sequence[Sequence[float]], step: float = 0.0) -> flo
         groups: values of one spread, but of a mean of their own in each group. Their variances are
             averaged, weighted by degrees of freedom.
         step: how finely they were measured, see `spread_of`.
+        correlation: of values of different groups, which then say less together: 1/2 for
+            differences to the same arm, if all arms spread alike.
 
     Returns:
         The spread; None without a group of two values.
@@ -134,7 +138,10 @@ def cautious_spread(groups: Sequence[Sequence[float]], step: float = 0.0) -> flo
         return None
     squares = sum((len(group) - 1) * (spread_of(group, step) or 0.0) ** 2 for group in known)
     freedom = sum(len(group) - 1 for group in known)
-    return math.sqrt(squares / float(stats.chi2.ppf(1 - _SURE, freedom)))
+    # Variances of normal values correlate by the square of what the values correlate by.
+    alone = freedom / (1 + (len(known) - 1) * correlation**2)
+    mean = squares / freedom
+    return math.sqrt(mean * alone / float(stats.chi2.ppf(1 - _SURE, alone)))
 
 
 def t_test(values: Sequence[float], step: float = 0.0) -> float | None:
@@ -148,22 +155,23 @@ def t_test(values: Sequence[float], step: float = 0.0) -> float | None:
     count, mean, spread = len(values), float(np.mean(values)), spread_of(values, step)
     if spread is None:
         return None
-    if spread <= _NO_SPREAD:
-        return 1.0 if abs(mean) <= _NO_SPREAD else 2 / 2**count
+    if spread <= NO_SPREAD:
+        return 1.0 if abs(mean) <= NO_SPREAD else 2 / 2**count
     return float(2 * stats.t.sf(abs(mean) * math.sqrt(count) / spread, count - 1))
 
 
-def sign_flip_test(images: Sequence[int]) -> float:
+def sign_flip_test(values: Sequence[float]) -> float:
     """Returns the two-sided p value of the test that flips the signs of differences.
 
     It assumes that a difference is as probable as its opposite, and nothing else. Its smallest p
     value is 2 / 2**n.
 
     Args:
-        images: differences in whole images: sums of floats that are equal may differ.
+        values: differences of shares. They are taken in whole billionths, since sums of floats that
+            are equal may differ.
     """
     found = stats.permutation_test(
-        (np.asarray(images, np.int64),),
+        (np.rint(np.multiply(values, 1e9)).astype(np.int64),),
         np.sum,
         permutation_type="samples",
         n_resamples=_MOST_SIGN_FLIPS,

@@ -14,7 +14,8 @@ from typing import Any
 
 from flaxlab import files
 from flaxlab.claims import Claim, claims_from_json, claims_to_json
-from flaxlab.compare.outcomes import Design
+from flaxlab.compare.outcomes import OUTCOMES, Design
+from flaxlab.compare.procedures import TESTS
 from flaxlab.config import LabReport
 from flaxlab.errors import UsageError
 
@@ -39,6 +40,7 @@ class SuiteRecord:
         factors: see `flaxlab.suite.definition.Suite`.
         outcome: see `flaxlab.suite.definition.Suite`.
         test: see `flaxlab.suite.definition.Suite`.
+        at_most: see `flaxlab.suite.plan.Plan`.
         command: command that started the suite.
     """
 
@@ -56,6 +58,7 @@ class SuiteRecord:
     command: str
     outcome: str = Design.outcome
     test: str = Design.test
+    at_most: int | None = None
 
     @property
     def design(self) -> Design:
@@ -69,6 +72,7 @@ class SuiteRecord:
             factors=self.factors,
             outcome=self.outcome,
             test=self.test,
+            at_most=self.at_most,
         )
 
 
@@ -92,6 +96,10 @@ def read_suite_file(folder: Path) -> SuiteRecord | None:
         missing = needed - values.keys()
         if missing:
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        if values.get("outcome", Design.outcome) not in tuple(OUTCOMES):
+            raise ValueError(f"its outcome is {values['outcome']!r}")
+        if values.get("test", Design.test) not in TESTS:
+            raise ValueError(f"its test is {values['test']!r}")
         return SuiteRecord(
             name=values["name"],
             baseline=values["baseline"],
@@ -110,6 +118,7 @@ def read_suite_file(folder: Path) -> SuiteRecord | None:
             # An older version knew no others.
             outcome=values.get("outcome", Design.outcome),
             test=values.get("test", Design.test),
+            at_most=values.get("at_most"),
         )
     except FileNotFoundError:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flaxlab.compare.cells import Cell, Table, estimate_cell, mean_cell, p_cell, points_cell
-from flaxlab.compare.outcomes import Outcomes
+from flaxlab.compare.outcomes import Design, Outcomes
 from flaxlab.compare.results import ComparedArm, Comparison, Difference
 
 
@@ -16,7 +16,7 @@ def accuracy_table(comparison: Comparison) -> Table:
         "runs that learned",
         "accuracy, % [95%]",
         "last three epochs, % [95%]",
-        "difference, points [95% of all]",
+        difference_title(comparison.design),
         "p",
         "p (sign flip)",
         "could have seen, points",
@@ -34,6 +34,12 @@ def accuracy_table(comparison: Comparison) -> Table:
         if title != "p (sign flip)" or any(row[index].text for row in rows)
     ]
     return Table([header[i] for i in shown], [[row[i] for i in shown] for row in rows])
+
+
+def difference_title(design: Design) -> str:
+    """Returns the title of the column of differences."""
+    of = "" if design.outcome == "accuracy" else " of the last three epochs"
+    return f"difference{of}, points [95% of all]"
 
 
 def _accuracy_row(arm: ComparedArm) -> list[Cell]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,13 @@ from flaxlab.run.advice import warnings
 from flaxlab.run.record import experiment_revision, versions
 from flaxlab.suite.plan import Plan, more_seeds, plan_suite, plan_sweep
 from flaxlab.suite.progress import SuiteProgress
-from flaxlab.suite.runner import SuiteRun, do_runs, list_runs, write_record
+from flaxlab.suite.runner import (
+    SuiteRun,
+    do_runs,
+    list_runs,
+    with_recorded_rules,
+    write_record,
+)
 from flaxlab.suite.seeds import Pilot, describe_power, print_seeds, read_pilot
 from flaxlab.suite.until import for_any_time, run_until_decided
 
@@ -49,11 +56,12 @@ def run(options: argparse.Namespace) -> None:
     else:
         plan = plan_suite(options.config, options.seeds, options.overrides)
     if options.until:
-        plan = for_any_time(plan)
+        plan = for_any_time(plan, options.at_most)
     workdir = (options.workdir or Path("runs") / plan.name).expanduser()
     console = open_console()
     if options.plan:
         spread = options.spread and Pilot({}, options.spread / 100, {})
+        plan = with_recorded_rules(plan, workdir)
         print_seeds(console, plan, spread or read_pilot(plan, workdir), options.plan)
         return
     versions()  # remembers them now, since a commit may follow during the runs
@@ -72,7 +80,8 @@ def run(options: argparse.Namespace) -> None:
         _print(console, f"{len(runs)} runs in {workdir}, {len(runs) - len(left)} of them finished")
     _print_warnings(console, runs)
     if options.show:
-        _print_outlook(console, plan, left, workdir, options)
+        whole = replace(with_recorded_rules(plan, workdir), seeds=seeds)
+        _print_outlook(console, whole, left, workdir, options)
         return
     make_folder(workdir, "--workdir")
     with locked(workdir):
@@ -91,7 +100,8 @@ def run(options: argparse.Namespace) -> None:
         reasons = do(runs)
         try:
             if options.until:
-                reasons |= run_until_decided(possible, workdir, do, partial(_print, console))
+                say = partial(_print, console)
+                reasons |= run_until_decided(possible, runs, workdir, do, say)
             compare_folders(console, [workdir], workdir)
         except UsageError as error:
             if not reasons:

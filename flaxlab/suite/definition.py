@@ -82,7 +82,7 @@ class Suite:
                     f"the suite's `{name}` is {value!r}; expected a share from 0 to below 1"
                 )
         for name, choices in (("outcome", OUTCOMES), ("test", TESTS)):
-            if getattr(self, name) not in choices:
+            if getattr(self, name) not in tuple(choices):
                 raise UsageError(
                     f"the suite's `{name}` is {getattr(self, name)!r}; expected one of"
                     f" {', '.join(choices)}"

@@ -39,7 +39,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--until",
         choices=("decided",),
         help="start with 3 seeds (or --seeds), then add one at a time to each arm that is neither"
-        " better, worse nor equivalent, by a test that allows to look after each",
+        " better, worse nor equivalent, by a test that stays valid when you look after every seed;"
+        " claims are judged by the runs that are there then",
     )
     parser.add_argument(
         "--at_most", help=f"seeds of an arm, with --until; default {_MOST_SEEDS}", **count

@@ -55,6 +55,7 @@ class Plan:
         factors: see `Suite`.
         outcome: see `Suite`.
         test: see `Suite`.
+        at_most: number of seeds of an arm that are added until it is decided; None: none are.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Plan:
     factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     outcome: str = Suite.outcome
     test: str = Suite.test
+    at_most: int | None = None
 
     @property
     def baseline(self) -> PlannedArm:
@@ -112,6 +114,12 @@ def plan_suite(file: Path, seeds: int | None, overrides: Sequence[str]) -> Plan:
     )
     for arm in plan.arms[1:]:
         _require_ablation(plan, arm, suite.fixed)
+    if suite.outcome != "accuracy" and plan.baseline.config.data.validation == "holdout":
+        raise UsageError(
+            f'the suite has outcome="{suite.outcome}", and its arms data.validation=holdout, where'
+            " epochs are scored by the images that choose one of them; use the accuracy, or"
+            " --config.data.validation=test"
+        )
     _require_distinct(plan.arms)
     return plan
 
@@ -256,6 +264,7 @@ def suite_record(plan: Plan, command: str) -> SuiteRecord:
         command=command,
         outcome=plan.outcome,
         test=plan.test,
+        at_most=plan.at_most,
     )
 
 

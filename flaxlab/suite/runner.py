@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flaxlab import config as configs
-from flaxlab.compare.procedures import ANYTIME
+from flaxlab.compare.procedures import ANYTIME, PAIRED
 from flaxlab.compare.suite_file import SUITE_FILE, read_suite_file, write_suite_file
 from flaxlab.config.origin import read_origin
 from flaxlab.data.dataset import Dataset
@@ -132,6 +132,24 @@ def do_runs(runs: Sequence[SuiteRun], progress: SuiteProgress) -> dict[Path, str
     return reasons
 
 
+def with_recorded_rules(plan: Plan, workdir: Path) -> Plan:
+    """Returns the plan with the rules that suite.json in `workdir` has fixed, if there is one.
+
+    Raises:
+        UsageError: suite.json cannot be read.
+    """
+    record = read_suite_file(workdir)
+    if record is None:
+        return plan
+    return replace(
+        plan,
+        collapsed_margin=record.collapsed_margin,
+        equivalent_within=record.equivalent_within,
+        outcome=record.outcome,
+        test=record.test,
+    )
+
+
 def write_record(plan: Plan, workdir: Path, command: str) -> None:
     """Writes suite.json, which a comparison reads.
 
@@ -146,12 +164,12 @@ def write_record(plan: Plan, workdir: Path, command: str) -> None:
     record, before = suite_record(plan, command), read_suite_file(workdir)
     if before is not None:
         fixed = {name: getattr(before, name) for name in _FIXED_BY_THE_FIRST_START}
-        if before.test == ANYTIME:  # it allows what the others do
-            record = replace(record, test=ANYTIME)
-        elif record.test == ANYTIME:
+        if (before.test, record.test) == (ANYTIME, PAIRED):  # it allows what the paired test does
+            record = replace(record, test=ANYTIME, at_most=before.at_most)
+        elif record.test == ANYTIME != before.test:
             raise UsageError(
-                f"the suite in {workdir} was started with another test than one that allows to add"
-                " seeds until a verdict is reached; use another --workdir, or leave --until out"
+                f'the suite in {workdir} was started with test="{before.test}", which does not'
+                " allow adding seeds until a verdict is reached; use another --workdir for that"
             )
         if any(getattr(record, name) != value for name, value in fixed.items()):
             _log.warning(

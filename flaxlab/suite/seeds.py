@@ -75,7 +75,8 @@ def read_pilot(plan: Plan, workdir: Path) -> Pilot | None:
         for arm in others
     ]
     step = design.step(runs[0])
-    spread = cautious_spread(groups, step)
+    # Differences to the same baseline.
+    spread = cautious_spread(groups, step, correlation=0.5)
     if plan.test == WELCH:
         scores = [[design.score(run) for run in found.values()] for found in by_arm.values()]
         spread = unpaired_spread(scores[1:], scores[:1], step)
@@ -171,7 +172,7 @@ def _claims_table(
         about = [
             each
             for each in claim.statements
-            if isinstance(each, Statement) and each.quantity == "accuracy"
+            if isinstance(each, Statement) and each.quantity == plan.outcome
         ]
         # Arms that differ by what is wanted, within a part's margin.
         stated = [abs(each.margin - wanted) if each.margin else wanted for each in about]
@@ -184,8 +185,13 @@ def _claims_table(
             seeds_needed, spread=pilot.spread, level=level, power=power, test=plan.test
         )
         cells = [_claim_cell(effects, parts, needed) for effects in (stated, reported)]
+        hours = Cell("", None)
+        if isinstance(cells[0].value, int) and all(arm in pilot.hours for arm in claim.arms):
+            taken = cells[0].value * sum(pilot.hours[arm] for arm in claim.arms)
+            hours = Cell(f"{taken:.1f}", taken)
+        cells.insert(1, hours)
         rows.append([Cell(f"claim {number}", number), *cells, Cell(claim.text, "")])
-    header = ("claim", "seeds", "seeds by the lab report's numbers", "what it says")
+    header = ("claim", "seeds", "hours", "seeds by the lab report's numbers", "what it says")
     return CellTable(header, rows)
 
 
@@ -209,7 +215,7 @@ def _claim_cell(
     """Returns the seeds for those of a claim's parts whose effects are known."""
     if not effects:
         return Cell("not planned", None)
-    note = "" if len(effects) == parts else "its accuracies alone"
+    note = "" if len(effects) == parts else "for its accuracies alone"
     if min(effects) <= 0:
         return Cell("it would not hold", None, note)
     # The smallest effect takes the most seeds.

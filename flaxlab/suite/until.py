@@ -8,14 +8,18 @@ from pathlib import Path
 
 from flaxlab.compare.command import read_comparison
 from flaxlab.compare.procedures import ANYTIME, WELCH
-from flaxlab.compare.results import UNDECIDED, Comparison
+from flaxlab.compare.results import NOT_COMPARED, UNDECIDED, Comparison
 from flaxlab.errors import UsageError
 from flaxlab.suite.plan import Plan
 from flaxlab.suite.runner import SuiteRun
 
 
-def for_any_time(plan: Plan) -> Plan:
+def for_any_time(plan: Plan, at_most: int) -> Plan:
     """Returns the plan with the test that stays valid when one looks after every seed.
+
+    Args:
+        plan: with the seeds to start with.
+        at_most: number of seeds of an arm.
 
     Raises:
         UsageError: the suite's file asks for Welch's test.
@@ -25,22 +29,26 @@ def for_any_time(plan: Plan) -> Plan:
             f'--until=decided compares seed by seed, and the suite has test="{WELCH}"; leave one of'
             " them out"
         )
-    return replace(plan, test=ANYTIME)
+    return replace(plan, test=ANYTIME, at_most=at_most)
 
 
 def run_until_decided(
     possible: Sequence[SuiteRun],
+    begun: Sequence[SuiteRun],
     workdir: Path,
     do: Callable[[Sequence[SuiteRun]], dict[Path, str]],
     say: Callable[[str], None],
 ) -> dict[Path, str]:
     """Does one more run of each undecided arm, and of the baseline, until none is left.
 
+    Only verdicts on arms count: claims and effects are judged by the runs that are there then.
+
     All arms take their seeds in the same order, so that it does not matter which arm comes first,
     or whether the command was stopped and started again.
 
     Args:
         possible: the runs that may be done, arm by arm, the baseline's first.
+        begun: those that every arm has, and that should have ended.
         workdir: folder of the suite, with the runs that are finished.
         do: does some runs, see `do_runs`.
         say: prints a line.
@@ -53,12 +61,12 @@ def run_until_decided(
         UsageError: the runs cannot be compared.
     """
     reasons: dict[Path, str] = {}
-    following: list[SuiteRun] = []
+    following = list(begun)
     decided: set[str] = set()
     while True:
         comparison = read_comparison([workdir])
         for arm in comparison.arms[1:]:
-            if arm.word != UNDECIDED and arm.name not in decided:
+            if arm.word not in (UNDECIDED, NOT_COMPARED) and arm.name not in decided:
                 decided.add(arm.name)
                 say(f"{arm.name}: {arm.verdict}")
         ended = _ended(comparison)
@@ -72,8 +80,14 @@ def run_until_decided(
 
 
 def undecided(comparison: Comparison) -> list[str]:
-    """Returns the arms that more seeds may decide: an arm that has never learned is not one."""
-    return [arm.name for arm in comparison.arms[1:] if arm.word == UNDECIDED]
+    """Returns the arms that more seeds may decide: one that has never learned is none of them."""
+    if not comparison.baseline.outcomes.learned:
+        return []
+    return [
+        arm.name
+        for arm in comparison.arms[1:]
+        if arm.word in (UNDECIDED, NOT_COMPARED) and arm.outcomes.learned
+    ]
 
 
 def _ended(comparison: Comparison) -> dict[str, set[int]]:

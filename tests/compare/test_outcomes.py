@@ -113,7 +113,7 @@ def test_without_a_suite_the_page_says_what_cannot_be_known(tmp_path):
     write_arm(tmp_path, BASELINE, [0.8, 0.81])
     write_arm(tmp_path, ARM, [0.8, 0.82])
     main([str(tmp_path)])
-    said = "No suite says how many runs were planned"
+    said = "No single suite says how many runs were planned"
     for suffix in ("md", "html"):
         assert said in (tmp_path / f"comparison.{suffix}").read_text()
     assert "of the runs that learned" not in read_csv(tmp_path)[ARM]["verdict"]

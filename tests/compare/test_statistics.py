@@ -186,6 +186,18 @@ def test_plans_keep_their_promise_in_four_of_five_studies(seeds):
     assert close_to_share(kept, 0.8)
 
 
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_pooled_plans_keep_it_for_arms_that_share_a_baseline(seeds):
+    """As if the arms' differences were independent, it was kept in 70% of studies."""
+    rng = np.random.default_rng(seeds)
+    kept = 0
+    for _ in range(SIMULATIONS):
+        baseline, *arms = rng.normal(0, 0.01, (6, seeds))
+        differences = [arm - baseline for arm in arms]
+        kept += cautious_spread(differences, correlation=0.5) >= 0.01 * np.sqrt(2)
+    assert 0.76 < kept / SIMULATIONS < 0.88
+
+
 @pytest.mark.parametrize(
     ("hits", "count", "low", "high"),
     # 5 of 5: 0.025 ** (1/5). 2 of 5: the tables of Clopper and Pearson.

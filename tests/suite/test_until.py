@@ -61,11 +61,11 @@ def seeds_done(tmp_path):
 def test_decided_arms_get_no_more_seeds(possible, tmp_path):
     said = []
     write(first(possible))
-    assert run_until_decided(possible, tmp_path, write, said.append) == {}
+    assert run_until_decided(possible, first(possible), tmp_path, write, said.append) == {}
     done = seeds_done(tmp_path)
     assert 3 < done[BETTER] < MOST
     assert (done[BASELINE], done[CLOSE]) == (MOST, MOST)
-    # Five arms' worth of words: each arm is announced once, when it is decided.
+    # Each arm is announced once, when it is decided.
     assert [line for line in said if line.startswith(BETTER)] == [
         f"{BETTER}: better by {points(done[BETTER]):.1f} points at n = {done[BETTER]}"
     ]
@@ -92,7 +92,7 @@ def test_a_command_that_is_stopped_and_started_again_does_the_same_runs(possible
             return {}
 
         try:
-            run_until_decided(possible, tmp_path, do, lambda line: None)
+            run_until_decided(possible, first(possible), tmp_path, do, lambda line: None)
             break
         except Interrupted:
             continue
@@ -112,7 +112,7 @@ def test_a_failure_ends_it(possible, tmp_path):
         return {runs[-1].folder: "no room"}
 
     write(first(possible))
-    reasons = run_until_decided(possible, tmp_path, do, lambda line: None)
+    reasons = run_until_decided(possible, first(possible), tmp_path, do, lambda line: None)
     assert reasons == {tmp_path / CLOSE / "seed_3": "no room"}
     assert seeds_done(tmp_path)[BASELINE] == 4
 
@@ -127,7 +127,7 @@ def test_a_run_that_diverges_is_a_result(possible, tmp_path):
         return {}
 
     write(first(possible))
-    run_until_decided(possible, tmp_path, do, lambda line: None)
+    run_until_decided(possible, first(possible), tmp_path, do, lambda line: None)
     assert seeds_done(tmp_path)[CLOSE] == MOST
 
 
@@ -136,9 +136,9 @@ def test_an_arm_that_never_learns_gets_no_more_seeds(possible, tmp_path):
         accuracy = ACCURACIES[run.arm.name][run.seed] if run.arm.name != CLOSE else 1 / 3
         write_run(run.folder, run.arm.name, run.seed, [0.3, accuracy])
     said = []
-    run_until_decided(possible, tmp_path, write, said.append)
+    run_until_decided(possible, first(possible), tmp_path, write, said.append)
     assert seeds_done(tmp_path)[CLOSE] == 3
-    assert f"{CLOSE}: no seed in which both it and the baseline learned; 0 of 3" in said[0]
+    assert not any(CLOSE in line for line in said)
 
 
 def test_the_next_run_of_an_arm_is_the_first_that_has_not_ended(possible):
@@ -181,7 +181,7 @@ def test_a_suite_that_was_started_for_a_fixed_number_of_seeds_stays_so(tmp_path)
     for name in ("fixed", "open"):
         (tmp_path / name).mkdir()
     runner.write_record(plan, tmp_path / "fixed", "")
-    with pytest.raises(UsageError, match="use another --workdir, or leave --until out"):
+    with pytest.raises(UsageError, match="does not allow adding seeds"):
         runner.write_record(anytime, tmp_path / "fixed", "")
     # The other way round nothing is lost: its test allows any number of seeds.
     runner.write_record(anytime, tmp_path / "open", "")
