@@ -140,17 +140,17 @@ for name, found in differences.items():
 # %% [markdown]
 # ## Two kinds of noise
 #
-# Another seed gives another accuracy. So would other test images: these are 360 of all the digits
-# that were ever written. How much of the spread between runs is nothing but that each run gets
-# other images of a small test split right? And what is the error of a difference, if it is to hold
-# for other seeds *and* other images?
+# A different seed gives a different accuracy. So would different test images: these are 360 of all
+# the digits ever written. How much of the spread between runs arises only because each run gets
+# different images of a small test split right? And what is the standard error of a difference that
+# should hold for other seeds *and* other images?
 
 # %%
 for name, images in right.items():
     spread = spread_between_runs(images)
     print(
-        f"{name}: runs differ by {100 * spread.seen:.2f} points; of it"
-        f" {100 * spread.by_images:.2f} are the {images.shape[1]} images"
+        f"{name}: spread between runs {100 * spread.seen:.2f} points;"
+        f" the {images.shape[1]} images alone would give {100 * spread.by_images:.2f}"
     )
 for name in differences:
     errors = difference_errors(right[name], right["baseline"])
@@ -228,10 +228,10 @@ assert corrected / 1000 < 0.05 + 0.021
 #
 # The seeds show nothing yet, so three more are trained, and three more. Each look is another chance
 # to find what is not there. Here is an arm without any difference, looked at after every seed from
-# the second to the twentieth, in 300 studies. An *e-value* is evidence of another kind: a bet
-# against "no difference" that pays 1 on average if there is none. By Ville's inequality it ever
-# reaches 20 in 5% of the studies at most, however often one looks. `difference_p` with the test
-# `ANYTIME` is its reciprocal.
+# the second to the twentieth, in 300 studies. An *e-value* is another kind of evidence: what a
+# stake of 1 on a bet against "no difference" has become. If there is no difference, it is 1 on
+# average, and by Ville's inequality it reaches 20 in at most 5% of studies, however often you look.
+# `difference_p` with the test `ANYTIME` is its reciprocal.
 
 # %%
 nothing = dict.fromkeys(range(20), 0.0)
@@ -244,8 +244,8 @@ for _ in range(300):
             for count in range(2, 21)
         )
 print(
-    f"a difference where there is none: {fooled[PAIRED] / 300:.0%} by the t test after every seed,"
-    f" {fooled[ANYTIME] / 300:.0%} by e-values"
+    f"studies with a false difference: {fooled[PAIRED] / 300:.0%} with a t test after every seed,"
+    f" {fooled[ANYTIME] / 300:.0%} with e-values"
 )
 assert fooled[PAIRED] / 300 > 0.15
 assert fooled[ANYTIME] / 300 < 0.05 + 0.04

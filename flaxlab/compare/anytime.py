@@ -63,7 +63,7 @@ def share_e_value(hits: int, count: int, share: float) -> float:
 
 
 def share_at_least(hits: int, count: int, level: float) -> float:
-    """Returns the largest share that `hits` of `count` refute at `level` from below."""
+    """Returns the lower limit of the true share, at confidence 1 - `level`."""
     if hits == 0:
         return 0.0
     return float(

@@ -36,11 +36,11 @@ _TEST = {
     + "a paired t test that stays valid however often seeds are added (Wang and Ramdas, 2023)",
 }
 _TESTS = (
-    "{test}, corrected for {tests} (Bonferroni), so that all intervals"
-    " hold the true differences at once in 95% of such comparisons; an arm is better or worse if"
-    " its interval leaves out 0.{region}{flips} What the seeds could have seen is the smallest true"
-    " difference that is found with a power of 80%, if the true spread is below the upper 80%"
-    " confidence limit of the one that was measured."
+    "{test}, corrected for {tests} (Bonferroni), so that in at least 95% of such comparisons all"
+    " intervals contain the true differences at once; an arm is better or worse if its interval"
+    " excludes 0.{region}{flips} What the seeds could have seen is the smallest true difference"
+    " that they detect with a power of at least 80%, provided that the true spread is below the"
+    " upper 80% confidence limit of the measured one."
 )
 _REGION = (
     " It is equivalent if the interval of the two one-sided tests lies within {points:g} points,"
@@ -51,24 +51,24 @@ _NO_FLIPS = (
     " comparisons and is left out."
 )
 _COLLAPSE = (
-    "A run has collapsed if its accuracy is above that of guessing by less than {margin:.0%} of"
-    " what guessing leaves, a rule {fixed}. It has diverged if a loss or gradient was NaN or"
-    " infinite, and failed by any other error. Means, intervals and differences are of the runs"
-    " that learned: they say what a network reaches when it learns, and this table how often it"
-    " does not. Shares have their exact binomial interval."
+    "A run has collapsed unless its accuracy exceeds that of guessing by at least {margin:.0%} of"
+    " the gap between guessing and 100%, a rule {fixed}. It has diverged if a loss or gradient was"
+    " NaN or infinite, and failed if any other error ended it. Means, intervals and differences"
+    " cover only the runs that learned: they say what a network reaches when it learns, and this"
+    " table says how often it does not. Shares have exact binomial intervals."
 )
 _EFFECTS_NOTE = (
-    "The effect of a change is averaged over all combinations of the others, seed by seed, over the"
-    " seeds with which all arms learned; that of several is their interaction: by how much the"
-    " effect of one is larger where the other is made. Intervals and p values are corrected for the"
-    " number of effects."
+    "The effect of a change is averaged over all combinations of the other changes, seed by seed,"
+    " using the seeds with which all arms learned. A row that names several changes is their"
+    " interaction: for two, how much larger the effect of one is where the other is made."
+    " Intervals and p values are corrected for the number of effects."
 )
 _NOISE_NOTE = (
     "Two runs differ because of their seeds, and because each gets a different part of the test"
     " images right. The second column shows how much equally good runs would differ on this split"
-    " (Jordan, 2023). The errors are of the mean difference: for other seeds on these images, for"
-    " these seeds on other images, and for both. The last columns compare the uncorrected interval"
-    " with Welch's, which treats the same runs as unpaired."
+    " (Jordan, 2023). The next three columns are standard errors of the mean difference: for other"
+    " seeds on these images, for these seeds on other images, and for both. The last two columns"
+    " compare the uncorrected paired interval with Welch's, which ignores the pairing."
 )
 _ACCURACY = {
     "test": "the validation accuracy after the last epoch, where validation is the test split, as"

@@ -205,9 +205,9 @@ def seeds_needed(
 
 
 def share_p(test: str, hits: int, count: int, share: float) -> tuple[float, float]:
-    """Returns the p values that the true share is at most `share`, and that it is at least `share`.
+    """Returns the p values of two hypotheses: the true share is at most, or at least, `share`.
 
-    By the exact binomial test, or, for any time, by e-values.
+    By the exact binomial test; for the anytime test, by e-values.
     """
     if test != ANYTIME:
         return share_test(hits, count, share)

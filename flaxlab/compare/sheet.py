@@ -33,7 +33,7 @@ def sheet(comparison: Comparison) -> dict[str, str]:
         "What is random": "A run's seed draws the initial values, the order of the examples and"
         " the dropout masks. The data split is the same for all runs"
         + (" of a seed." if holdout else ".")
-        + ("" if design.test == WELCH else " The same seed pairs the arms."),
+        + ("" if design.test == WELCH else " Arms are paired by seed."),
         "Outcome": "Accuracy on the "
         + (
             "test split, at the epoch that a holdout of the training split chose."
@@ -43,13 +43,13 @@ def sheet(comparison: Comparison) -> dict[str, str]:
         + _judged_by(design)
         + " Other quantities are described, and tested only where a claim names them.",
         "Tests": f"{_TESTS[design.test]}, {_comparisons(comparison)} with"
-        f" {comparison.baseline.name}, family-wise error {LEVEL:.2f} by Bonferroni's correction."
-        " Claims: see there.",
+        f" {comparison.baseline.name}, family-wise error rate {LEVEL:.2f} by Bonferroni's"
+        " correction. Tests of claims are described with the claims.",
         "Looks": _looks(design),
-        "Left out of means and tests": "; ".join(left_out) or "No run that is here.",
-        "Rules for that": f"Collapsed: above the accuracy of guessing by less than"
-        f" {design.collapsed_margin:.0%} of what that leaves ({rule}). Diverged: a number that was"
-        " not finite. Failed: any other error."
+        "Left out of means and tests": "; ".join(left_out) or "None of the runs found here.",
+        "Rules": f"Collapsed: does not exceed the accuracy of guessing by at least"
+        f" {design.collapsed_margin:.0%} of the gap between guessing and 100% ({rule})."
+        " Diverged: a loss or gradient was NaN or infinite. Failed: any other error."
         + (
             f" Equivalent: within {design.equivalent_within * 100:g} points."
             if design.equivalent_within

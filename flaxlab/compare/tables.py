@@ -122,7 +122,7 @@ def noise_table(comparison: Comparison) -> Table | None:
     header = (
         "arm",
         "spread between runs, points",
-        "of it, by the test images",
+        "expected from the test images alone",
         "error of the difference from seeds",
         "from test images",
         "from both",

@@ -39,11 +39,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--until",
         choices=("decided",),
         help="start with 3 seeds (or --seeds), then add one at a time to each arm that is neither"
-        " better, worse nor equivalent, by a test that stays valid when you look after every seed;"
-        " claims are judged by the runs that are there then",
+        " better, worse nor equivalent, using a test that stays valid when you look after every"
+        " seed; claims are judged at the end, on all runs",
     )
     parser.add_argument(
-        "--at_most", help=f"seeds of an arm, with --until; default {_MOST_SEEDS}", **count
+        "--at_most", help=f"most seeds of any arm, with --until; default {_MOST_SEEDS}", **count
     )
     parser.add_argument("--show", action="store_true", help="print the arms and train nothing")
     parser.add_argument(

@@ -80,7 +80,7 @@ def run_until_decided(
 
 
 def undecided(comparison: Comparison) -> list[str]:
-    """Returns the arms that more seeds may decide: one that has never learned is none of them."""
+    """Returns the undecided arms that more seeds may decide, so none that has never learned."""
     if not comparison.baseline.outcomes.learned:
         return []
     return [
