@@ -66,7 +66,8 @@ def _describe(difference: Difference, design: Design) -> str:
     word, estimate = arm_verdict(difference, design), difference.estimate
     at, seen = f"at n = {estimate.count}", f"{estimate.mean * 100:+.1f}"
     if estimate.low is None or estimate.high is None:
-        return f"undecided: {seen} points, {estimate.no_interval}"
+        test = " and no test" if difference.p is None else ""
+        return f"undecided: {seen} points, {estimate.no_interval}{test}"
     within = f"within the {design.equivalent_within * 100:g} points that count as no difference"
     if word in (BETTER, WORSE):
         points = abs(estimate.mean) * 100

@@ -36,7 +36,7 @@ def cautions(arms: Sequence[ComparedArm], design: Design) -> list[str]:
         )
     single = [arm.name for arm in arms if len(arm.runs) == 1]
     if single:
-        notes.append(f"One seed only, so no interval: {', '.join(single)}.")
+        notes.append(f"One seed only, so no interval and no test: {', '.join(single)}.")
     for arm in arms[1:]:
         pairs = arm.difference.estimate.count if arm.difference else 0
         most = max(len(arm.outcomes.learned), len(arms[0].outcomes.learned))

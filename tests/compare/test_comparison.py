@@ -153,7 +153,7 @@ def test_one_seed_has_no_interval_and_says_so(tmp_path):
     write_run(tmp_path / "b", "alexnet_pool", 0, [0.95])
     main([str(tmp_path)])
     assert read_csv(tmp_path)["alexnet_pool"]["verdict"] == (
-        "undecided: +10.0 points, one seed: no interval"
+        "undecided: +10.0 points, one seed: no interval and no test"
     )
     assert "One seed only" in (tmp_path / "comparison.md").read_text()
     assert "One seed only" in (tmp_path / "comparison.html").read_text()
