@@ -36,20 +36,19 @@ def avoid_wrong_fusions() -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if _YNN_FUSIONS in flags or not _xla_knows(_YNN_FUSIONS):
         return
-    flag = f"--{_YNN_FUSIONS}=-reduce"
-    if _jax_has_started():
-        _log.warning(
-            "warning: JAX had started before flaxlab was imported, and may compute some programs"
-            " wrongly on a CPU; import flaxlab first, or set XLA_FLAGS=%s",
-            flag,
-        )
-    os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
+    _add_xla_flag(
+        f"--{_YNN_FUSIONS}=-reduce",
+        "warning: JAX had started before flaxlab was imported, and may compute some programs"
+        " wrongly on a CPU; import flaxlab first, or set XLA_FLAGS=%s",
+    )
 
 
-def _jax_has_started() -> bool:
-    """Returns whether JAX has read its settings: it does so when it makes its first array."""
+def _add_xla_flag(flag: str, too_late: str) -> None:
+    """Adds a flag for XLA; logs `too_late`, which names the flag as %s, if JAX has read them."""
     bridge = sys.modules.get("jax._src.xla_bridge")
-    return bridge is not None and bridge.backends_are_initialized()
+    if bridge is not None and bridge.backends_are_initialized():
+        _log.warning(too_late, flag)
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
 
 
 def _xla_knows(flag: str) -> bool:
@@ -213,14 +212,13 @@ def compute_deterministically() -> None:
     XLA reads this setting when JAX makes its first array. If that has already happened, as in an
     experiment file that makes one, a warning says so.
     """
-    flags, flag = os.environ.get("XLA_FLAGS", ""), "--xla_gpu_deterministic_ops=true"
-    if _jax_has_started() and flag not in flags:
-        _log.warning(
+    flag = "--xla_gpu_deterministic_ops=true"
+    if flag not in os.environ.get("XLA_FLAGS", ""):
+        _add_xla_flag(
+            flag,
             "warning: JAX had started before train.deterministic was read, so a GPU may give other"
             " bits each time; set XLA_FLAGS=%s, or make no arrays in the experiment file",
-            flag,
         )
-    os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
 
 
 def take_gpu_memory_as_needed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flaxlab.compare.cells import count_text
 from flaxlab.compare.outcomes import Design, Outcomes
 from flaxlab.compare.results import (
     BETTER,
@@ -80,4 +81,4 @@ def _describe(difference: Difference, design: Design) -> str:
     more = difference.more_seeds
     if not more:
         return text
-    return f"{text}; {more} more {'seed' if more == 1 else 'seeds'} would show {seen}"
+    return f"{text}; {count_text(more, 'more seed')} would show {seen}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +15,13 @@ from flaxlab.compare.cautions import cautions
 from flaxlab.compare.differences import differences
 from flaxlab.compare.factors import effects
 from flaxlab.compare.noise import spread_between_runs
-from flaxlab.compare.outcomes import Design, Outcomes, outcomes_of, scored_runs
+from flaxlab.compare.outcomes import (
+    Design,
+    Outcomes,
+    accuracy_step,
+    outcomes_of,
+    scored_runs,
+)
 from flaxlab.compare.procedures import PAIRED
 from flaxlab.compare.results import BASELINE, ComparedArm, Comparison, Difference, Reported
 from flaxlab.compare.run_scores import LATE, SHARES
@@ -196,7 +201,6 @@ def judge_claims(
 
 
 def _claim_values(runs: Mapping[int, Run], outcomes: Outcomes) -> ArmValues:
-    step = 1 / int(next(iter(runs.values())).summary["test_examples"])
     values = {}
     for seed in outcomes.learned:
         values[seed] = runs[seed].scores.as_dict()
@@ -205,10 +209,10 @@ def _claim_values(runs: Mapping[int, Run], outcomes: Outcomes) -> ArmValues:
         del values[seed]["best_accuracy"]
         if runs[seed].config.data.validation == "holdout":
             values[seed]["best_accuracy"] = runs[seed].scores.accuracy
-    steps = dict.fromkeys(("accuracy", "best_accuracy", "gap"), step)
-    epochs = min(len(run.history["epoch"]) for run in runs.values())
-    steps["late_accuracy"] = step / math.sqrt(min(LATE, epochs))
-    steps["mean_accuracy"] = step / math.sqrt(epochs)
+    shortest = min(runs.values(), key=lambda run: len(run.history["epoch"]))
+    steps = dict.fromkeys(("accuracy", "best_accuracy", "gap"), accuracy_step(shortest))
+    steps["late_accuracy"] = accuracy_step(shortest, LATE)
+    steps["mean_accuracy"] = accuracy_step(shortest, len(shortest.history["epoch"]))
     return ArmValues(values, outcomes, steps)
 
 

@@ -123,8 +123,6 @@ def unpaired_spread(
 
 
 def _errors(pairs: Pairs) -> DifferenceErrors | None:
-    if not pairs:
-        return None
     labels = pairs[0][0].predictions.labels
     runs = [run for pair in pairs for run in pair]
     if not all(np.array_equal(run.predictions.labels, labels) for run in runs):

@@ -22,6 +22,16 @@ OUTCOMES = {
 }
 
 
+def accuracy_step(run: Run, epochs: int = 1) -> float:
+    """Returns how finely the mean accuracy of up to `epochs` epochs is measured.
+
+    One image; of several epochs less, since their rounding errors cancel in part. See
+    `statistics.spread_of`.
+    """
+    epochs = min(epochs, len(run.history["epoch"]))
+    return 1 / (int(run.summary["test_examples"]) * math.sqrt(epochs))
+
+
 @dataclass(frozen=True)
 class Design:
     """What was fixed before the first run.
@@ -58,14 +68,8 @@ class Design:
         return float(getattr(run.scores, self.outcome))
 
     def step(self, run: Run) -> float:
-        """Returns how finely that number is measured, see `statistics.spread_of`.
-
-        One image; of a mean of epochs less, since their rounding errors cancel in part.
-        """
-        image = 1 / int(run.summary["test_examples"])
-        if self.outcome == "accuracy":
-            return image
-        return image / math.sqrt(min(LATE, len(run.history["epoch"])))
+        """Returns how finely that number is measured, see `accuracy_step`."""
+        return accuracy_step(run, 1 if self.outcome == "accuracy" else LATE)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from flaxlab import files
 from flaxlab.compare import pictures, tables
+from flaxlab.compare.cells import count_text
 from flaxlab.compare.claims_table import claim_verdict_text, claims_table, part_texts
 from flaxlab.compare.outcomes import OUTCOMES
 from flaxlab.compare.procedures import ANYTIME, PAIRED, WELCH
@@ -163,7 +164,7 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
         "data.name": summary["dataset"],
         "data.train_examples": f"{summary['train_examples']:,} training examples",
         "data.test_examples": f"{summary['test_examples']:,} test examples",
-        "train.epochs": _count(config.train.epochs, "epoch"),
+        "train.epochs": count_text(config.train.epochs, "epoch"),
         "train.batch_size": f"batch {config.train.batch_size}",
         "optimizer.name": config.optimizer.name,
         "optimizer.learning_rate": f"learning rate {config.optimizer.learning_rate:g}",
@@ -220,14 +221,10 @@ def _tests(comparison: Comparison) -> str:
     enough = any(arm.difference and arm.difference.sign_flip_p for arm in comparison.arms)
     return _TESTS.format(
         test=_TEST[comparison.design.test],
-        tests=_count(comparison.comparisons, "comparison"),
+        tests=count_text(comparison.comparisons, "comparison"),
         region=_REGION.format(points=points) if points else "",
         flips="" if enough or comparison.design.test != PAIRED else _NO_FLIPS.format(needed=needed),
     )
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _markdown(contents: dict[str, Any], drawn: dict[str, bytes]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flaxlab.compare.cells import count_text
 from flaxlab.compare.outcomes import OUTCOMES, Design
 from flaxlab.compare.procedures import ANYTIME, PAIRED, WELCH
 from flaxlab.compare.results import Comparison
@@ -42,7 +43,7 @@ def sheet(comparison: Comparison) -> dict[str, str]:
         )
         + _judged_by(design)
         + " Other quantities are described, and tested only where a claim names them.",
-        "Tests": f"{_TESTS[design.test]}, {_comparisons(comparison)} with"
+        "Tests": f"{_TESTS[design.test]}, {count_text(comparison.comparisons, 'comparison')} with"
         f" {comparison.baseline.name}, family-wise error rate {LEVEL:.2f} by Bonferroni's"
         " correction. Tests of claims are described with the claims.",
         "Looks": _looks(design),
@@ -66,11 +67,6 @@ def _planned(design: Design) -> str:
     if design.at_most is None:
         return f"{len(design.seeds)} an arm"
     return f"{len(design.seeds)} an arm, then one at a time until decided, {design.at_most} at most"
-
-
-def _comparisons(comparison: Comparison) -> str:
-    count = comparison.comparisons
-    return f"{count} comparison{'' if count == 1 else 's'}"
 
 
 def _judged_by(design: Design) -> str:

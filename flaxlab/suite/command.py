@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> None:
                 raise
             # The failed runs are the error to report; mention this one first.
             _print(console, f"not compared: {error}", style="yellow")
-    done = [run for run in possible if run in runs or run.folder.exists()]
+    done = [run for run in possible if run.seed in plan.seeds or run.folder.exists()]
     failures = [f"{run} ({reasons[run.folder]})" for run in done if run.folder in reasons]
     if failures:
         raise RunFailed(

@@ -22,15 +22,9 @@ from flaxlab.suite.progress import SuiteProgress, epoch_work
 from flaxlab.training.experiment import Experiment, assemble
 from flaxlab.training.programs import compile_programs
 
-_FIXED_BY_THE_FIRST_START = (
-    "baseline",
-    "claims",
-    "collapsed_margin",
-    "equivalent_within",
-    "factors",
-    "outcome",
-    "test",
-)
+# What the first start of a suite fixes; plans and records have it alike.
+_RULES = ("collapsed_margin", "equivalent_within", "factors", "outcome", "test")
+_FIXED_BY_THE_FIRST_START = ("baseline", "claims", *_RULES)
 
 _log = logging.getLogger(__name__)
 
@@ -141,13 +135,7 @@ def with_recorded_rules(plan: Plan, workdir: Path) -> Plan:
     record = read_suite_file(workdir)
     if record is None:
         return plan
-    return replace(
-        plan,
-        collapsed_margin=record.collapsed_margin,
-        equivalent_within=record.equivalent_within,
-        outcome=record.outcome,
-        test=record.test,
-    )
+    return replace(plan, **{name: getattr(record, name) for name in _RULES})
 
 
 def write_record(plan: Plan, workdir: Path, command: str) -> None:

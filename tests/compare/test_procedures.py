@@ -21,10 +21,7 @@ from flaxlab.compare.procedures import (
     share_p,
     smallest_detectable,
 )
-
-SIMULATIONS = 2000
-accuracies = st.integers(0, 10_000).map(lambda correct: correct / 10_000)
-samples = st.lists(accuracies, min_size=2, max_size=10)
+from tests.helpers.samples import SIMULATIONS, close_to_share, samples
 
 
 def by_seed(values):
@@ -162,8 +159,7 @@ def test_four_of_five_detectable_differences_are_detected(seeds, level, test):
     effect = smallest_detectable(0.02, seeds, level, test=test)
     values = rng.normal(effect, 0.02, (SIMULATIONS, seeds))
     t = values.mean(axis=1) / values.std(axis=1, ddof=1) * np.sqrt(seeds)
-    found = np.mean(t > critical_value(test, seeds, level))
-    assert abs(found - 0.8) < 4 * np.sqrt(0.16 / SIMULATIONS)
+    assert close_to_share(np.sum(t > critical_value(test, seeds, level)), 0.8)
 
 
 @pytest.mark.parametrize("test", [PAIRED, ANYTIME])

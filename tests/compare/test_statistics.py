@@ -22,15 +22,7 @@ from flaxlab.compare.statistics import (
     spread_of,
     t_test,
 )
-
-SIMULATIONS = 2000
-accuracies = st.integers(0, 10_000).map(lambda correct: correct / 10_000)
-samples = st.lists(accuracies, min_size=2, max_size=10)
-
-
-def close_to_share(hits: int, share: float) -> bool:
-    """Within four standard deviations of what a true share gives: 1 in 16,000 by chance."""
-    return abs(hits / SIMULATIONS - share) < 4 * np.sqrt(share * (1 - share) / SIMULATIONS)
+from tests.helpers.samples import SIMULATIONS, accuracies, close_to_share, samples
 
 
 @given(samples, st.sampled_from([0.5, 0.95, 0.99]))
