@@ -97,8 +97,8 @@ def default_config(model: str = "alexnet") -> ConfigDict:
     config.train.init_from = placeholder(str)
     # A trace of ten calls by jax.profiler, to profile/ in the run directory.
     config.train.profile = False
-    # On a CPU, in float32: convolutions and max pooling by flaxlab.kernels, which are faster than
-    # XLA's own and equal to them but for rounding. False: plain lax, as on a GPU.
+    # Max pooling and, on a CPU in float32, convolutions by flaxlab.kernels, which are faster than
+    # XLA's own and equal to them but for rounding. False: plain lax.
     config.train.fast_kernels = True
     # A step whose loss or gradients hold NaN or infinity: "stop" ends the run and names the step,
     # "skip" goes on without it.

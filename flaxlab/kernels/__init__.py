@@ -1,10 +1,11 @@
-"""Computes convolutions and max pooling on a CPU, and looks for NaN.
+"""Computes convolutions and max pooling faster than XLA, and looks for NaN.
 
 Models are given these functions, and import none of them.
 
-On a GPU, XLA calls the vendor's kernels and needs no help. On a CPU, XLA's
-convolutions are slow in the gradient of the weights and with large kernels, and its gradient of max
-pooling is a scatter: the functions of this package compute the same by matrix products and copies.
+On a CPU, XLA's convolutions are slow in the gradient of the weights and with large kernels: the
+functions of this package compute the same by matrix products and copies. On a GPU, XLA calls the
+vendor's convolutions, which need no help. On both, its gradient of max pooling is a scatter, and
+this package's is not.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import jax
 from jax import lax
 
 from flaxlab.kernels.convolution import conv_on_cpu
-from flaxlab.kernels.pooling import max_pool_on_cpu
+from flaxlab.kernels.pooling import max_pool_on_cpu, max_pool_on_gpu
 
 
 class Kernels(NamedTuple):
@@ -33,8 +34,12 @@ class Kernels(NamedTuple):
 
 
 PLAIN = Kernels()
+_FAST = {
+    "cpu": Kernels(conv_on_cpu, max_pool_on_cpu),
+    "gpu": Kernels(max_pool=max_pool_on_gpu),
+}
 
 
 def for_backend(backend: str, fast: bool = True) -> Kernels:
     """Returns the kernels for `jax.default_backend()`; the plain ones if not `fast`."""
-    return Kernels(conv_on_cpu, max_pool_on_cpu) if fast and backend == "cpu" else PLAIN
+    return _FAST.get(backend, PLAIN) if fast else PLAIN

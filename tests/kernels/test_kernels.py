@@ -258,8 +258,9 @@ def test_a_layer_is_the_same_on_two_devices():
     strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     dtype=st.sampled_from(["float32", "bfloat16"]),
     seed=st.integers(0, 3),
+    ours=st.sampled_from([kernels.max_pool_on_cpu, kernels.max_pool_on_gpu]),
 )
-def test_max_pooling_equals_linen(sides, window, strides, dtype, seed):
+def test_max_pooling_equals_linen(sides, window, strides, dtype, seed, ours):
     # Few values, so that most windows hold their maximum more than once.
     x = np.random.default_rng((seed, *sides)).integers(0, 4, (2, *sides, 3)).astype(dtype)
 
@@ -267,7 +268,7 @@ def test_max_pooling_equals_linen(sides, window, strides, dtype, seed):
         return lambda x: pool(x, window, strides)
 
     expected = value_and_gradients(by(nn.max_pool), x)
-    got = value_and_gradients(by(kernels.max_pool_on_cpu), x)
+    got = value_and_gradients(by(ours), x)
     assert got[0].dtype == expected[0].dtype
     np.testing.assert_array_equal(got[0], expected[0])
     tolerance = 1e-6 if dtype == "float32" else 0.1  # sums of up to 25 cotangents, another order
@@ -276,10 +277,20 @@ def test_max_pooling_equals_linen(sides, window, strides, dtype, seed):
     )
 
 
-def test_max_pooling_passes_nan_on():
+@pytest.mark.parametrize("ours", [kernels.max_pool_on_cpu, kernels.max_pool_on_gpu])
+def test_max_pooling_of_a_large_window_equals_linen(ours):
+    x = random(1, 13, 15, 2, dtype="float32")
+    expected = value_and_gradients(lambda x: nn.max_pool(x, (12, 12), (1, 3)), x)
+    got = value_and_gradients(lambda x: ours(x, (12, 12), (1, 3)), x)
+    np.testing.assert_array_equal(got[0], expected[0])
+    np.testing.assert_allclose(got[1], expected[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("ours", [kernels.max_pool_on_cpu, kernels.max_pool_on_gpu])
+def test_max_pooling_passes_nan_on(ours):
     x = np.zeros((1, 4, 4, 1), np.float32)
     x[0, 3, 3] = np.nan
-    pooled = kernels.max_pool_on_cpu(x, (2, 2), (2, 2))
+    pooled = ours(x, (2, 2), (2, 2))
     np.testing.assert_array_equal(np.isnan(pooled).ravel(), [False, False, False, True])
 
 
@@ -297,10 +308,13 @@ def test_the_config_turns_them_off():
     assert "select_and_scatter" not in programs[True]
 
 
-def test_other_backends_get_the_plain_ones():
-    assert kernels.for_backend("gpu") == kernels.PLAIN
-    assert kernels.for_backend("cpu", fast=False) == kernels.PLAIN
-    assert kernels.for_backend("cpu") != kernels.PLAIN
+def test_each_backend_gets_its_own():
+    assert kernels.for_backend("gpu").max_pool is kernels.max_pool_on_gpu
+    assert kernels.for_backend("gpu").conv is kernels.PLAIN.conv
+    assert kernels.for_backend("tpu") == kernels.PLAIN
+    for backend in ("cpu", "gpu"):
+        assert kernels.for_backend(backend, fast=False) == kernels.PLAIN
+        assert kernels.for_backend(backend) != kernels.PLAIN
 
 
 def test_loss_curves_differ_by_what_training_makes_of_rounding():
