@@ -145,7 +145,9 @@ def _find_launcher(options: argparse.Namespace) -> Callable[[Plan, Path], Proces
     if options.launcher == "slurm":
         require_slurm()
         return lambda plan, workdir: Slurm(plan, workdir, options)
-    slots = find_slots(options.tasks_at_once, visible_gpus(), available_cores())
+    slots = find_slots(
+        options.tasks_at_once, visible_gpus(), available_cores(), options.tasks_per_gpu or 1
+    )
     return lambda plan, workdir: Processes(workdir, slots)
 
 

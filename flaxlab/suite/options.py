@@ -73,6 +73,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         **count,
     )
     parser.add_argument(
+        "--tasks_per_gpu",
+        help="processes that share a GPU, and its memory; default 1. More keep it busy while one of"
+        " them compiles or writes",
+        **count,
+    )
+    parser.add_argument(
         "--seeds_per_task", help="default: all of an arm, which then compiles once", **count
     )
     slurm = parser.add_argument_group("what a task of --launcher=slurm gets")
@@ -112,6 +118,8 @@ def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> a
     options.sweeps = [each for each in rest if each.startswith("--sweep")]
     options.overrides = [each for each in rest if not each.startswith(("--sweep", "--slurm"))]
     for_sbatch = [each for each in rest if each.startswith("--slurm")]
+    if options.launcher != "processes" and options.tasks_per_gpu is not None:
+        raise UsageError("--tasks_per_gpu is for --launcher=processes; add that, or leave it out")
     for name in ("tasks_at_once", "seeds_per_task"):
         if options.launcher == "none" and getattr(options, name) is not None:
             raise UsageError(f"--{name} is for tasks; add --launcher=processes or --launcher=slurm")

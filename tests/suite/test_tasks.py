@@ -17,7 +17,7 @@ from flaxlab.lock import is_locked, locked
 from flaxlab.suite.__main__ import main
 from flaxlab.suite.launchers import slurm
 from flaxlab.suite.launchers.processes import find_slots, visible_gpus
-from flaxlab.suite.launchers.task import Job, make_tasks
+from flaxlab.suite.launchers.task import Job, Slot, make_tasks
 from flaxlab.suite.options import add_options, read_options
 from flaxlab.suite.plan import PlannedArm, plan_suite
 from tests.helpers.processes import run_code
@@ -264,13 +264,17 @@ def test_tasks_share_cores_or_have_a_gpu_each():
     shares = [slot.cores for slot in find_slots(3, [], cores)]
     assert sorted(core for share in shares for core in share) == sorted(cores)
     assert {len(share) for share in shares} == {2, 3}
-    assert find_slots(None, [], cores) == [(None, cores)]
-    assert find_slots(None, ["3", "GPU-1f"], cores) == [("3", cores), ("GPU-1f", cores)]
-    assert find_slots(1, ["3", "GPU-1f"], cores) == [("3", cores)]
+    assert find_slots(None, [], cores) == [Slot(None, cores)]
+    assert find_slots(None, ["3", "GPU-1f"], cores) == [Slot("3", cores), Slot("GPU-1f", cores)]
+    assert find_slots(1, ["3", "GPU-1f"], cores) == [Slot("3", cores)]
     with pytest.raises(UsageError, match="--tasks_at_once=8 is more than the 7 cores"):
         find_slots(8, [], cores)
-    with pytest.raises(UsageError, match="--tasks_at_once=3 is more than the 2 visible GPUs"):
+    with pytest.raises(UsageError, match="=3 is more than 1 for each of 2 visible GPUs; --tasks"):
         find_slots(3, ["0", "1"], cores)
+    spread = [slot.gpu for slot in find_slots(3, ["0", "1"], cores, tasks_per_gpu=2)]
+    assert spread == ["0", "1", "0"]
+    with pytest.raises(UsageError, match="--tasks_per_gpu=2, but JAX sees no GPU"):
+        find_slots(None, [], cores, tasks_per_gpu=2)
 
 
 def test_gpus_are_named_as_the_environment_has_them(monkeypatch):

@@ -1,4 +1,4 @@
-"""Tasks as processes of this machine, one for each GPU."""
+"""Tasks as processes of this machine, one for each GPU, or several that share one."""
 
 from __future__ import annotations
 
@@ -73,25 +73,36 @@ class Processes:
         return f"the tasks have saved what they did; {GO_ON}"
 
 
-def find_slots(tasks_at_once: int | None, gpus: Sequence[str], cores: frozenset[int]) -> list[Slot]:
+def find_slots(
+    tasks_at_once: int | None, gpus: Sequence[str], cores: frozenset[int], tasks_per_gpu: int = 1
+) -> list[Slot]:
     """Returns a slot for each task that may run at the same time.
 
     Args:
-        tasks_at_once: number of tasks; None: one for each GPU, or one.
+        tasks_at_once: number of tasks; None: as many as the GPUs take, or one.
         gpus: see `visible_gpus`.
         cores: CPU cores. Tasks on GPUs share them; without GPUs, each task has its own.
+        tasks_per_gpu: number of tasks that may share a GPU.
 
     Raises:
-        UsageError: there are fewer GPUs, or fewer cores, than tasks.
+        UsageError: the GPUs, or the cores, are too few for the tasks; or tasks are to share GPUs,
+            but there is none.
     """
-    count = tasks_at_once or len(gpus) or 1
-    available = f"{len(gpus)} visible GPUs" if gpus else f"{len(cores)} cores of this process"
-    if count > len(gpus or cores):
+    if tasks_per_gpu > 1 and not gpus:
+        raise UsageError(f"--tasks_per_gpu={tasks_per_gpu}, but JAX sees no GPU; leave it out")
+    # The first tasks go to different GPUs.
+    on_gpus = [Slot(gpu, cores, tasks_per_gpu) for _ in range(tasks_per_gpu) for gpu in gpus]
+    count = tasks_at_once or len(on_gpus) or 1
+    if count > len(on_gpus or cores):
         raise UsageError(
-            f"--tasks_at_once={count} is more than the {available}, and tasks do not share one"
+            f"--tasks_at_once={count} is more than the {len(cores)} cores of this process, and"
+            " tasks do not share one"
+            if not gpus
+            else f"--tasks_at_once={count} is more than {tasks_per_gpu} for each of"
+            f" {len(gpus)} visible GPUs; --tasks_per_gpu lets more of them share one"
         )
     if gpus:
-        return [Slot(gpu, cores) for gpu in gpus[:count]]
+        return on_gpus[:count]
     ordered = sorted(cores)
     bounds = [number * len(ordered) // count for number in range(count + 1)]
     return [Slot(None, frozenset(ordered[a:b])) for a, b in itertools.pairwise(bounds)]

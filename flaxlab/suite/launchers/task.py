@@ -30,6 +30,9 @@ if TYPE_CHECKING:  # submitit is an extra
 # Subfolder of the suite's folder, for submitit's files and logs.
 TASKS_FOLDER = "tasks"
 
+# Of a GPU's memory, what tasks that share it take together.
+_SHARED_MEMORY = 0.9
+
 # The state of a job that squeue does not list.
 FORGOTTEN = "unknown to squeue"
 
@@ -43,10 +46,12 @@ class Slot(NamedTuple):
     Attributes:
         gpu: the value of CUDA_VISIBLE_DEVICES; None without a GPU.
         cores: numbers of its CPU cores.
+        tasks_per_gpu: number of tasks that share its GPU.
     """
 
     gpu: str | None
     cores: frozenset[int]
+    tasks_per_gpu: int = 1
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,9 @@ class Task:
         prepare_process(numbers)
         if self.slot is not None and self.slot.gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.slot.gpu
+            if self.slot.tasks_per_gpu > 1:
+                share = _SHARED_MEMORY / self.slot.tasks_per_gpu
+                os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{share:.3f}")
         if self.slot is not None and sys.platform == "linux":
             os.sched_setaffinity(0, self.slot.cores)
         try:
