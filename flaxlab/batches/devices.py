@@ -53,6 +53,11 @@ class Devices:
         return NamedSharding(self.mesh, PartitionSpec(AXIS))
 
     @property
+    def accelerated(self) -> bool:
+        """Whether they are GPUs or TPUs, which compute while the host does something else."""
+        return self.mesh.devices.flat[0].platform != "cpu"
+
+    @property
     def shared(self) -> bool:
         """Whether other processes take part."""
         return not self.replicated.is_fully_addressable

@@ -143,8 +143,7 @@ def make_feed(
     if placement == "auto" and (reading.smallest_crop or isinstance(split.images, LazyImages)):
         placement = "grain"
     if placement == "auto":
-        fits = not devices.shared and split.images.nbytes <= _room(devices)
-        placement = "resident" if fits else "streamed"
+        placement = "resident" if fits(split, devices) else "streamed"
     if placement not in ("resident", "streamed", "grain"):
         raise ValueError(f"placement is {placement!r}; expected resident, streamed, grain or auto")
     resident = {}
@@ -157,6 +156,13 @@ def make_feed(
         resident = devices.put({"image": split.images, "label": split.labels})
     read = reading if placement == "grain" else None
     return Feed(split, batch_size, stacked, devices, resident, read)
+
+
+def fits(split: Split, devices: Devices) -> bool:
+    """Returns whether a split can wait on the devices and leave enough memory for a model."""
+    if devices.shared or isinstance(split.images, LazyImages):
+        return False
+    return split.images.nbytes <= _room(devices)
 
 
 def _room(devices: Devices) -> float:

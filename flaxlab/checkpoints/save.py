@@ -88,7 +88,7 @@ class Checkpoints:
     def save_best(self, state: TrainState, record: Record) -> None:
         """Saves the parameters and running statistics as the best so far.
 
-        A later `save_latest` waits for it.
+        A later `save_latest` waits for it. `state` needs no optimizer state.
         """
         self._best.save(int(state.step), _variables(state), record)
 

@@ -91,8 +91,12 @@ def default_config(model: str = "alexnet") -> ConfigDict:
     config.train.parallel = "sharded"
     config.train.devices = placeholder(int)  # number of devices; None: all of all processes
     # Optimizer steps in one call of the program: the host is asked less often. No gain on a
-    # CPU, where convolutions that lax computes become slow in its loop.
-    config.train.steps_per_execution = 1
+    # CPU, where convolutions that lax computes become slow in its loop. None: 1 on a CPU, and on an
+    # accelerator the largest divisor of an epoch's steps up to 100.
+    config.train.steps_per_execution = placeholder(int)
+    # Of products and convolutions in float32: "default", which on a recent GPU rounds their factors
+    # to 10 bits (TensorFloat-32); "tensorfloat32"; "float32", in full. On a CPU always in full.
+    config.train.matmul_precision = "default"
     # Start from the parameters and running statistics of another run, where path and shape fit.
     config.train.init_from = placeholder(str)
     # A trace of ten calls by jax.profiler, to profile/ in the run directory.
@@ -111,6 +115,9 @@ def default_config(model: str = "alexnet") -> ConfigDict:
 
     config.checkpoint = ConfigDict()
     config.checkpoint.keep = 2  # latest checkpoints kept, beside the best one
+    # Save at the end of an epoch if this many seconds have passed since the last save, and always
+    # at the end of the last one; 0: at the end of each.
+    config.checkpoint.epoch_seconds = 30.0
     # Also save within an epoch, so that a killed process loses less; 0 turns this off.
     config.checkpoint.every_minutes = 10.0
     config.checkpoint.every_steps = 0

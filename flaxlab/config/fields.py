@@ -52,6 +52,7 @@ def meaningful_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[
         "train.profile",
         "train.parallel",
         "train.devices",
+        "train.steps_per_execution",
         "train.on_nonfinite",  # if it mattered, one of the two runs would have stopped
     )
     changed = differences(old, new)

@@ -41,7 +41,7 @@ def warnings(experiment: Experiment) -> list[str]:
 
 def _slow(experiment: Experiment) -> list[str]:
     train = experiment.config.train
-    if train.steps_per_execution == 1 or jax.default_backend() != "cpu":
+    if train.steps_per_execution in (None, 1) or jax.default_backend() != "cpu":
         return []
     return [
         f"{train.steps_per_execution} steps in one call gain nothing on a CPU, and what"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import signal
@@ -11,16 +12,18 @@ from pathlib import Path
 from typing import Protocol
 
 import jax
+import jax.numpy as jnp
 
 from flaxlab import files
+from flaxlab.checkpoints.folder import Record
 from flaxlab.checkpoints.save import Checkpoints
-from flaxlab.errors import GO_ON, Diverged, Interrupted
+from flaxlab.errors import GO_ON, Diverged, Interrupted, RunFailed
 from flaxlab.processes import Agreement, is_main
 from flaxlab.run.history import best_row, to_csv
 from flaxlab.run.record import make_record
 from flaxlab.run.timing import Profile, Stopwatch, Throttle
 from flaxlab.training.experiment import Experiment
-from flaxlab.training.loop import Hooks, Progress, Start
+from flaxlab.training.loop import Hooks, Progress, Start, finished
 from flaxlab.training.metrics import History, Metrics, Row, first_nonfinite_step, means
 from flaxlab.training.state import TrainState
 
@@ -67,7 +70,7 @@ class RunHooks(Hooks):
     """The hooks of one run, from its first step to its last.
 
     history.csv shows only epochs whose checkpoint is completely saved, so nothing that it shows can
-    be lost.
+    be lost; that of a run that diverged shows all.
     """
 
     def __init__(
@@ -97,6 +100,8 @@ class RunHooks(Hooks):
         self._stop = stop
         self._history_file = workdir / "history.csv"
         self._history = start.history
+        # The best state so far, with its record, where it has not been saved yet.
+        self._best: tuple[TrainState, Record] | None = None
         # Steps that no checkpoint of an epoch's end includes.
         self._unsaved = (start.state, start.progress) if start.progress.steps else None
         self._agreement = Agreement()
@@ -161,26 +166,31 @@ class RunHooks(Hooks):
             Diverged: the loss of the validation split is NaN or infinite.
         """
         if not math.isfinite(row.val_loss):
-            raise Diverged(
+            raise self._diverged(
                 "the validation loss is NaN or infinite after step"
-                f" {row.epoch * self._experiment.steps_per_epoch} (epoch {row.epoch}); {_ADVICE}"
+                f" {row.epoch * self._experiment.steps_per_epoch} (epoch {row.epoch})"
             )
         return self._stopwatch.timed(row)
 
     def after_epoch(self, state: TrainState, history: History) -> None:
-        """Saves the state, as the best one too if it is, and reports the new row."""
+        """Saves the state if that is due, as the best one too if it is, and reports the new row."""
         self._history, self._unsaved = history, None
+        seconds = self._experiment.config.checkpoint.epoch_seconds
+        late = time.monotonic() - self._saved >= seconds
+        received, due = self._agreement.now(self._stop() or 0, late)
+        save = received or due or finished(self._experiment.config.train, history)
         record = make_record(self._experiment, history)
-        # The best one first: a run killed in between repeats this epoch, and never goes on with a
-        # history whose best epoch was not saved.
         if best_row(history) is history[-1]:
-            self._checkpoints.save_best(state, record)
-        self._checkpoints.save_latest(state, record)
-        self._saved = time.monotonic()
+            variables = state.replace(opt_state=())
+            # The next step reuses the memory of the state.
+            self._best = (variables if save else jax.tree.map(jnp.copy, variables)), record
+        if save:
+            self._save_best()
+            self._checkpoints.save_latest(state, record)
+            self._saved = time.monotonic()
         self._write_history()
         for reporter in self._reporters:
             reporter.epoch_done(history[-1])
-        (received,) = self._agreement.now(self._stop() or 0)
         if received:
             self._interrupt(received, f"after epoch {len(history)}")
         self._stopwatch.begin_epoch()  # saving is not part of the next epoch
@@ -199,12 +209,16 @@ class RunHooks(Hooks):
         for reporter in self._reporters:
             reporter.run_done()
 
-    def _write_history(self) -> None:
-        """Writes history.csv if more epochs have been saved; only in the first process."""
+    def _write_history(self, whole: bool = False) -> None:
+        """Writes history.csv if more epochs have been saved; only in the first process.
+
+        Args:
+            whole: write all epochs, also those that have not been saved.
+        """
         if not is_main():
             return
         saved = self._checkpoints.saved_step() // self._experiment.steps_per_epoch
-        rows = min(saved, len(self._history))
+        rows = len(self._history) if whole else min(saved, len(self._history))
         if rows == self._written:
             return
         try:
@@ -228,7 +242,7 @@ class RunHooks(Hooks):
     def _check_finite(self, progress: Progress) -> None:
         step = first_nonfinite_step(progress.totals)
         if step is not None and self._experiment.config.train.on_nonfinite != "skip":
-            raise Diverged(
+            raise self._diverged(
                 f"the loss or a gradient was NaN or infinite in step {step + 1} (epoch"
                 f" {progress.epoch}); {_ADVICE}, or --config.train.on_nonfinite=skip"
             )
@@ -236,9 +250,9 @@ class RunHooks(Hooks):
     def _report_skipped(self, progress: Progress) -> None:
         skipped = int(progress.totals.skipped)
         if skipped == progress.steps:
-            raise Diverged(
+            raise self._diverged(
                 "the loss or a gradient was NaN or infinite in every step of epoch"
-                f" {progress.epoch}; {_ADVICE}"
+                f" {progress.epoch}"
             )
         if skipped and is_main():
             _log.warning(
@@ -250,6 +264,13 @@ class RunHooks(Hooks):
                 int(progress.totals.nonfinite_step) + 1,
             )
 
+    def _diverged(self, reason: str, more_advice: str = "") -> Diverged:
+        """Keeps what is known of a run that cannot go on, and returns its error."""
+        with contextlib.suppress(RunFailed):  # this error is the one to report
+            self._save_best()
+        self._write_history(whole=True)
+        return Diverged(f"{reason}; {_ADVICE}{more_advice}")
+
     def _is_due_by_steps(self, steps: int) -> bool:
         every = self._experiment.config.checkpoint.every_steps
         call = self._experiment.steps_per_call
@@ -259,8 +280,19 @@ class RunHooks(Hooks):
         minutes = self._experiment.config.checkpoint.every_minutes
         return 0 < 60 * minutes < time.monotonic() - self._saved
 
+    def _save_best(self) -> None:
+        """Saves the best state if it has not been saved.
+
+        Before the latest one: a run killed in between repeats its epoch, and never goes on with a
+        history whose best epoch was not saved.
+        """
+        if self._best is not None:
+            self._checkpoints.save_best(*self._best)
+            self._best = None
+
     def _save_midway(self) -> None:
         assert self._unsaved is not None
+        self._save_best()
         state, progress = self._unsaved
         seconds = self._stopwatch.seconds()
         record = make_record(self._experiment, self._history, progress, seconds)

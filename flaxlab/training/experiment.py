@@ -14,7 +14,7 @@ from flaxlab import config as configs
 from flaxlab import kernels, models
 from flaxlab.batches.augment import augment, scale_pixels
 from flaxlab.batches.devices import Devices, find_devices
-from flaxlab.batches.feed import Feed, Reading, make_feed
+from flaxlab.batches.feed import Feed, Reading, fits, make_feed
 from flaxlab.batches.order import batches_per_epoch
 from flaxlab.data.dataset import Dataset, RunSplits, Split
 from flaxlab.data.splits import split_for_run
@@ -23,7 +23,18 @@ from flaxlab.kernels import Kernels
 from flaxlab.training.optimizer import make_optimizer, make_schedule
 from flaxlab.training.penalty import penalty
 from flaxlab.training.state import TrainState, create_state
-from flaxlab.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
+from flaxlab.training.step import (
+    EvalStep,
+    TrainStep,
+    make_eval_step,
+    make_train_step,
+    with_precision,
+)
+
+# On an accelerator: steps of a call, so that the host is asked less than about ten times a second,
+# and examples of a batch that is only scored.
+_FEWEST_STEPS, _MOST_STEPS = 25, 100
+_SCORED_AT_ONCE = 512
 
 
 class Feeds(NamedTuple):
@@ -68,8 +79,15 @@ class Experiment:
 
     @property
     def steps_per_call(self) -> int:
-        """Number of steps in one call of the training program; the last of an epoch has fewer."""
-        return min(self.config.train.steps_per_execution, self.steps_per_epoch)
+        """Number of steps in one call of the training program; the last of an epoch may be fewer.
+
+        Where the config leaves it open: 1 on a CPU, and on an accelerator the largest divisor of an
+        epoch's steps up to 100, so that no shorter call has to be compiled.
+        """
+        steps = self.config.train.steps_per_execution
+        if steps is None:
+            steps = _divisor(self.steps_per_epoch) if self.devices.accelerated else 1
+        return min(steps, self.steps_per_epoch)
 
     def feeds(self) -> Feeds:
         """Returns the feeds of a run; puts the training split on the devices if it is resident.
@@ -91,9 +109,15 @@ class Experiment:
     def eval_feed(self, split: Split) -> Feed:
         """Returns the feed for scoring a split.
 
-        It is never resident: a split of another size would need another program.
+        On an accelerator, where the split fits, all of it lies there and is scored in one call, in
+        batches of about 512: otherwise the accelerator would wait for the host.
         """
-        return make_feed(split, self.config.train.batch_size, 1, self.devices, "streamed")
+        size, devices = self.config.train.batch_size, self.devices
+        asked = self.config.data.placement in ("auto", "resident")
+        if not (devices.accelerated and asked and not devices.mapped and fits(split, devices)):
+            return make_feed(split, size, 1, devices, "streamed")
+        size *= max(1, _SCORED_AT_ONCE // size)
+        return make_feed(split, size, -(-len(split) // size), devices, "resident")
 
     def create_state(self) -> TrainState:
         """Returns the initial state, drawn with the seed of the config."""
@@ -140,10 +164,18 @@ def assemble(
     if computed_by is None:
         computed_by = kernels.for_backend(jax.default_backend(), config.train.fast_kernels)
     model = plain.clone(conv=computed_by.conv, max_pool=computed_by.max_pool)
-    steps_per_epoch = batches_per_epoch(len(splits.train), config.train.batch_size)
+    steps_per_epoch = batches_per_epoch(len(splits.train), train.batch_size)
     schedule = make_schedule(config.optimizer, steps_per_epoch, config.train.epochs)
     optimizer = make_optimizer(config.optimizer, schedule)
     beside = step_parts(config)
+    train_step = make_train_step(
+        model,
+        optimizer,
+        axis_name=devices.axis_name,
+        skip_nonfinite=train.on_nonfinite == "skip",
+        **beside,
+    )
+    eval_step = make_eval_step(model, beside["preprocess"])
     return Experiment(
         config=config,
         dataset=dataset,
@@ -152,16 +184,16 @@ def assemble(
         layers=layers,
         schedule=schedule,
         optimizer=optimizer,
-        train_step=make_train_step(
-            model,
-            optimizer,
-            axis_name=devices.axis_name,
-            skip_nonfinite=config.train.on_nonfinite == "skip",
-            **beside,
-        ),
-        eval_step=make_eval_step(model, beside["preprocess"]),
+        train_step=with_precision(train_step, train.matmul_precision),
+        eval_step=with_precision(eval_step, train.matmul_precision),
         devices=devices,
     )
+
+
+def _divisor(steps: int) -> int:
+    """Returns the largest divisor of `steps` up to 100; if it is below 25, 50."""
+    divisor = max(n for n in range(1, min(steps, _MOST_STEPS) + 1) if steps % n == 0)
+    return divisor if divisor >= min(steps, _FEWEST_STEPS) else _MOST_STEPS // 2
 
 
 def step_parts(config: ConfigDict) -> dict[str, Any]:

@@ -91,13 +91,13 @@ def train_epoch(
 
 
 def score(evaluate: EvalProgram, state: TrainState, feed: Feed, hooks: Hooks = NO_HOOKS) -> Scores:
-    """Scores every example of a streamed feed, one batch at a time.
+    """Scores every example of a feed.
 
     Raises:
-        ValueError: the feed is resident, or stacks several batches.
+        ValueError: the feed stacks several batches under `pmap`.
     """
-    if feed.resident or feed.stacked != 1:
-        raise ValueError("scoring takes a streamed feed of one batch at a time")
+    if feed.devices.mapped and feed.stacked != 1:
+        raise ValueError("under pmap, scoring takes a feed of one batch at a time")
     totals, logits = feed.devices.put(no_metrics()), []
     with contextlib.closing(feed.eval_batches()) as batches:
         for batch in batches:

@@ -27,9 +27,9 @@ EvalProgram = Callable[[TrainState, Metrics, Batches], tuple[Metrics, jax.Array]
 class Programs(NamedTuple):
     """The compiled programs of a run; each is compiled when it is first called.
 
-    `train` takes one or several batches, and reuses the memory of the state, which must not be
-    read afterwards; a smaller number of batches at the end of an epoch is compiled separately.
-    `evaluate` takes one batch.
+    Both take one or several batches; another number of them, as at the end of an epoch, is compiled
+    separately. `train` reuses the memory of the state, which must not be read afterwards.
+    `evaluate` returns logits (batches, examples, classes), or (examples, classes) of one batch.
     """
 
     train: TrainProgram
@@ -64,10 +64,14 @@ def compile_evaluation(eval_step: EvalStep, devices: Devices) -> EvalProgram:
     """Returns the program `Programs.evaluate`."""
 
     def evaluate(state: TrainState, totals: Metrics, batches: Batches) -> tuple[Metrics, jax.Array]:
-        metrics, logits = eval_step(state, take_batch(batches, 0, devices))
-        if devices.axis_name is not None:
-            metrics = lax.psum(metrics, devices.axis_name)
-        return totals + metrics, logits
+        def step(totals: Metrics, number: Any) -> tuple[Metrics, jax.Array]:
+            metrics, logits = eval_step(state, take_batch(batches, number, devices))
+            if devices.axis_name is not None:
+                metrics = lax.psum(metrics, devices.axis_name)
+            return totals + metrics, logits
+
+        steps = len(batches["mask"])
+        return step(totals, 0) if steps == 1 else lax.scan(step, totals, np.arange(steps))
 
     return _compiled(evaluate, devices, out_axes=(None, 0))
 

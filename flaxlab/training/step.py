@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import flax.linen as nn
 import jax
@@ -26,6 +26,7 @@ from flaxlab.training.state import Params, TrainState
 Batch = Mapping[str, Any]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[TrainState, Batch], tuple[Metrics, jax.Array]]
+Step = TypeVar("Step", TrainStep, EvalStep)
 
 
 def make_train_step(
@@ -115,3 +116,22 @@ def make_eval_step(model: nn.Module, preprocess: Callable[[jax.Array], jax.Array
         return batch_metrics(logits, batch["label"], batch["mask"]), logits
 
     return eval_step
+
+
+def with_precision(step: Step, precision: str) -> Step:
+    """Returns a step whose products and convolutions of float32 have at least this precision.
+
+    Args:
+        step: a training or evaluation step.
+        precision: "default", which on a recent GPU is TensorFloat-32: float32's range, with factors
+            rounded to 10 bits; "tensorfloat32"; or "float32". CPUs compute in float32 anyway.
+    """
+    if precision == "default":
+        return step
+
+    @functools.wraps(step)
+    def precise(*arguments: Any) -> Any:
+        with jax.default_matmul_precision(precision):
+            return step(*arguments)
+
+    return cast(Step, precise)

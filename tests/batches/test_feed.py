@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxlab.batches.devices import one_device
+from flaxlab.batches.devices import Devices, one_device
 from flaxlab.batches.feed import _ahead, make_feed
 from flaxlab.batches.order import eval_batches, train_batches
 from flaxlab.data.dataset import Split
@@ -137,10 +137,47 @@ def test_the_program_sees_the_batches_in_order(placement, stacked):
     assert int(state) == int(expected)
 
 
-def test_evaluation_refuses_what_it_cannot_read():
-    feed = make_feed(random_split(), BATCH, 1, one_device(), "resident")
-    with pytest.raises(ValueError, match="takes a streamed feed"):
+def test_scores_do_not_depend_on_how_many_batches_a_call_takes():
+    experiment = assemble(small_config(), small_dataset(test=19))
+    state = experiment.create_state()
+    evaluate = compile_evaluation(experiment.eval_step, experiment.devices)
+    split, found = experiment.splits.validation, []
+    for stacked, placement in ((1, "streamed"), (3, "resident"), (2, "streamed")):
+        feed = make_feed(split, BATCH, stacked, experiment.devices, placement)
+        found.append(score(evaluate, state, feed))
+    for each in found[1:]:
+        assert each.accuracy == found[0].accuracy
+        assert each.loss == pytest.approx(found[0].loss)
+        np.testing.assert_allclose(each.logits, found[0].logits, rtol=1e-5)
+        np.testing.assert_array_equal(each.labels, found[0].labels)
+
+
+def test_scoring_several_batches_at_once_is_not_for_pmap():
+    devices = Devices(one_device().mesh, mapped=True)
+    feed = make_feed(random_split(), BATCH, 2, devices, "streamed")
+    with pytest.raises(ValueError, match="under pmap, scoring takes a feed of one batch"):
         score(compile_evaluation(None, one_device()), None, feed)
+
+
+def test_an_accelerator_scores_a_split_that_fits_in_one_call(monkeypatch):
+    monkeypatch.setattr(Devices, "accelerated", property(lambda self: True))
+    experiment = assemble(small_config(), small_dataset(test=1030))
+    feed = experiment.feeds().validation
+    assert (feed.batch_size, feed.stacked) == (512, 3)
+    assert len(list(feed.eval_batches())) == 1
+    streamed = assemble(small_config(**{"data.placement": "streamed"}), small_dataset())
+    assert (streamed.feeds().validation.batch_size, streamed.feeds().validation.stacked) == (8, 1)
+
+
+@pytest.mark.parametrize(
+    ("examples", "steps"),
+    [(938 * 8, 67), (118 * 8, 59), (97 * 8, 97), (101 * 8, 50), (21, 3)],
+)
+def test_an_accelerator_takes_steps_that_divide_an_epoch(monkeypatch, examples, steps):
+    experiment = assemble(small_config(), small_dataset(train=examples))
+    assert experiment.steps_per_call == 1
+    monkeypatch.setattr(Devices, "accelerated", property(lambda self: True))
+    assert experiment.steps_per_call == steps
 
 
 def test_runs_do_not_depend_on_how_they_are_fed(tmp_path):

@@ -30,6 +30,7 @@ SMALL_RUN = [
     "--config.model.head_units=(16, 8)",
     "--config.model.batch_norm_momentum=0.5",
     "--config.optimizer.learning_rate=0.005",
+    "--config.checkpoint.epoch_seconds=0",
     "--config.log.tensorboard=false",
     "--config.log.progress=none",
 ]
@@ -95,6 +96,7 @@ def small_config(**overrides) -> ml_collections.FrozenConfigDict:
     config.train.batch_size = 8
     config.train.devices = 1
     config.log.tensorboard = False
+    config.checkpoint.epoch_seconds = 0.0
     config.update_from_flattened_dict(overrides)
     return ml_collections.FrozenConfigDict(config)
 

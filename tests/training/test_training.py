@@ -1,18 +1,21 @@
 """Whole runs: resuming to the bit, one program each, early stopping, failing loudly."""
 
 import dataclasses
+import itertools
 import json
 import shutil
+import signal
 
 import jax
 import numpy as np
 import pytest
 
 from flaxlab.checkpoints.save import Checkpoints
-from flaxlab.errors import RunFailed, UsageError
+from flaxlab.errors import Interrupted, RunFailed, UsageError
 from flaxlab.run.history import best_row, to_csv
 from flaxlab.run.record import make_record
 from flaxlab.run.resume_rules import check_resumable
+from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
 from flaxlab.training.metrics import stops_early
 from tests.helpers.comparing import assert_same_bits, without_times
@@ -61,6 +64,40 @@ def test_a_run_stopped_inside_an_epoch_repeats_that_epoch(tmp_path, undisturbed,
         run_small(tmp_path, [StopInside()])
     resumed = run_small(tmp_path)
     assert_same_bits(resumed.state, undisturbed["test"].state)
+
+
+SELDOM = {"checkpoint.epoch_seconds": 1000.0}
+
+
+def saved(folder, kind):
+    return sorted(int(path.name) for path in (folder / "checkpoints" / kind).glob("[0-9]*"))
+
+
+def test_epochs_are_saved_when_enough_time_has_passed_and_at_the_end(tmp_path, undisturbed):
+    result = run_small(tmp_path, **SELDOM)
+    assert_same_bits(result.state, undisturbed["test"].state)
+    assert saved(tmp_path, "latest") == [9]  # three epochs of three steps
+    assert saved(tmp_path, "best") == [3 * best_row(result.history).epoch]
+    assert (tmp_path / "history.csv").read_text() == to_csv(result.history)
+
+
+@pytest.mark.parametrize("protocol", ["test", "holdout"])
+def test_a_signal_saves_the_epochs_that_were_not_saved_yet(tmp_path, undisturbed, protocol):
+    asked = itertools.count()
+    overrides = {**SELDOM, "data.validation": protocol}
+    with pytest.raises(Interrupted):
+        train(
+            assemble(small_config(**overrides), small_dataset()),
+            tmp_path,
+            stop=lambda: signal.SIGTERM if next(asked) == 7 else None,
+        )
+    assert not saved(tmp_path, "latest")
+    assert saved(tmp_path, "midway")
+    assert saved(tmp_path, "best") == [3]
+    resumed, expected = run_small(tmp_path, **overrides), undisturbed[protocol]
+    assert_same_bits(resumed.state, expected.state)
+    assert without_times(resumed.history) == without_times(expected.history)
+    assert resumed.test_scores.accuracy == expected.test_scores.accuracy
 
 
 def test_more_epochs_go_on_from_a_finished_run(tmp_path, undisturbed):
