@@ -82,11 +82,13 @@ class Experiment:
         """Number of steps in one call of the training program; the last of an epoch may be fewer.
 
         Where the config leaves it open: 1 on a CPU, and on an accelerator the largest divisor of an
-        epoch's steps up to 100, so that no shorter call has to be compiled.
+        epoch's steps up to 100, so that no shorter call has to be compiled; but no more than lie
+        between two checkpoints.
         """
-        steps = self.config.train.steps_per_execution
+        steps, between = self.config.train.steps_per_execution, self.config.checkpoint.every_steps
         if steps is None:
             steps = _divisor(self.steps_per_epoch) if self.devices.accelerated else 1
+            steps = min(steps, between or steps)
         return min(steps, self.steps_per_epoch)
 
     def feeds(self) -> Feeds:
