@@ -144,6 +144,22 @@ def test_a_run_whose_predictions_were_changed_is_refused(made, run):
         keep(made, run)
 
 
+def test_a_run_with_losses_beyond_float16_is_kept(made, run, tmp_path):
+    with np.load(run / "predictions.npz") as stored:
+        logits, labels = stored["logits"], stored["labels"]
+    wrong = int(np.argmax(logits.argmax(axis=1) != labels))  # as wrong as before, but very sure
+    logits[wrong, logits[wrong].argmax()] = 1e6
+    np.savez(run / "predictions.npz", logits=logits, labels=labels)
+    loss = float(from_logits(logits, labels).losses.mean())
+    change_json(run / "summary.json", "final_val_loss", loss)
+    keep(made, run, tmp_path / "ledger")
+    kept = tmp_path / "ledger/tiny/seed_3"
+    assert keep(made, kept)  # checks what it has kept
+    change_json(kept / "summary.json", "final_val_loss", 1.0)  # less than the losses that are there
+    with pytest.raises(UsageError, match="says loss 1"):
+        keep(made, kept)
+
+
 def test_a_run_of_another_config_than_its_file_s_is_refused(made, run):
     config = json.loads((run / "config.json").read_text())
     config["optimizer"]["learning_rate"] = 0.5
