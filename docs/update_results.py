@@ -162,10 +162,16 @@ def _row(name: str, seeds: dict[int, Run]) -> str:
         ", ".join(map(str, seeds)) + _lost(seeds),
         _bounds(further),
         inside,
-        _distinct(run.summary["machine"] for run in seeds.values()),
+        _distinct(_machine(run) for run in seeds.values()),
         _distinct(f"`{run.summary['versions']['git']}`" for run in seeds.values()),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _machine(run: Run) -> str:
+    """Returns what computed a run: its accelerator, or the processor."""
+    device = re.search(r" x (?:gpu|tpu) \((.*)\)$", run.summary["device"])
+    return device[1] if device else run.summary["machine"]
 
 
 def _distinct(texts) -> str:
