@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shlex
 import statistics
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import numpy as np
 
 from flaxlab import config as configs
 from flaxlab import files, models, scores
-from flaxlab.config import LabReport
+from flaxlab.config import ConfigDict, LabReport
 from flaxlab.config.origin import Origin
 from flaxlab.data.catalog import is_original
 from flaxlab.machine import describe_machine
@@ -151,6 +152,7 @@ def summarize(experiment: Experiment, result: RunResult, confusion: np.ndarray) 
         "seconds": sum(row.seconds for row in history),
         "machine": describe_machine(),
         "device": f"{experiment.devices.count} x {device.platform} ({device.device_kind})",
+        "products": products(config, device),
         "versions": versions(),
         "fingerprints": fingerprints(experiment),
         "classes": {
@@ -162,6 +164,29 @@ def summarize(experiment: Experiment, result: RunResult, confusion: np.ndarray) 
         summary["test_accuracy"] = result.test_scores.accuracy
         summary["test_loss"] = result.test_scores.loss
     return summary
+
+
+def products(config: ConfigDict, device: Any) -> str:
+    """Returns the precision of a run's products and convolutions, as JAX names it.
+
+    JAX's default on a GPU is TensorFloat-32 from compute capability 8.0 on, and bfloat16 on a TPU
+    (https://docs.jax.dev/en/latest/_autosummary/jax.default_matmul_precision.html).
+
+    Args:
+        config: the config of the run.
+        device: what computes it, a `jax.Device`.
+    """
+    if config.model.dtype != "float32":
+        return str(config.model.dtype)
+    if device.platform == "cpu":
+        return "float32"
+    if config.train.matmul_precision != "default":
+        return str(config.train.matmul_precision)
+    if device.platform == "tpu":
+        return "bfloat16"
+    # ROCm's devices have other numbers, such as "gfx90a", and no TensorFloat-32.
+    capability = re.fullmatch(r"(\d+)\.\d+", str(getattr(device, "compute_capability", "")))
+    return "tensorfloat32" if capability and int(capability[1]) >= 8 else "float32"
 
 
 def _comparable_report(experiment: Experiment, reported: LabReport | None) -> LabReport | None:

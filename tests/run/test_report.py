@@ -5,6 +5,7 @@ import io
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from flaxlab import scores as metrics
 from flaxlab.config import LabReport
 from flaxlab.config.origin import Origin
 from flaxlab.pages import plots
-from flaxlab.run.report import write_report
+from flaxlab.run.report import products, write_report
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
 from flaxlab.training.metrics import Row
@@ -53,6 +54,27 @@ def test_most_confident_mistakes_by_hand():
     found = metrics.most_confident_mistakes(logits, np.array([0, 1, 0, 0]), count=2)
     assert [(m.example, m.label, m.predicted) for m in found] == [(2, 0, 1), (3, 0, 1)]
     assert found[0].probability == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("device", "fields", "expected"),
+    [
+        ({"platform": "cpu"}, {}, "float32"),
+        ({"platform": "cpu"}, {"train.matmul_precision": "tensorfloat32"}, "float32"),
+        ({"platform": "gpu", "compute_capability": "9.0"}, {}, "tensorfloat32"),
+        ({"platform": "gpu", "compute_capability": "7.5"}, {}, "float32"),
+        ({"platform": "gpu", "compute_capability": "gfx90a"}, {}, "float32"),
+        (
+            {"platform": "gpu", "compute_capability": "9.0"},
+            {"train.matmul_precision": "float32"},
+            "float32",
+        ),
+        ({"platform": "gpu"}, {"model.dtype": "bfloat16"}, "bfloat16"),
+        ({"platform": "tpu"}, {}, "bfloat16"),
+    ],
+)
+def test_a_run_says_how_it_multiplies(device, fields, expected):
+    assert products(small_config(**fields), SimpleNamespace(**device)) == expected
 
 
 def size(figure):
