@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick faults numbers results lint notebooks docs clean
+.PHONY: demo test quick ahead faults numbers results report-gpu lint notebooks docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m flaxlab.main --config=experiments/quickstart.py
@@ -20,6 +20,13 @@ quick: $(VENV)/installed-dev
 	  tests/test_canary.py tests/kernels tests/checkpoints/test_checkpoints.py \
 	  tests/run/test_fingerprint.py tests/training/test_steps.py \
 	  tests/training/test_keras_optimizers.py
+
+# Compiles the experiments for a GPU that is not here. XLA's part for GPUs is kept apart: in the
+# environment itself, JAX would look for a GPU at each start.
+ahead: $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .ahead \
+	  "jax-cuda12-pjrt==$$($(BIN)/python -c 'import jaxlib; print(jaxlib.__version__)')"
+	PYTHONPATH=.ahead $(BIN)/python -m pytest tests/test_gpu_ahead.py
 
 # Everything in tests/faults with more kills, configs and damaged files than `make test` has.
 faults: $(VENV)/installed-dev
@@ -36,6 +43,18 @@ results: $(VENV)/installed
 	  $(BIN)/python -m flaxlab.ledger results/$$suite --check && \
 	  $(BIN)/python -m flaxlab.compare results/$$suite --to=build/results/$$suite || exit; \
 	done
+
+# On a machine with a GPU and the data sets: the lab report's thirteen networks with five seeds each,
+# into results/. What is there is not done again, so that it goes on where it was stopped.
+report-gpu: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --requirement requirements-cuda.txt 'submitit>=1.5.4'
+	for suite in vgg_cifar vgg_vs_alexnet alexnet_fashion; do \
+	  only= && if [ $$suite = vgg_vs_alexnet ]; then only=--arms=vgg_fashion; fi && \
+	  $(BIN)/python -m flaxlab.suite --config=experiments/suites/$$suite.py --seeds=5 $$only \
+	    --workdir=results/$$suite --launcher=processes --tasks_per_gpu=4 && \
+	  $(BIN)/python -m flaxlab.ledger results/$$suite || exit; \
+	done
+	$(BIN)/python docs/update_results.py
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -73,4 +92,4 @@ $(VENV)/installed-docs: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 clean:
-	rm -rf .venv .venv-newest .virtualenv build site *.egg-info
+	rm -rf .venv .venv-newest .virtualenv .ahead build site *.egg-info

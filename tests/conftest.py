@@ -3,7 +3,8 @@
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
-# Also on a machine with a GPU: what the tests say of bits and devices holds on a CPU.
+# Also on a machine with a GPU: what the tests say of bits and devices holds on a CPU. Those of
+# tests/test_gpu.py are for JAX_PLATFORMS=cuda,cpu.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Eight devices on any machine, for the tests of pmap and sharding; and no optimization of machine
 # code, which takes longer than all small networks take to run.
@@ -28,7 +29,7 @@ from flaxlab.main import main
 from tests.helpers.runs import SMALL_POOL
 
 # Processes that tests start have one device, like a user's.
-assert len(jax.devices()) == 8
+assert len(jax.devices("cpu")) == 8
 os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
 
 # No test is timed: a busy machine would fail it.

@@ -23,7 +23,7 @@ from flaxlab.lock import locked
 from flaxlab.machine import available_cores, compute_deterministically, keep_compiled_programs
 from flaxlab.run.advice import warnings
 from flaxlab.run.record import experiment_revision, versions
-from flaxlab.suite.plan import Plan, more_seeds, plan_suite, plan_sweep
+from flaxlab.suite.plan import Plan, PlannedArm, more_seeds, plan_suite, plan_sweep
 from flaxlab.suite.progress import SuiteProgress
 from flaxlab.suite.runner import (
     SuiteRun,
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
     in_tasks = options.launcher != "none"
     make_launcher = _find_launcher(options) if in_tasks and not options.show else None
     seeds = more_seeds(plan, options.at_most) if options.until else plan.seeds
-    possible = list_runs(plan.arms, seeds, workdir)
+    possible = list_runs(_chosen(plan, options.arms), seeds, workdir)
     runs = [run for run in possible if run.seed in plan.seeds]
     left = [run for run in runs if not run.finished]
     style = plan.baseline.config.log.progress
@@ -115,6 +115,17 @@ def run(options: argparse.Namespace) -> None:
             f"{len(failures)} of {len(done)} runs: {'; '.join(failures)}. The others are complete;"
             " start the same command again to retry these"
         )
+
+
+def _chosen(plan: Plan, names: str | None) -> Sequence[PlannedArm]:
+    """Returns the arms of a plan that `--arms` names; all of them without it."""
+    if names is None:
+        return plan.arms
+    known = {arm.name: arm for arm in plan.arms}
+    unknown = [name for name in names.split(",") if name not in known]
+    if unknown:
+        raise UsageError(f"--arms={','.join(unknown)}: the suite's arms are {', '.join(known)}")
+    return [arm for arm in plan.arms if arm.name in names.split(",")]
 
 
 def _prepare_jax(plan: Plan, launcher: str) -> None:

@@ -45,6 +45,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--at_most", help=f"most seeds of any arm, with --until; default {_MOST_SEEDS}", **count
     )
+    parser.add_argument(
+        "--arms",
+        metavar="NAME,NAME",
+        help="do the runs of these arms only, and leave the others for later; default: all arms",
+    )
     parser.add_argument("--show", action="store_true", help="print the arms and train nothing")
     parser.add_argument(
         "--plan",
@@ -125,6 +130,10 @@ def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> a
             raise UsageError(f"--{name} is for tasks; add --launcher=processes or --launcher=slurm")
     if options.spread is not None and options.plan is None:
         raise UsageError("--spread is for --plan=POINTS; add that, or leave it out")
+    if options.arms is not None and (options.until or options.sweeps or options.plan):
+        raise UsageError(
+            "--arms is for the arms of a suite file; leave it out, or the other option"
+        )
     if options.until is None and options.at_most is not None:
         raise UsageError("--at_most is for --until=decided; add that, or use --seeds")
     if options.until is not None:

@@ -72,6 +72,20 @@ def test_a_suite_killed_half_way_resumes_and_finishes(tmp_path, capsys):
     assert "[" not in output.split("finished")[1].split("arm")[0]  # no run was started
 
 
+def test_only_the_arms_that_are_asked_for_are_run(tmp_path, capsys):
+    file, workdir = write_suite(tmp_path, "('alexnet_no_dropout',)"), tmp_path / "runs"
+    arguments = [f"--config={file}", f"--workdir={workdir}", "--seeds=1", *SMALL]
+    with pytest.raises(UsageError, match="--arms=alexnet_pool: the suite's arms are alexnet_def"):
+        main([*arguments, "--arms=alexnet_default,alexnet_pool"])
+    with pytest.raises(UsageError, match="--arms is for the arms of a suite file"):
+        main([*arguments, "--arms=alexnet_default", "--until=decided"])
+    main([*arguments, "--arms=alexnet_default"])
+    assert [path.parent.parent.name for path in workdir.rglob("summary.json")] == [
+        "alexnet_default"
+    ]
+    assert set(read_suite_file(workdir).arms) == {"alexnet_default", "alexnet_no_dropout"}
+
+
 def test_a_sweep_runs_and_is_compared(tmp_path, capsys):
     main(
         [

@@ -1,0 +1,162 @@
+"""What XLA makes of flaxlab's programs on an H100 that is not there, by JAX's CUDA plugin.
+
+The plugin computes nothing and needs no GPU. It is used in processes of their own, so that this one
+stays on the CPU, and with the flags of a user's run.
+"""
+
+import json
+
+import pytest
+
+from benchmarks.gpu_ahead import plugin_installed
+from benchmarks.hlo import Cost, bytes_of, read_module
+from flaxlab import models
+from flaxlab.config.read import experiment_file, resolve_config
+from tests.helpers.processes import Process
+from tests.helpers.runs import ROOT
+
+needs_plugin = pytest.mark.skipif(
+    not plugin_installed(),
+    reason="nothing can be compiled for a GPU without jax-cuda12-plugin and jax-cuda12-pjrt",
+)
+
+# Of a step of 64 in float32 and of the scores of the test split, as jaxlib 0.10.2 compiles them:
+# GB moved, MB of temporaries.
+MEASURED = {
+    "alexnet_default": ((1.705, 85.1), (15.71, 141.6)),
+    "alexnet_pool": ((2.047, 81.4), (18.65, 201.1)),
+    "vgg_default": ((3.026, 153.9), (30.47, 327.3)),
+    "vgg_growing_dropouts": ((3.044, 156.6), (30.47, 327.3)),
+}
+SLACK = 1.1
+
+# Not of a layer: of each example, the gradient of the cross entropy picks the label's logit.
+SMALL_SCATTER = "take_along_axis"
+
+
+def compile_ahead(*arguments):
+    """Runs the benchmark; returns what it says of each experiment, by name."""
+    own = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": None}
+    command = ["-m", "benchmarks.gpu_ahead", "--json", *arguments]
+    ended = Process(*command, cwd=ROOT, environment=own).end()
+    assert ended.code == 0, ended.errors
+    found = map(json.loads, ended.shown.splitlines())
+    return {each["experiment"]: each for each in found}
+
+
+def large_scatters(program):
+    return [name for name in program["scatters"] if SMALL_SCATTER not in name]
+
+
+def flop_of_layers(name):
+    config = resolve_config(experiment_file(name, []), [])
+    layers = models.layer_table(models.build(config.model, 10), config.data.image_shape)
+    return [row.flops for row in layers if row.flops]
+
+
+def check_program(program, measured):
+    gigabytes, megabytes = measured
+    assert large_scatters(program) == []
+    assert (program["sorts"], program["conditionals"], program["all_reduces"]) == (0, 0, 0)
+    # A part that the reader does not know would be missing.
+    assert gigabytes / SLACK < program["bytes_moved"] / 1e9 < gigabytes * SLACK
+    assert program["temporaries"] / 1e6 < megabytes * SLACK
+
+
+@needs_plugin
+def test_programs_scatter_nothing_large_wait_for_nobody_and_move_no_more_than_they_did():
+    found = compile_ahead(*MEASURED)
+    assert list(found) == list(MEASURED)
+    for name, (of_a_step, of_scores) in MEASURED.items():
+        step, scores = found[name]["training"], found[name]["evaluation"]
+        check_program(step, of_a_step)
+        check_program(scores, of_scores)
+        assert step["donated"] == step["state"]
+        first, *others = flop_of_layers(name)
+        # Nobody asks for the gradient of the images.
+        assert step["flop"] == pytest.approx(64 * (2 * first + 3 * sum(others)), rel=1e-3)
+        assert scores["flop"] == pytest.approx(20 * 512 * (first + sum(others)), rel=1e-3)
+
+
+@needs_plugin
+def test_two_gpus_share_a_batch_and_sum_over_it():
+    step = compile_ahead("alexnet_pool", "--devices=2")["alexnet_pool"]["training"]
+    assert step["all_reduces"] > 0
+    assert large_scatters(step) == []
+    assert (step["sorts"], step["conditionals"]) == (0, 0)
+    assert step["donated"] == step["state"]
+    first, *others = flop_of_layers("alexnet_pool")
+    assert step["flop"] == pytest.approx(32 * (2 * first + 3 * sum(others)), rel=1e-3)
+
+
+@needs_plugin
+def test_the_scatters_of_xlas_own_pooling_are_found():
+    found = compile_ahead("alexnet_pool", "--config.train.fast_kernels=false")["alexnet_pool"]
+    step, ((gigabytes, megabytes), _) = found["training"], MEASURED["alexnet_pool"]
+    scattered = large_scatters(step)
+    assert len(scattered) == 3
+    assert all("/pool/select_and_scatter" in name for name in scattered)
+    assert large_scatters(found["evaluation"]) == []
+    assert step["bytes_moved"] / 1e9 > gigabytes * SLACK
+    assert step["temporaries"] / 1e6 > megabytes * SLACK
+
+
+LOOP = """HloModule jit_f, is_scheduled=true
+
+%gathered (param_0: u8[1000,4], param_1: s32[2,1]) -> u8[2,4] {
+  %param_0 = u8[1000,4]{1,0} parameter(0)
+  %param_1 = s32[2,1]{1,0} parameter(1)
+  ROOT %gather.1 = u8[2,4]{1,0} gather(%param_0, %param_1), slice_sizes={1,4}
+}
+
+%product (p: bf16[2,3], q: bf16[3,5]) -> bf16[2,5] {
+  %p = bf16[2,3]{1,0} parameter(0)
+  %q = bf16[3,5]{1,0} parameter(1)
+  ROOT %dot.1 = bf16[2,5]{1,0} dot(%p, %q), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+
+%body (state: (s32[], bf16[2,3], /*index=2*/bf16[3,5])) -> (s32[], bf16[2,3], bf16[3,5]) {
+  %state = (s32[], bf16[2,3]{1,0}, /*index=2*/bf16[3,5]{1,0}) parameter(0)
+  %left = bf16[2,3]{1,0} get-tuple-element(%state), index=1
+  %right = bf16[3,5]{1,0} get-tuple-element(%state), index=2
+  %fusion.2 = bf16[2,5]{1,0} fusion(%left, %right), kind=kCustom, calls=%product
+  ROOT %tuple.2 = (s32[], bf16[2,3]{1,0}, bf16[3,5]{1,0}) tuple(%state, %left, %right)
+}
+
+ENTRY %main (image: u8[1000,4], index: s32[2,1], grad: f32[8,6,6,5]) -> u8[2,4] {
+  %image = u8[1000,4]{1,0} parameter(0)
+  %index = s32[2,1]{1,0} parameter(1)
+  %grad = f32[8,6,6,5]{3,2,1,0} parameter(2)
+  %kernel = f32[5,3,3,7]{3,2,1,0} constant({...})
+  %conv.1 = (f32[8,6,6,7]{3,2,1,0}, u8[0]{0}) custom-call(%grad, %kernel), window={size=3x3},\
+ dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBackwardInput"
+  %while.1 = (s32[], bf16[2,3]{1,0}, bf16[3,5]{1,0}) while(%index), condition=%less, body=%body,\
+ backend_config={"known_trip_count":{"n":"20"}}
+  ROOT %fusion.1 = u8[2,4]{1,0} fusion(%image, %index), kind=kLoop, calls=%gathered
+}
+"""
+
+
+def test_costs_are_read_from_the_text_of_a_program():
+    module = read_module(LOOP)
+    pixels, features = 8 * 6 * 6, 5
+    convolution = 4 * (pixels * features + features * 9 * 7 + pixels * 7)
+    assert list(module.run()) == [
+        (Cost(convolution, 2 * pixels * features * 9 * 7, "f32"), 1),
+        (Cost(2 * (6 + 15 + 10), 2 * 2 * 3 * 5, "bf16"), 20),
+        (Cost(8 + 8 + 8, 0, ""), 1),  # two rows of the images, two numbers, two rows written
+    ]
+    assert [each.name for each in module.find("gather", "dot")] == ["gather.1", "dot.1"]
+
+
+def test_sizes_are_read_from_shapes():
+    assert bytes_of("pred[3,2]{1,0}") == 6
+    assert bytes_of("s32[]") == 4
+    assert bytes_of("(f32[2,3]{1,0}, /*index=1*/bf16[5]{0}, u8[0]{0})") == 24 + 10
+
+
+def test_what_is_no_program_is_refused():
+    with pytest.raises(ValueError, match="no ENTRY"):
+        read_module("HloModule jit_f")
+    with pytest.raises(ValueError, match=r"while\.1 has no fixed length"):
+        list(read_module(LOOP.replace("known_trip_count", "unknown")).run())
