@@ -36,9 +36,10 @@ faults: $(VENV)/installed-dev
 numbers: $(VENV)/installed
 	$(BIN)/python -m benchmarks.step_error
 
-# The tables of README and docs/results.md, and a comparison of each suite that has runs in results/.
+# The tables and the picture of README and docs/results.md, and a comparison of each suite that has runs in results/.
 results: $(VENV)/installed
 	$(BIN)/python docs/update_results.py
+	$(BIN)/python docs/draw_results.py
 	for suite in $$(cd results && ls */*/*/summary.json 2> /dev/null | cut -d/ -f1 | uniq); do \
 	  $(BIN)/python -m flaxlab.ledger results/$$suite --check && \
 	  $(BIN)/python -m flaxlab.compare results/$$suite --to=build/results/$$suite || exit; \
@@ -55,6 +56,7 @@ report-gpu: $(VENV)/installed
 	  $(BIN)/python -m flaxlab.ledger results/$$suite || exit; \
 	done
 	$(BIN)/python docs/update_results.py
+	$(BIN)/python docs/draw_results.py
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -1,0 +1,47 @@
+"""benchmarks/gpu.py from end to end, dry: on a CPU, with digits."""
+
+import json
+
+import pytest
+
+from benchmarks import gpu
+from flaxlab.errors import RunFailed, UsageError
+
+
+def test_every_part_runs_dry_and_is_not_repeated(tmp_path, capsys):
+    gpu.main([f"--to={tmp_path}", "--dry"])
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    parts = found["parts"]
+    assert list(parts) == list(gpu.PARTS)
+    assert all(row["same class"] == 1.0 for row in parts["losses"])
+    assert parts["steps"][0]["ms"] > 0
+    assert parts["epochs"][0]["accuracy"] > 0.5
+    assert all(row["twice"] and row["stopped and resumed"] for row in parts["bits"])
+    assert parts["tasks"][0]["seconds"] > 0
+    table = (tmp_path / "gpu.md").read_text()
+    assert all(f"## {part}" in table for part in gpu.PARTS)
+
+    capsys.readouterr()
+    gpu.main([f"--to={tmp_path}", "--dry"])
+    assert not any(line.startswith(f"{part}:") for part in parts for line in _lines(capsys))
+
+
+def _lines(capsys):
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_failed_part_leaves_the_others_and_is_tried_again(tmp_path, monkeypatch):
+    def fail(bench):
+        raise RunFailed("no such thing")
+
+    monkeypatch.setattr(gpu, "PARTS", {"steps": fail, "memory": gpu.memory})
+    with pytest.raises(RunFailed, match=r"steps \(no such thing\); the logs are in"):
+        gpu.main([f"--to={tmp_path}", "--dry", "--parts=steps,memory"])
+    monkeypatch.setattr(gpu, "PARTS", {"steps": lambda bench: [{"ms": 1.0}], "memory": fail})
+    gpu.main([f"--to={tmp_path}", "--dry", "--parts=steps,memory"])
+    assert set(json.loads((tmp_path / "gpu.json").read_text())["parts"]) == {"steps", "memory"}
+
+
+def test_an_unknown_part_is_one_line(tmp_path):
+    with pytest.raises(UsageError, match="--parts=speed; expected some of losses, steps"):
+        gpu.main([f"--to={tmp_path}", "--dry", "--parts=speed"])
