@@ -23,10 +23,13 @@ quick: $(VENV)/installed-dev
 
 # Compiles the experiments for a GPU that is not here. XLA's part for GPUs is kept apart: in the
 # environment itself, JAX would look for a GPU at each start.
-ahead: $(VENV)/installed-dev
+ahead: .ahead/installed
+	AHEAD=1 PYTHONPATH=.ahead $(BIN)/python -m pytest tests/test_gpu_ahead.py
+
+.ahead/installed: $(VENV)/installed-dev
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .ahead \
 	  "jax-cuda12-pjrt==$$($(BIN)/python -c 'import jaxlib; print(jaxlib.__version__)')"
-	PYTHONPATH=.ahead $(BIN)/python -m pytest tests/test_gpu_ahead.py
+	touch $@
 
 # Everything in tests/faults with more kills, configs and damaged files than `make test` has.
 faults: $(VENV)/installed-dev
@@ -45,18 +48,18 @@ results: $(VENV)/installed
 	  $(BIN)/python -m flaxlab.compare results/$$suite --to=build/results/$$suite || exit; \
 	done
 
-# On a machine with a GPU and the data sets: the lab report's thirteen networks with five seeds each,
-# into results/. What is there is not done again, so that it goes on where it was stopped.
+# On a machine with a GPU and the data sets: the lab report's thirteen networks with five seeds each.
+# What is there is not done again, so that it goes on where it was stopped. The runs in results/ are of
+# CIFAR-10 in JPEG; for the original pictures give another folder: make report-gpu REPORT=runs/report
+REPORT ?= results
 report-gpu: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --requirement requirements-cuda.txt 'submitit>=1.5.4'
+	$(BIN)/python -m pip install --quiet --editable '.[slurm]' --requirement requirements-cuda.txt
 	for suite in vgg_cifar vgg_vs_alexnet alexnet_fashion; do \
 	  only= && if [ $$suite = vgg_vs_alexnet ]; then only=--arms=vgg_fashion; fi && \
 	  $(BIN)/python -m flaxlab.suite --config=experiments/suites/$$suite.py --seeds=5 $$only \
-	    --workdir=results/$$suite --launcher=processes --tasks_per_gpu=4 && \
-	  $(BIN)/python -m flaxlab.ledger results/$$suite || exit; \
+	    --workdir=$(REPORT)/$$suite --launcher=processes --tasks_per_gpu=4 && \
+	  $(BIN)/python -m flaxlab.ledger $(REPORT)/$$suite || exit; \
 	done
-	$(BIN)/python docs/update_results.py
-	$(BIN)/python docs/draw_results.py
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -21,19 +21,21 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flaxlab import files
-from flaxlab.command_line import CommandParser, run_command
+from flaxlab.command_line import CommandParser, positive_float, run_command
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.run.record import versions
 
@@ -60,10 +62,12 @@ class Bench:
     Attributes:
         folder: for run directories and logs.
         dry: whether everything runs on the CPU, with digits.
+        until: when the time is over, as `time.monotonic` counts.
     """
 
     folder: Path
     dry: bool
+    until: float
 
     @property
     def platform(self) -> str:
@@ -81,8 +85,12 @@ class Bench:
         """Runs `python COMMAND`; its output goes to NAME.log too.
 
         Raises:
-            RunFailed: it took longer than `seconds`, or its exit code is not among `good`.
+            RunFailed: it took longer than `seconds`, or than there is time; or its exit code is not
+                among `good`.
         """
+        seconds = min(seconds, self.until - time.monotonic())
+        if seconds <= 0:
+            raise RunFailed("the time is over; start the same command again")
         env = {"JAX_PLATFORMS": self.platform} | env
         try:
             done = subprocess.run(
@@ -113,11 +121,11 @@ def losses(bench: Bench) -> list[dict[str, Any]]:
     """Compares the losses of each epoch, and the predictions, with those of the CPU."""
     digits = ["--config=experiments/digits_small.py", "--config.train.epochs=3"]
     precision = "--config.train.matmul_precision"
-    expected = bench.train("losses-cpu", *digits, JAX_PLATFORMS="cpu")
+    expected = bench.train("cpu", *digits, JAX_PLATFORMS="cpu")
     rows = []
     ways = {"float32": "float32", "the device's default": "default"}
     for name, value in list(ways.items())[: 1 if bench.dry else 2]:
-        run = bench.train(f"losses-{value}", *digits, f"{precision}={value}")
+        run = bench.train(value, *digits, f"{precision}={value}")
         ours, theirs = (_column(each, "train_loss") for each in (run, expected))
         logits = [_logits(each) for each in (run, expected)]
         rows.append(
@@ -134,19 +142,16 @@ def steps(bench: Bench) -> list[dict[str, Any]]:
     """Times training steps of flaxlab and of torch.compile, one after the other."""
     ours = ("digits_small:32:float32:0:fast",) if bench.dry else _FLAXLAB
     options = ["--seconds=0.1", "--examples=320"] if bench.dry else ["--seconds=2"]
-    shown = bench.python(
-        "steps-flaxlab", "-m", "benchmarks.peers.gpu_flaxlab", *options, *ours, seconds=240
-    )
-    rows = [{"by": "flaxlab", **each} for each in _json_lines(shown.stdout)]
-    if not bench.dry:
-        peer = str(Path(__file__).parent / "peers" / "gpu_torch.py")
-        for case in _TORCH:
-            try:
-                found = bench.python("steps-torch", peer, "--seconds=2", case, seconds=100)
-            except RunFailed as error:  # PyTorch is not flaxlab's to install
-                rows.append({"by": "torch.compile", "case": case, "failed": str(error)})
-            else:
-                rows += [{"by": "torch.compile", **each} for each in _json_lines(found.stdout)]
+    peer = str(Path(__file__).parent / "peers" / "gpu_torch.py")
+    commands = [
+        ("flaxlab", ["-m", "benchmarks.peers.gpu_flaxlab", *options, case]) for case in ours
+    ]
+    if not bench.dry and find_spec("torch"):
+        commands += [("torch.compile", [peer, "--seconds=2", case]) for case in _TORCH]
+    rows = []
+    for number, (name, command) in enumerate(commands):
+        shown = bench.python(f"{number}", *command, seconds=120)
+        rows += [{"by": name, **each} for each in _json_lines(shown.stdout)]
     return rows
 
 
@@ -161,7 +166,7 @@ def epochs(bench: Bench) -> list[dict[str, Any]]:
     rows = []
     for name, options in ways.items():
         begun = time.perf_counter()
-        run = bench.train(f"epochs-{len(rows)}", *options, seconds=150)
+        run = bench.train(f"{len(rows)}", *options, seconds=150)
         seconds = _column(run, "seconds")
         rows.append(
             {
@@ -183,9 +188,9 @@ def bits(bench: Bench) -> list[dict[str, Any]]:
     rows = []
     for value in ("true",) if bench.dry else ("false", "true"):
         options = [*few, f"--config.train.deterministic={value}"]
-        first, second = (bench.train(f"bits-{value}-{n}", *options) for n in (1, 2))
+        first, second = (bench.train(f"{value}-{n}", *options) for n in (1, 2))
         rows.append({"train.deterministic": value, "twice": _same(first, second)})
-        stopped = bench.folder / f"bits-{value}-stopped"
+        stopped = bench.folder / f"{value}-stopped"
         midway = [*options, "--config.checkpoint.every_steps=5"]
         _train_until_saved(bench, stopped, midway)
         rows[-1]["stopped and resumed"] = _same(first, bench.train(stopped.name, *options))
@@ -206,7 +211,11 @@ def _train_until_saved(bench: Bench, workdir: Path, options: Sequence[str]) -> N
             break
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    code = process.wait(timeout=60)
+    try:
+        code = process.wait(timeout=60)
+    except subprocess.TimeoutExpired as error:
+        process.kill()
+        raise RunFailed(f"{workdir.name} did not stop within a minute") from error
     if code != 128 + signal.SIGTERM:
         raise RunFailed(f"{workdir.name} was to be stopped, but ended with code {code}")
 
@@ -235,7 +244,7 @@ def tasks(bench: Bench) -> list[dict[str, Any]]:
         begun = time.perf_counter()
         workdir = f"--workdir={bench.folder / f'tasks-{count}'}"
         command = ["-m", "flaxlab.suite", *bench.experiment, *options, *share, workdir]
-        bench.python(f"tasks-{count}", *command, seconds=240)
+        bench.python(f"{count}", *command, seconds=240)
         rows.append({"tasks on the GPU": count, "seconds": time.perf_counter() - begun})
     return rows
 
@@ -299,6 +308,9 @@ def main(arguments: Sequence[str]) -> None:
     parser = CommandParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--to", type=Path, default=Path("build/gpu"), help="folder of the results")
     parser.add_argument("--parts", default=",".join(PARTS), help="of the list above")
+    parser.add_argument(
+        "--minutes", type=positive_float, default=9.0, help="after which nothing is started"
+    )
     parser.add_argument("--dry", action="store_true", help="try all of it on a CPU")
     options = parser.parse_args(arguments)
     chosen = options.parts.split(",")
@@ -306,7 +318,9 @@ def main(arguments: Sequence[str]) -> None:
     if unknown:
         raise UsageError(f"--parts={','.join(unknown)}; expected some of {', '.join(PARTS)}")
     options.to.mkdir(parents=True, exist_ok=True)
-    bench, file = Bench(options.to.resolve() / "runs", options.dry), options.to / "gpu.json"
+    until = time.monotonic() + 60 * options.minutes
+    bench = Bench(options.to.resolve() / "runs", options.dry, until)
+    file = options.to / "gpu.json"
     bench.folder.mkdir(exist_ok=True)
     results = {"device": _device(bench), "versions": versions(), "parts": {}}
     if file.exists():
@@ -318,9 +332,11 @@ def main(arguments: Sequence[str]) -> None:
     for part in chosen:
         if part in results["parts"]:
             continue
-        begun = time.perf_counter()
+        begun, own = time.perf_counter(), replace(bench, folder=bench.folder / part)
+        shutil.rmtree(own.folder, ignore_errors=True)  # what a part that failed has left
+        own.folder.mkdir()
         try:
-            results["parts"][part] = PARTS[part](bench)
+            results["parts"][part] = PARTS[part](own)
         except RunFailed as error:
             failed.append(f"{part} ({error})")
         print(f"{part}: {time.perf_counter() - begun:.0f} s", flush=True)

@@ -4,10 +4,10 @@
     python -m benchmarks.gpu_ahead alexnet_pool vgg_default --batch_size=512 --dtype=bfloat16
     python -m benchmarks.gpu_ahead alexnet_pool --config.train.fast_kernels=false
 
-JAX's CUDA plugin must be installed (jax-cuda12-plugin and jax-cuda12-pjrt, of JAX's version; none
-of NVIDIA's libraries is needed), and benchmarks/h100.txtpb describes the GPU. Two programs of an
-experiment are compiled as a run on a GPU has them, data resident: one step of training, and the
-scoring of the whole test split. Of the data set, only the sizes are real.
+XLA's part for CUDA must be installed (jax-cuda12-pjrt, of jaxlib's version; `make ahead` does it;
+none of NVIDIA's libraries is needed), and benchmarks/h100.txtpb describes the GPU. Two programs of
+an experiment are compiled, data resident: one step of training, which a run on a GPU takes in a
+loop, and the scoring of the whole test split. Of the data set, only the sizes are real.
 
 Nothing is measured. "Predicted" is a roofline: for each instruction, the larger of its bytes by 3.0
 TB/s and its FLOP by 400 TFLOP/s in float32 (by TensorFloat-32) or 790 in bfloat16, which are rates
@@ -42,14 +42,13 @@ from flaxlab.batches.feed import Batches
 from flaxlab.command_line import CommandParser, positive_number, run_command
 from flaxlab.config.read import experiment_file, own_experiments, resolve_config
 from flaxlab.errors import UsageError
-from flaxlab.training.experiment import assemble
+from flaxlab.training.experiment import assemble, scoring_batch
 from flaxlab.training.metrics import no_metrics
 from flaxlab.training.programs import compile_programs
 
 _DESCRIPTION = Path(__file__).with_name("h100.txtpb")
 _BYTES_A_SECOND = 3.0e12
 _FLOP_A_SECOND = {"f32": 400e12, "bf16": 790e12}
-_SCORED_AT_ONCE = 512  # examples of a batch that is only scored; see `Experiment.eval_feed`
 
 # Examples of the training split and of the test split.
 _SPLITS = {"fashion_mnist": (60_000, 10_000), "cifar10": (50_000, 10_000), "digits": (1437, 360)}
@@ -135,7 +134,7 @@ def compile_ahead(experiment: str, overrides: Sequence[str] = (), devices: int =
         _placed(jax.eval_shape(make), described) for make in (assembled.create_state, no_metrics)
     )
     trained, tested = _SPLITS[config.data.name]
-    scored = size * max(1, _SCORED_AT_ONCE // size)
+    scored = scoring_batch(size)
     image = tuple(config.data.image_shape)
     train = resident_batches(trained, image, 1, size, described)
     test = resident_batches(tested, image, -(-tested // scored), scored, described)
@@ -166,7 +165,7 @@ def describe_devices(count: int) -> Devices:
     if not plugin_installed():
         raise UsageError(
             "JAX's CUDA plugin is not installed, without which nothing can be compiled for a GPU;"
-            f" pip install jax-cuda12-plugin=={jax.__version__} jax-cuda12-pjrt=={jax.__version__}"
+            f" pip install jax-cuda12-pjrt=={jax.__version__}, or make ahead"
         )
     described = topologies.get_topology_desc(
         "h100", "cuda", target_config=_DESCRIPTION.read_text(), topology=f"1x1x{count}"

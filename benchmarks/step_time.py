@@ -39,13 +39,6 @@ MATMUL_SIDE = 2048
 OURS = "flaxlab"
 _PAUSE = 0.2  # seconds in which the threads of the one before stop looking for work
 
-# Goals of a machine with a GPU, which this script does not look for.
-_ON_A_GPU = (
-    "10 epochs of alexnet_pool on Fashion-MNIST",
-    "share of bf16 peak, vgg_default, batch 512",
-    "images/s, flaxlab / compiled PyTorch, bf16",
-)
-
 
 @dataclass(frozen=True)
 class Peer:
@@ -265,8 +258,6 @@ def main() -> None:
     for name, value, must, aim in reach(results):
         verdict = "aim" if value <= aim else "must" if value <= must else "missed"
         print(f"| {name} | {value:.3g} | {must:g} | {aim:g} | {verdict} |")
-    for name in _ON_A_GPU:
-        print(f"| GPU: {name} | not measured | | | |")
 
 
 def _environment() -> dict[str, str]:

@@ -18,7 +18,7 @@ from flaxlab.claims import Claim
 from flaxlab.compare.claims_table import claims_table
 from flaxlab.compare.comparison import arm_outcomes, judge_claims
 from flaxlab.compare.outcomes import Design, outcomes_of, scored_runs
-from flaxlab.compare.runs import Run, find_runs, group_by_arm
+from flaxlab.compare.runs import Run, computed_on, find_runs, group_by_arm
 from flaxlab.compare.statistics import Estimate, mean_interval, prediction_interval
 from flaxlab.compare.suite_file import merge_claims, read_suite_file
 from flaxlab.compare.verdicts import NOT_TESTED
@@ -162,16 +162,10 @@ def _row(name: str, seeds: dict[int, Run]) -> str:
         ", ".join(map(str, seeds)) + _lost(seeds),
         _bounds(further),
         inside,
-        _distinct(_machine(run) for run in seeds.values()),
+        _distinct(computed_on(run) for run in seeds.values()),
         _distinct(f"`{run.summary['versions']['git']}`" for run in seeds.values()),
     ]
     return f"| {' | '.join(cells)} |"
-
-
-def _machine(run: Run) -> str:
-    """Returns what computed a run: its accelerator, or the processor."""
-    device = re.search(r" x (?:gpu|tpu) \((.*)\)$", run.summary["device"])
-    return device[1] if device else run.summary["machine"]
 
 
 def _distinct(texts) -> str:

@@ -1,6 +1,6 @@
 """Times the compiled training program of flaxlab on an accelerator; prints a line of JSON a case.
 
-    python benchmarks/peers/gpu_flaxlab.py --seconds=2 alexnet_pool:64:float32:1:fast ...
+    python -m benchmarks.peers.gpu_flaxlab --seconds=2 alexnet_pool:64:float32:1:fast ...
 
 A case is EXPERIMENT:BATCH:DTYPE:STEPS:KERNELS. STEPS are those of one call; 0: flaxlab's choice.
 KERNELS are "fast" (flaxlab's pooling) or "plain" (XLA's). Images are drawn, and resident.

@@ -1,8 +1,9 @@
 """How the batches reach the devices: out of arrays that lie there, or streamed ahead of time.
 
-Several batches are stacked for each call of a program (`train.steps_per_execution`). All ways give
-the same batches, bit for bit; they only differ in where examples are gathered: on the device by
-their index, on the host out of an array, or by grain's threads or processes out of files.
+Several batches are stacked for each call of a program (`train.steps_per_execution`). For training,
+all ways give the same batches, bit for bit; they only differ in where examples are gathered: on
+the device by their index, on the host out of an array, or by grain's threads or processes out of
+files.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Feed:
         Args:
             seed: seed of the run.
             epoch: from 1.
-            start: number of batches to leave out, a multiple of `stacked`, or all of them.
+            start: number of batches to leave out.
         """
         order = train_order(len(self.split), self.batch_size, seed, epoch)
         if self.reading is None:
@@ -140,10 +141,7 @@ def make_feed(
         ValueError: `placement` is none of these.
         UsageError: "resident" with several processes.
     """
-    if placement == "auto" and (reading.smallest_crop or isinstance(split.images, LazyImages)):
-        placement = "grain"
-    if placement == "auto":
-        placement = "resident" if fits(split, devices) else "streamed"
+    placement = place(split, devices, placement, reading)
     if placement not in ("resident", "streamed", "grain"):
         raise ValueError(f"placement is {placement!r}; expected resident, streamed, grain or auto")
     resident = {}
@@ -158,11 +156,14 @@ def make_feed(
     return Feed(split, batch_size, stacked, devices, resident, read)
 
 
-def fits(split: Split, devices: Devices) -> bool:
-    """Returns whether a split can wait on the devices and leave enough memory for a model."""
-    if devices.shared or isinstance(split.images, LazyImages):
-        return False
-    return split.images.nbytes <= _room(devices)
+def place(split: Split, devices: Devices, placement: str, reading: Reading = Reading()) -> str:
+    """Returns where a split waits: `placement`, or what "auto" means for it; see `make_feed`."""
+    if placement != "auto":
+        return placement
+    if reading.smallest_crop or isinstance(split.images, LazyImages):
+        return "grain"
+    fits = not devices.shared and split.images.nbytes <= _room(devices)
+    return "resident" if fits else "streamed"
 
 
 def _room(devices: Devices) -> float:

@@ -1,7 +1,7 @@
 """The checkpoints of a run.
 
     checkpoints/latest/<step>/state/     the whole TrainState at the end of an epoch
-    checkpoints/midway/<step>/state/     the same within an epoch; removed once the epoch is saved
+    checkpoints/midway/<step>/state/     the same within an epoch; removed once its end is saved
     checkpoints/best/<step>/state/       params and batch_stats of the best epoch
     checkpoints/*/<step>/record/         JSON: config, history, versions
     checkpoints/*/<step>/sha256.json     digests of all that, checked before anything is restored
@@ -25,6 +25,9 @@ from flaxlab.checkpoints.manifest import find_damage
 from flaxlab.errors import RunFailed
 from flaxlab.processes import from_main, in_several, is_main
 from flaxlab.training.state import TrainState
+
+# {"params": ..., "batch_stats": ...}
+Variables = dict[str, Any]
 
 _NONE = -1  # no step
 
@@ -85,12 +88,12 @@ class Checkpoints:
         self._latest.settle()
         self._midway.save(int(state.step), state, record)
 
-    def save_best(self, state: TrainState, record: Record) -> None:
-        """Saves the parameters and running statistics as the best so far.
+    def save_best(self, step: int, variables: Variables, record: Record) -> None:
+        """Saves the parameters and running statistics of a step as the best so far.
 
-        A later `save_latest` waits for it. `state` needs no optimizer state.
+        A later `save_latest` waits for it.
         """
-        self._best.save(int(state.step), _variables(state), record)
+        self._best.save(step, variables, record)
 
     def settle(self, wait: bool = True) -> None:
         """Checks whether the saves in progress succeeded, and removes what they replace.
@@ -108,6 +111,10 @@ class Checkpoints:
     def saved_step(self) -> int:
         """Returns the step of the newest epoch that is completely saved; 0 if there is none."""
         return max(self._latest.steps(), default=0)
+
+    def newest_step(self) -> int:
+        """Returns the newest step that is completely saved, within an epoch too; 0 without one."""
+        return max([*self._latest.steps(), *self._midway.steps()], default=0)
 
     @property
     def failure(self) -> str | None:
@@ -161,7 +168,7 @@ class Checkpoints:
                 f"cannot score the test split: the parameters of the best epoch (step {step}) are"
                 f" missing ({reason}); start the run again in another --workdir"
             )
-        return like.replace(**self._best.restore(step, _variables(like)))
+        return like.replace(**self._best.restore(step, variables_of(like)))
 
     def forget_best_after(self, step: int) -> None:
         """Deletes best checkpoints of steps that a run which resumes at `step` will repeat.
@@ -187,5 +194,6 @@ class Checkpoints:
         return bool(damage)
 
 
-def _variables(state: TrainState) -> dict[str, Any]:
+def variables_of(state: TrainState) -> Variables:
+    """Returns what a model needs of a state: its parameters and running statistics."""
     return {"params": state.params, "batch_stats": state.batch_stats}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -286,3 +287,11 @@ def require_one_protocol(runs: Sequence[Run], vary: Iterable[str]) -> None:
                 f"{first.folder} and {run.folder} were made on different data"
                 f" ({first.summary['dataset']}, {run.summary['dataset']}); compare them apart"
             )
+
+
+def computed_on(run: Run) -> str:
+    """Returns what computed a run: its accelerator, or the processor."""
+    accelerator = re.search(r" x (?:gpu|tpu) \((.*)\)$", run.summary["device"])
+    if accelerator:
+        return accelerator[1]
+    return str(run.summary.get("machine") or run.summary["device"])

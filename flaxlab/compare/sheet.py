@@ -6,6 +6,7 @@ from flaxlab.compare.cells import count_text
 from flaxlab.compare.outcomes import OUTCOMES, Design
 from flaxlab.compare.procedures import ANYTIME, PAIRED, WELCH
 from flaxlab.compare.results import Comparison
+from flaxlab.compare.runs import computed_on
 from flaxlab.compare.statistics import LEVEL
 
 _TESTS = {
@@ -27,7 +28,7 @@ def sheet(comparison: Comparison) -> dict[str, str]:
     holdout = first.config.data.validation == "holdout"
     left_out = [f"{arm.name}: {arm.outcomes.lost}" for arm in arms if arm.outcomes.lost]
     left_out += [f"{name}: {each.lost}" for name, each in comparison.absent.items()]
-    machines = {str(run.summary.get("machine") or run.summary["device"]) for run in runs}
+    machines = {computed_on(run) for run in runs}
     rule = "fixed by the suite" if design.seeds else "flaxlab's own"
     return {
         "Runs": f"{len(runs)} finished, of {len(arms)} arms; planned: {_planned(design)}.",

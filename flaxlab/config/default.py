@@ -91,11 +91,12 @@ def default_config(model: str = "alexnet") -> ConfigDict:
     config.train.parallel = "sharded"
     config.train.devices = placeholder(int)  # number of devices; None: all of all processes
     # Optimizer steps in one call of the program: the host is asked less often. No gain on a
-    # CPU, where convolutions that lax computes become slow in its loop. None: 1 on a CPU, and on an
-    # accelerator the largest divisor of an epoch's steps up to 100.
+    # CPU, where convolutions that lax computes become slow in its loop. None: 1, but on an
+    # accelerator that holds the examples the largest divisor of an epoch's steps up to 100.
     config.train.steps_per_execution = placeholder(int)
-    # Of products and convolutions in float32: "default", which on a recent GPU rounds their factors
-    # to 10 bits (TensorFloat-32); "tensorfloat32"; "float32", in full. On a CPU always in full.
+    # Precision of float32 products and convolutions: "default", which on a recent GPU rounds their
+    # factors to 10 bits (TensorFloat-32); "tensorfloat32"; "float32", in full. A CPU always
+    # computes in full.
     config.train.matmul_precision = "default"
     # Start from the parameters and running statistics of another run, where path and shape fit.
     config.train.init_from = placeholder(str)

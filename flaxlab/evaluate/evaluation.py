@@ -23,7 +23,7 @@ from flaxlab.training.loop import score
 from flaxlab.training.metrics import Metrics, batch_metrics
 from flaxlab.training.programs import compile_evaluation
 from flaxlab.training.state import TrainState
-from flaxlab.training.step import Batch, EvalStep, make_eval_step
+from flaxlab.training.step import Batch, EvalStep, make_eval_step, with_precision
 
 KINDS = ("running", "batch", "recomputed")
 
@@ -86,6 +86,7 @@ def evaluate_stored(
     else:
         step = make_eval_step(model, preprocess)
         feed, order = Feed(test, batch_size, 1, devices, {}), np.arange(len(test))
+    step = with_precision(step, config.train.matmul_precision)
     state = devices.put(eval_state(variables))
     scores = score(compile_evaluation(step, devices), state, feed)
     predicted = np.empty(len(test), np.int64)

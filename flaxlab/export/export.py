@@ -17,6 +17,7 @@ from flaxlab import files
 from flaxlab.batches.augment import scale_pixels
 from flaxlab.errors import UsageError
 from flaxlab.run.load import StoredModel
+from flaxlab.training.step import with_precision
 
 # Platforms that the exported program can run on; each adds its own lowering to the file.
 _PLATFORMS = ("cpu", "cuda", "tpu")
@@ -101,4 +102,4 @@ def _function(stored: StoredModel) -> Any:
         logits: Any = stored.model.apply(variables, scaled, train=False)
         return logits
 
-    return logits_of
+    return with_precision(logits_of, stored.config.train.matmul_precision)

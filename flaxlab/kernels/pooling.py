@@ -129,7 +129,7 @@ def _gather_forward(
     x: jax.Array, window: tuple[int, int], strides: tuple[int, int]
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     best, where = _first_maximum(x, window, strides, _smallest(window))
-    return best, (where, x)
+    return best, (where, x)  # only the shape of x is used
 
 
 def _gather_backward(

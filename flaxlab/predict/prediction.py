@@ -22,7 +22,7 @@ from flaxlab.run.load import StoredModel, Variables, eval_state
 from flaxlab.scores import probabilities
 from flaxlab.training.loop import score
 from flaxlab.training.programs import compile_evaluation
-from flaxlab.training.step import make_eval_step
+from flaxlab.training.step import make_eval_step, with_precision
 
 _BATCH = 64
 
@@ -64,7 +64,10 @@ def predict_files(
         images = 255 - images
     preprocess = functools.partial(scale_pixels, scaling=stored.config.data.scaling)
     devices = one_device()
-    evaluate = compile_evaluation(make_eval_step(stored.model, preprocess), devices)
+    step = with_precision(
+        make_eval_step(stored.model, preprocess), stored.config.train.matmul_precision
+    )
+    evaluate = compile_evaluation(step, devices)
     unlabelled = Split(images, np.zeros(len(images), np.int32))
     state = devices.put(eval_state(stored.variables))
     found = score(evaluate, state, Feed(unlabelled, _BATCH, 1, devices, {}))

@@ -1,9 +1,10 @@
-"""The best epoch of a history, the history as CSV, and metrics as JSON."""
+"""The best epoch of a history, history.csv, and metrics as JSON."""
 
 from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -11,7 +12,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from flaxlab import files
+from flaxlab.processes import is_main
 from flaxlab.training.metrics import Metrics, Row, no_metrics
+
+_log = logging.getLogger(__name__)
 
 COLUMNS = tuple(field.name for field in fields(Row))
 
@@ -50,3 +55,24 @@ def from_numbers(numbers: dict[str, float]) -> Metrics:
     like = no_metrics()
     arrays = {name: jnp.asarray(n, getattr(like, name).dtype) for name, n in numbers.items()}
     return like.replace(**arrays)
+
+
+class HistoryFile:
+    """history.csv of a run: written when there are more epochs, and only by the first process."""
+
+    def __init__(self, path: Path) -> None:
+        """Keeps the path, and writes nothing yet."""
+        self._path = path
+        self._written: int | None = None  # number of rows; None: the file must be written
+
+    def write(self, history: Sequence[Row]) -> None:
+        """Writes a history unless it has as many rows as the last one; warns once if it fails."""
+        if not is_main() or len(history) == self._written:
+            return
+        try:
+            files.write_text(self._path, to_csv(history))
+            self._written = len(history)
+        except OSError as error:
+            if self._written is not None:
+                _log.warning("warning: %s could not be written (%s)", self._path, error.strerror)
+            self._written = None

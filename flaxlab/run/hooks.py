@@ -14,12 +14,11 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from flaxlab import files
 from flaxlab.checkpoints.folder import Record
-from flaxlab.checkpoints.save import Checkpoints
+from flaxlab.checkpoints.save import Checkpoints, Variables, variables_of
 from flaxlab.errors import GO_ON, Diverged, Interrupted, RunFailed
 from flaxlab.processes import Agreement, is_main
-from flaxlab.run.history import best_row, to_csv
+from flaxlab.run.history import HistoryFile, best_row
 from flaxlab.run.record import make_record
 from flaxlab.run.timing import Profile, Stopwatch, Throttle
 from flaxlab.training.experiment import Experiment
@@ -34,7 +33,7 @@ Stop = Callable[[], signal.Signals | None]
 # Seconds between two reports of progress: each makes the host wait for the devices.
 _TICK_SECONDS = 0.5
 
-_ADVICE = "the checkpoints of earlier epochs are kept. Try a lower --config.optimizer.learning_rate"
+_ADVICE = "what was saved before is kept. Try a lower --config.optimizer.learning_rate"
 
 _log = logging.getLogger(__name__)
 
@@ -98,15 +97,14 @@ class RunHooks(Hooks):
         self._checkpoints = checkpoints
         self._reporters = reporters
         self._stop = stop
-        self._history_file = workdir / "history.csv"
+        self._history_file = HistoryFile(workdir / "history.csv")
         self._history = start.history
-        # The best state so far, with its record, where it has not been saved yet.
-        self._best: tuple[TrainState, Record] | None = None
+        # Step, variables and record of the best epoch so far, until they are saved.
+        self._best: tuple[int, Variables, Record] | None = None
         # Steps that no checkpoint of an epoch's end includes.
         self._unsaved = (start.state, start.progress) if start.progress.steps else None
         self._agreement = Agreement()
-        self._written: int | None = None  # rows of history.csv; None: it must be written
-        self._ticked = self._saved = time.monotonic()
+        self._ticked = self._saved = self._epoch_saved = time.monotonic()
         self._throttle = Throttle(jax.default_backend())
         self._profile = Profile(workdir / "profile" if experiment.config.train.profile else None)
         self._stopwatch = Stopwatch(
@@ -175,19 +173,18 @@ class RunHooks(Hooks):
     def after_epoch(self, state: TrainState, history: History) -> None:
         """Saves the state if that is due, as the best one too if it is, and reports the new row."""
         self._history, self._unsaved = history, None
-        seconds = self._experiment.config.checkpoint.epoch_seconds
-        late = time.monotonic() - self._saved >= seconds
+        config = self._experiment.config
+        late = time.monotonic() - self._epoch_saved >= config.checkpoint.epoch_seconds
         received, due = self._agreement.now(self._stop() or 0, late)
-        save = received or due or finished(self._experiment.config.train, history)
+        due = due or self._is_due_by_steps(self._experiment.steps_per_epoch)
         record = make_record(self._experiment, history)
         if best_row(history) is history[-1]:
-            variables = state.replace(opt_state=())
-            # The next step reuses the memory of the state.
-            self._best = (variables if save else jax.tree.map(jnp.copy, variables)), record
-        if save:
+            # A copy, since the next step reuses the memory of the state.
+            self._best = int(state.step), jax.tree.map(jnp.copy, variables_of(state)), record
+        if received or due or finished(config.train, history):
             self._save_best()
             self._checkpoints.save_latest(state, record)
-            self._saved = time.monotonic()
+            self._saved = self._epoch_saved = time.monotonic()
         self._write_history()
         for reporter in self._reporters:
             reporter.epoch_done(history[-1])
@@ -210,26 +207,9 @@ class RunHooks(Hooks):
             reporter.run_done()
 
     def _write_history(self, whole: bool = False) -> None:
-        """Writes history.csv if more epochs have been saved; only in the first process.
-
-        Args:
-            whole: write all epochs, also those that have not been saved.
-        """
-        if not is_main():
-            return
-        saved = self._checkpoints.saved_step() // self._experiment.steps_per_epoch
-        rows = len(self._history) if whole else min(saved, len(self._history))
-        if rows == self._written:
-            return
-        try:
-            files.write_text(self._history_file, to_csv(self._history[:rows]))
-            self._written = rows
-        except OSError as error:
-            if self._written is not None:
-                _log.warning(
-                    "warning: %s could not be written (%s)", self._history_file, error.strerror
-                )
-            self._written = None
+        """Writes the epochs that have been saved to history.csv; all of them if `whole`."""
+        saved = self._checkpoints.newest_step() // self._experiment.steps_per_epoch
+        self._history_file.write(self._history if whole else self._history[:saved])
 
     def _tick(self, progress: Progress) -> None:
         self._checkpoints.settle(wait=False)
@@ -244,7 +224,8 @@ class RunHooks(Hooks):
         if step is not None and self._experiment.config.train.on_nonfinite != "skip":
             raise self._diverged(
                 f"the loss or a gradient was NaN or infinite in step {step + 1} (epoch"
-                f" {progress.epoch}); {_ADVICE}, or --config.train.on_nonfinite=skip"
+                f" {progress.epoch})",
+                ", or --config.train.on_nonfinite=skip",
             )
 
     def _report_skipped(self, progress: Progress) -> None:
@@ -268,6 +249,7 @@ class RunHooks(Hooks):
         """Keeps what is known of a run that cannot go on, and returns its error."""
         with contextlib.suppress(RunFailed):  # this error is the one to report
             self._save_best()
+            self._checkpoints.settle()
         self._write_history(whole=True)
         return Diverged(f"{reason}; {_ADVICE}{more_advice}")
 
@@ -301,6 +283,7 @@ class RunHooks(Hooks):
 
     def _interrupt(self, received: int, where: str) -> None:
         self._checkpoints.settle()
+        self._write_history()
         saved = "everything is saved"
         if self._checkpoints.failure is not None:
             saved = f"that state could not be saved ({self._checkpoints.failure})"

@@ -97,6 +97,7 @@ def make_record(
             "class_names": list(dataset.class_names),
         },
         "history": [asdict(row) for row in history],
+        "steps_per_call": experiment.steps_per_call,
         "part": part,
         "versions": versions(),
     }

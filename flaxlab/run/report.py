@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from flaxlab import config as configs
@@ -176,17 +177,19 @@ def products(config: ConfigDict, device: Any) -> str:
         config: the config of the run.
         device: what computes it, a `jax.Device`.
     """
-    if config.model.dtype != "float32":
+    if config.model.dtype != "float32" or device.platform == "cpu":
         return str(config.model.dtype)
-    if device.platform == "cpu":
-        return "float32"
-    if config.train.matmul_precision != "default":
-        return str(config.train.matmul_precision)
+    asked = config.train.matmul_precision
+    if asked == "default":
+        asked = jax.config.values["jax_default_matmul_precision"] or "default"
     if device.platform == "tpu":
-        return "bfloat16"
+        return "bfloat16" if asked == "default" else str(asked)
     # ROCm's devices have other numbers, such as "gfx90a", and no TensorFloat-32.
     capability = re.fullmatch(r"(\d+)\.\d+", str(getattr(device, "compute_capability", "")))
-    return "tensorfloat32" if capability and int(capability[1]) >= 8 else "float32"
+    rounds = capability is not None and int(capability[1]) >= 8
+    if asked in ("default", "tensorfloat32"):
+        return "tensorfloat32" if rounds else "float32"
+    return str(asked)
 
 
 def _comparable_report(experiment: Experiment, reported: LabReport | None) -> LabReport | None:

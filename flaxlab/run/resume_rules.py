@@ -59,6 +59,16 @@ def check_resumable(record: dict[str, Any], experiment: Experiment) -> None:
             f"{_RUN} was started with another config ({_there_and_now(changed)}); use another"
             " --workdir, or the old values"
         )
+    steps = record.get("steps_per_call", experiment.steps_per_call)
+    if steps != experiment.steps_per_call:
+        _log.warning(
+            "warning: %s took %d steps in a call and now takes %d, which may round differently;"
+            " --config.train.steps_per_execution=%d keeps the same bits",
+            _RUN,
+            steps,
+            experiment.steps_per_call,
+            steps,
+        )
     other_code = describe_other_code(record, fingerprints(experiment), _RUN)
     if other_code and same_tracer(record["versions"]):
         raise UsageError(f"{other_code}; use another --workdir, or go back to that code")

@@ -179,7 +179,8 @@ def train(
 ) -> RunResult:
     """Trains to the end of `config.train.epochs`, from wherever the run in `workdir` stands.
 
-    After each epoch: score the validation split, add a row to the history, save. A run that was
+    After each epoch: score the validation split, add a row to the history, save if that is due. A
+    run that was
     stopped and started again ends with the same bits as one that never stopped. At the end, the
     first 10,000 training examples are scored as well, as they are and without dropout: what the
     network knows of what it has seen, where the training accuracy is measured under way.

@@ -69,12 +69,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="none",
         choices=("none", "processes", "slurm"),
         help="none: one run after the other in this process; processes: tasks on this machine, one"
-        " for each GPU; slurm: a job array. A task is an arm with its seeds. Needs flaxlab[slurm]",
+        " (or --tasks_per_gpu) for each GPU; slurm: a job array. A task is an arm with its seeds."
+        " Needs flaxlab[slurm]",
     )
     parser.add_argument(
         "--tasks_at_once",
-        help="maximum number of tasks to run at once; default: one per GPU (one without a GPU), or"
-        " all with slurm",
+        help="maximum number of tasks to run at once; default: as many as the GPUs take (one"
+        " without a GPU), or all with slurm",
         **count,
     )
     parser.add_argument(

@@ -14,7 +14,7 @@ from flaxlab import config as configs
 from flaxlab import kernels, models
 from flaxlab.batches.augment import augment, scale_pixels
 from flaxlab.batches.devices import Devices, find_devices
-from flaxlab.batches.feed import Feed, Reading, fits, make_feed
+from flaxlab.batches.feed import Feed, Reading, make_feed, place
 from flaxlab.batches.order import batches_per_epoch
 from flaxlab.data.dataset import Dataset, RunSplits, Split
 from flaxlab.data.splits import split_for_run
@@ -31,9 +31,9 @@ from flaxlab.training.step import (
     with_precision,
 )
 
-# On an accelerator: steps of a call, so that the host is asked less than about ten times a second,
-# and examples of a batch that is only scored.
-_FEWEST_STEPS, _MOST_STEPS = 25, 100
+# On an accelerator: steps of a call, so that steps of a millisecond do not wait for the host, and
+# examples of a batch that is only scored.
+_FEWEST_STEPS, _MOST_STEPS = 16, 100
 _SCORED_AT_ONCE = 512
 
 
@@ -81,15 +81,26 @@ class Experiment:
     def steps_per_call(self) -> int:
         """Number of steps in one call of the training program; the last of an epoch may be fewer.
 
-        Where the config leaves it open: 1 on a CPU, and on an accelerator the largest divisor of an
-        epoch's steps up to 100, so that no shorter call has to be compiled; but no more than lie
-        between two checkpoints.
+        Where the config leaves it open: 1, but on an accelerator that holds all examples the
+        largest divisor of an epoch's steps up to 100, or up to the steps between two checkpoints,
+        so that no shorter call has to be compiled; 50 if it is below 16.
         """
-        steps, between = self.config.train.steps_per_execution, self.config.checkpoint.every_steps
-        if steps is None:
-            steps = _divisor(self.steps_per_epoch) if self.devices.accelerated else 1
-            steps = min(steps, between or steps)
-        return min(steps, self.steps_per_epoch)
+        train, between = self.config.train, self.config.checkpoint.every_steps
+        steps = train.steps_per_execution
+        if steps is None and self.devices.accelerated and self._placement == "resident":
+            steps = _divisor(self.steps_per_epoch, min(_MOST_STEPS, between or _MOST_STEPS))
+        return min(steps or 1, self.steps_per_epoch)
+
+    @property
+    def _reading(self) -> Reading:
+        data = self.config.data
+        return Reading(data.workers, data.augment.random_resized_crop)
+
+    @property
+    def _placement(self) -> str:
+        """Where the training split waits."""
+        placement = self.config.data.placement
+        return place(self.splits.train, self.devices, placement, self._reading)
 
     def feeds(self) -> Feeds:
         """Returns the feeds of a run; puts the training split on the devices if it is resident.
@@ -97,28 +108,27 @@ class Experiment:
         Raises:
             UsageError: the config asks for a resident split, with several processes.
         """
-        data = self.config.data
         train = make_feed(
             self.splits.train,
             self.config.train.batch_size,
             self.steps_per_call,
             self.devices,
-            data.placement,
-            Reading(data.workers, data.augment.random_resized_crop),
+            self._placement,
+            self._reading,
         )
         return Feeds(train, self.eval_feed(self.splits.validation))
 
     def eval_feed(self, split: Split) -> Feed:
         """Returns the feed for scoring a split.
 
-        On an accelerator, where the split fits, all of it lies there and is scored in one call, in
-        batches of about 512: otherwise the accelerator would wait for the host.
+        On an accelerator, where the split fits, all of it lies there and is scored in one call:
+        otherwise the accelerator would wait for the host.
         """
         size, devices = self.config.train.batch_size, self.devices
-        asked = self.config.data.placement in ("auto", "resident")
-        if not (devices.accelerated and asked and not devices.mapped and fits(split, devices)):
+        placement = place(split, devices, self.config.data.placement)
+        if not devices.accelerated or devices.mapped or placement != "resident":
             return make_feed(split, size, 1, devices, "streamed")
-        size *= max(1, _SCORED_AT_ONCE // size)
+        size = scoring_batch(size)
         return make_feed(split, size, -(-len(split) // size), devices, "resident")
 
     def create_state(self) -> TrainState:
@@ -192,10 +202,15 @@ def assemble(
     )
 
 
-def _divisor(steps: int) -> int:
-    """Returns the largest divisor of `steps` up to 100; if it is below 25, 50."""
-    divisor = max(n for n in range(1, min(steps, _MOST_STEPS) + 1) if steps % n == 0)
-    return divisor if divisor >= min(steps, _FEWEST_STEPS) else _MOST_STEPS // 2
+def scoring_batch(size: int) -> int:
+    """Returns the batch for scoring on an accelerator: about 512, a multiple of the training's."""
+    return size * max(1, _SCORED_AT_ONCE // size)
+
+
+def _divisor(steps: int, most: int) -> int:
+    """Returns the largest divisor of `steps` up to `most`; half of `most` if it is below 16."""
+    divisor = max(n for n in range(1, min(steps, most) + 1) if steps % n == 0)
+    return divisor if divisor >= min(steps, most, _FEWEST_STEPS) else -(-most // 2)
 
 
 def step_parts(config: ConfigDict) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Hooks:
         """Called after each call of the training program, with a state valid until the next."""
 
     def after_batch(self, totals: Metrics) -> None:
-        """Called after each scored batch, with the metrics so far."""
+        """Called after each call of the evaluation program, with the metrics so far."""
 
     def timed(self, row: Row) -> Row:
         """Returns the row of an epoch with its seconds and images per second."""

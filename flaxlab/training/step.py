@@ -26,7 +26,7 @@ from flaxlab.training.state import Params, TrainState
 Batch = Mapping[str, Any]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[TrainState, Batch], tuple[Metrics, jax.Array]]
-Step = TypeVar("Step", TrainStep, EvalStep)
+Step = TypeVar("Step", bound=Callable[..., Any])
 
 
 def make_train_step(
@@ -119,10 +119,10 @@ def make_eval_step(model: nn.Module, preprocess: Callable[[jax.Array], jax.Array
 
 
 def with_precision(step: Step, precision: str) -> Step:
-    """Returns a step whose products and convolutions of float32 have at least this precision.
+    """Returns a function whose float32 products and convolutions have at least this precision.
 
     Args:
-        step: a training or evaluation step.
+        step: a training or evaluation step, or any other function of arrays.
         precision: "default", which on a recent GPU is TensorFloat-32: float32's range, with factors
             rounded to 10 bits; "tensorfloat32"; or "float32". CPUs compute in float32 anyway.
     """

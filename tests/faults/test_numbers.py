@@ -92,8 +92,12 @@ def test_a_run_with_one_bad_step(tmp_path, monkeypatch, how, caplog):
     monkeypatch.setattr("flaxlab.training.experiment.scale_pixels", poisoned)
     experiment = assemble(config, dataset)
     if how == "stop":
-        with pytest.raises(RunFailed, match=r"NaN or infinite in step [123] \(epoch 1\)"):
+        with pytest.raises(RunFailed, match=r"NaN or infinite in step [123] \(epoch 1\)") as error:
             train(experiment, tmp_path)
+        said = "; what was saved before is kept. Try a lower --config.optimizer.learning_rate"
+        assert str(error.value).split("(epoch 1)")[1] == (
+            f"{said}, or --config.train.on_nonfinite=skip"
+        )
         return
     result = train(experiment, tmp_path)
     # The image may fill up the last batch as well.

@@ -269,7 +269,7 @@ def test_tasks_share_cores_or_have_a_gpu_each():
     assert find_slots(1, ["3", "GPU-1f"], cores) == [Slot("3", cores)]
     with pytest.raises(UsageError, match="--tasks_at_once=8 is more than the 7 cores"):
         find_slots(8, [], cores)
-    with pytest.raises(UsageError, match="=3 is more than 1 for each of 2 visible GPUs; --tasks"):
+    with pytest.raises(UsageError, match="=3 is more than 1 for each of 2 visible GPUs; see --"):
         find_slots(3, ["0", "1"], cores)
     spread = [slot.gpu for slot in find_slots(3, ["0", "1"], cores, tasks_per_gpu=2)]
     assert spread == ["0", "1", "0"]

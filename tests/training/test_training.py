@@ -100,6 +100,27 @@ def test_a_signal_saves_the_epochs_that_were_not_saved_yet(tmp_path, undisturbed
     assert resumed.test_scores.accuracy == expected.test_scores.accuracy
 
 
+def test_checkpoints_within_epochs_do_not_keep_those_of_epochs_from_being_saved(
+    tmp_path, monkeypatch
+):
+    clock = itertools.count()  # a second from one look at it to the next
+    monkeypatch.setattr("flaxlab.run.hooks.time.monotonic", lambda: next(clock))
+    often = {"checkpoint.every_steps": 1, "checkpoint.every_minutes": 0.0, "train.epochs": 12}
+    run_small(tmp_path, **often, **{"checkpoint.epoch_seconds": 25.0, "checkpoint.keep": 12})
+    assert 2 < len(saved(tmp_path, "latest")) < 12
+
+
+def test_every_steps_counts_the_last_step_of_an_epoch(tmp_path):
+    run_small(tmp_path, **SELDOM, **{"checkpoint.every_steps": 3, "checkpoint.keep": 3})
+    assert saved(tmp_path, "latest") == [3, 6, 9]
+
+
+def test_other_steps_a_call_are_a_warning(tmp_path, caplog):
+    run_small(tmp_path, **{"train.epochs": 1})
+    run_small(tmp_path, **{"train.steps_per_execution": 3})
+    assert "took 1 steps in a call and now takes 3, which may round differently" in caplog.text
+
+
 def test_more_epochs_go_on_from_a_finished_run(tmp_path, undisturbed):
     run_small(tmp_path, **{"train.epochs": 1})
     assert_same_bits(run_small(tmp_path).state, undisturbed["test"].state)

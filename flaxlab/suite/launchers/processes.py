@@ -94,13 +94,10 @@ def find_slots(
     on_gpus = [Slot(gpu, cores, tasks_per_gpu) for _ in range(tasks_per_gpu) for gpu in gpus]
     count = tasks_at_once or len(on_gpus) or 1
     if count > len(on_gpus or cores):
-        raise UsageError(
-            f"--tasks_at_once={count} is more than the {len(cores)} cores of this process, and"
-            " tasks do not share one"
-            if not gpus
-            else f"--tasks_at_once={count} is more than {tasks_per_gpu} for each of"
-            f" {len(gpus)} visible GPUs; --tasks_per_gpu lets more of them share one"
-        )
+        limit = f"the {len(cores)} cores of this process, and tasks do not share one"
+        if gpus:
+            limit = f"{tasks_per_gpu} for each of {len(gpus)} visible GPUs; see --tasks_per_gpu"
+        raise UsageError(f"--tasks_at_once={count} is more than {limit}")
     if gpus:
         return on_gpus[:count]
     ordered = sorted(cores)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:  # submitit is an extra
 # Subfolder of the suite's folder, for submitit's files and logs.
 TASKS_FOLDER = "tasks"
 
-# Of a GPU's memory, what tasks that share it take together.
-_SHARED_MEMORY = 0.9
+# Of a GPU's memory, what tasks that share it take together, unless the user has set another share.
+_MEMORY_FRACTION, _SHARED_MEMORY = "XLA_PYTHON_CLIENT_MEM_FRACTION", 0.9
 
 # The state of a job that squeue does not list.
 FORGOTTEN = "unknown to squeue"
@@ -93,8 +93,8 @@ class Task:
         if self.slot is not None and self.slot.gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.slot.gpu
             if self.slot.tasks_per_gpu > 1:
-                share = _SHARED_MEMORY / self.slot.tasks_per_gpu
-                os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{share:.3f}")
+                whole = float(os.environ.get(_MEMORY_FRACTION, _SHARED_MEMORY))
+                os.environ[_MEMORY_FRACTION] = f"{whole / self.slot.tasks_per_gpu:.3f}"
         if self.slot is not None and sys.platform == "linux":
             os.sched_setaffinity(0, self.slot.cores)
         try:
