@@ -33,7 +33,7 @@ from flaxlab.training.step import (
 
 # On an accelerator: steps of a call, so that steps of a millisecond do not wait for the host, and
 # examples of a batch that is only scored.
-_FEWEST_STEPS, _MOST_STEPS = 16, 100
+_MOST_STEPS = 100
 _SCORED_AT_ONCE = 512
 
 
@@ -208,9 +208,10 @@ def scoring_batch(size: int) -> int:
 
 
 def _divisor(steps: int, most: int) -> int:
-    """Returns the largest divisor of `steps` up to `most`; half of `most` if it is below 16."""
-    divisor = max(n for n in range(1, min(steps, most) + 1) if steps % n == 0)
-    return divisor if divisor >= min(steps, most, _FEWEST_STEPS) else -(-most // 2)
+    """Returns the largest divisor of `steps` up to `most`; half of that if it is a small one."""
+    most = min(steps, most)
+    divisor = max(n for n in range(1, most + 1) if steps % n == 0)
+    return divisor if divisor >= most // 6 else most // 2
 
 
 def step_parts(config: ConfigDict) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import itertools
 import json
 import shutil
 import signal
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -104,8 +105,10 @@ def test_checkpoints_within_epochs_do_not_keep_those_of_epochs_from_being_saved(
     tmp_path, monkeypatch
 ):
     clock = itertools.count()  # a second from one look at it to the next
-    monkeypatch.setattr("flaxlab.run.hooks.time.monotonic", lambda: next(clock))
-    often = {"checkpoint.every_steps": 1, "checkpoint.every_minutes": 0.0, "train.epochs": 12}
+    own_clock = SimpleNamespace(monotonic=lambda: next(clock))
+    monkeypatch.setattr("flaxlab.run.hooks.time", own_clock)
+    # Of the three steps of an epoch, the second.
+    often = {"checkpoint.every_steps": 2, "checkpoint.every_minutes": 0.0, "train.epochs": 12}
     run_small(tmp_path, **often, **{"checkpoint.epoch_seconds": 25.0, "checkpoint.keep": 12})
     assert 2 < len(saved(tmp_path, "latest")) < 12
 
