@@ -50,9 +50,11 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(
         protocol = PROTOCOLS[counts["runs"] % 2]
         workdir = tmp_path / str(counts["runs"])
         expected, seconds = undisturbed[protocol]
+        # After each epoch, after some, or only after the last one.
+        seldom = f"--config.checkpoint.epoch_seconds={dice.choice((0, 0.2, 1000))}"
         rows, finished = 0, False
         while not finished:
-            training = Training(workdir, f"--config.data.validation={protocol}")
+            training = Training(workdir, f"--config.data.validation={protocol}", seldom)
             if counts["kills"] < wanted:
                 _wait_for_a_moment(training, dice, seconds)
                 alive, shown = training.kill()
