@@ -28,7 +28,7 @@ from flaxlab.run.advice import penalised_paths, warnings
 from flaxlab.run.fingerprint import fingerprints
 from flaxlab.run.history import best_row
 from flaxlab.run.record import versions
-from flaxlab.run.run import RunResult
+from flaxlab.run.result import RunResult
 from flaxlab.training.experiment import Experiment
 
 _MISTAKES = 18

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -27,13 +27,12 @@ from flaxlab.run.history import best_row
 from flaxlab.run.hooks import Reporter, RunHooks, Stop
 from flaxlab.run.memory import explain_out_of_memory
 from flaxlab.run.record import experiment_revision, versions
+from flaxlab.run.result import RunResult
 from flaxlab.run.resume import find_start
 from flaxlab.run.signals import Interruption
 from flaxlab.training.experiment import Experiment, assemble
-from flaxlab.training.loop import Scores, fit, score
-from flaxlab.training.metrics import History
+from flaxlab.training.loop import fit, score
 from flaxlab.training.programs import Programs, compile_programs
-from flaxlab.training.state import TrainState
 
 _FITTED_EXAMPLES = 10_000
 
@@ -146,28 +145,6 @@ def train_and_report(
             f" saved ({result.unsaved}); make room, and {GO_ON}"
         )
     return summary
-
-
-class RunResult(NamedTuple):
-    """What `train` returns.
-
-    Attributes:
-        state: the state after the last epoch.
-        history: one row an epoch.
-        test_scores: on the test split: after the last epoch, or, with a holdout, the best epoch's.
-        test_epoch: the epoch of these scores.
-        fitted: accuracy of the same state on training examples, see `train`.
-        programs: the compiled programs of this process.
-        unsaved: why the last state could not be saved; None if it was.
-    """
-
-    state: TrainState
-    history: History
-    test_scores: Scores
-    test_epoch: int
-    fitted: float
-    programs: Programs
-    unsaved: str | None
 
 
 def train(

@@ -25,13 +25,8 @@ from flaxlab.run.advice import warnings
 from flaxlab.run.record import experiment_revision, versions
 from flaxlab.suite.plan import Plan, PlannedArm, more_seeds, plan_suite, plan_sweep
 from flaxlab.suite.progress import SuiteProgress
-from flaxlab.suite.runner import (
-    SuiteRun,
-    do_runs,
-    list_runs,
-    with_recorded_rules,
-    write_record,
-)
+from flaxlab.suite.runner import do_runs, with_recorded_rules, write_record
+from flaxlab.suite.runs import SuiteRun, list_runs
 from flaxlab.suite.seeds import Pilot, describe_power, print_seeds, read_pilot
 from flaxlab.suite.until import for_any_time, run_until_decided
 

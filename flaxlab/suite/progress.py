@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from flaxlab.run.console import clock
 from flaxlab.run.hooks import whereabouts
+from flaxlab.suite.runs import SuiteRun, epoch_work
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.metrics import Row
-
-if TYPE_CHECKING:
-    from flaxlab.suite.runner import SuiteRun
-
-_BACKWARD = 2  # the backward pass costs about two forward passes
-
-
-def epoch_work(experiment: Experiment) -> float:
-    """Returns the approximate FLOPs of one epoch and its validation, to compare arms by."""
-    images = (1 + _BACKWARD) * len(experiment.splits.train) + len(experiment.splits.validation)
-    return images * sum(row.flops for row in experiment.layers)
 
 
 class SuiteProgress:

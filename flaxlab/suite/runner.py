@@ -1,25 +1,21 @@
-"""Lists the runs of a suite, each arm with each seed, and does them in this process."""
+"""Does the runs of a suite in this process, and writes what the suite fixes before them."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from flaxlab import config as configs
 from flaxlab.compare.procedures import ANYTIME, PAIRED
 from flaxlab.compare.suite_file import SUITE_FILE, read_suite_file, write_suite_file
 from flaxlab.config.origin import read_origin
-from flaxlab.data.dataset import Dataset
-from flaxlab.data.load import load_dataset
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.run.directory import record_failure
-from flaxlab.run.resume_rules import is_finished
 from flaxlab.run.run import train_and_report
-from flaxlab.suite.plan import Plan, PlannedArm, folder_name, suite_record
-from flaxlab.suite.progress import SuiteProgress, epoch_work
-from flaxlab.training.experiment import Experiment, assemble
+from flaxlab.suite.plan import Plan, suite_record
+from flaxlab.suite.progress import SuiteProgress
+from flaxlab.suite.runs import SuiteRun
 from flaxlab.training.programs import compile_programs
 
 # What the first start of a suite fixes; plans and records have it alike.
@@ -27,64 +23,6 @@ _RULES = ("collapsed_margin", "equivalent_within", "factors", "outcome", "test")
 _FIXED_BY_THE_FIRST_START = ("baseline", "claims", *_RULES)
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SuiteRun:
-    """One run of a suite: an arm with a seed.
-
-    Attributes:
-        arm: the arm.
-        experiment: experiment of the arm, with the first seed.
-        seed: the seed.
-        folder: run directory.
-        finished: whether the run was complete when it was listed.
-    """
-
-    arm: PlannedArm
-    experiment: Experiment
-    seed: int
-    folder: Path
-    finished: bool
-
-    def __str__(self) -> str:
-        return f"{self.arm.name}, seed {self.seed}"
-
-    @property
-    def work(self) -> float:
-        """Work of the whole run, in the units of `epoch_work`."""
-        return self.experiment.config.train.epochs * epoch_work(self.experiment)
-
-
-def list_runs(arms: Sequence[PlannedArm], seeds: Sequence[int], workdir: Path) -> list[SuiteRun]:
-    """Returns the runs of some arms, arm by arm; a wrong arm shows before any is trained.
-
-    Args:
-        arms: the arms.
-        seeds: seeds of each arm.
-        workdir: folder of the suite.
-
-    Raises:
-        UsageError: data is missing, a model does not accept its images, or a run in `workdir` has
-            another config or other data.
-    """
-    datasets: dict[str, Dataset] = {}
-    runs = []
-    for arm in arms:
-        key = configs.to_json(arm.config.data)
-        if key not in datasets:
-            datasets[key] = load_dataset(arm.config.data)
-        experiment = assemble(arm.config, datasets[key])
-        for seed in seeds:
-            folder = run_folder(workdir, arm, seed)
-            finished = is_finished(folder, experiment.with_seed(seed))
-            runs.append(SuiteRun(arm, experiment, seed, folder, finished))
-    return runs
-
-
-def run_folder(workdir: Path, arm: PlannedArm, seed: int) -> Path:
-    """Returns the run directory of an arm with a seed, in the folder of the suite."""
-    return workdir / folder_name(arm.name) / f"seed_{seed}"
 
 
 def do_runs(runs: Sequence[SuiteRun], progress: SuiteProgress) -> dict[Path, str]:

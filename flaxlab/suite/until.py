@@ -11,7 +11,7 @@ from flaxlab.compare.procedures import ANYTIME, WELCH
 from flaxlab.compare.results import NOT_COMPARED, UNDECIDED, Comparison
 from flaxlab.errors import UsageError
 from flaxlab.suite.plan import Plan
-from flaxlab.suite.runner import SuiteRun
+from flaxlab.suite.runs import SuiteRun
 
 
 def for_any_time(plan: Plan, at_most: int) -> Plan:

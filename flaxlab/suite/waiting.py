@@ -16,8 +16,8 @@ from flaxlab.run.history import saved_epochs
 from flaxlab.run.resume_rules import is_finished
 from flaxlab.run.signals import Interruption
 from flaxlab.suite.launchers.task import make_tasks
-from flaxlab.suite.progress import SuiteProgress, epoch_work
-from flaxlab.suite.runner import SuiteRun
+from flaxlab.suite.progress import SuiteProgress
+from flaxlab.suite.runs import SuiteRun, epoch_work
 
 if TYPE_CHECKING:  # submitit is an extra
     from flaxlab.suite.launchers.processes import Processes

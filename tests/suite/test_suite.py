@@ -16,9 +16,11 @@ from flaxlab.compare.suite_file import read_suite_file
 from flaxlab.config.read import load_experiment
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.suite import runner
+from flaxlab.suite import runs as suite_runs
 from flaxlab.suite.__main__ import main
 from flaxlab.suite.plan import plan_suite
 from flaxlab.suite.progress import SuiteProgress
+from flaxlab.suite.runs import list_runs
 from flaxlab.training import experiment as experiments
 from flaxlab.training import state
 from tests.helpers.finished_runs import COMPARISON_FILES
@@ -111,13 +113,13 @@ def planned(tmp_path, monkeypatch):
     """A plan of two small arms on made-up images, and the folder of its runs."""
     path = write_suite(tmp_path, "('alexnet_no_dropout',)")
     dataset = small_dataset(48, 30, (28, 28, 1), classes=10)
-    monkeypatch.setattr(runner, "load_dataset", lambda config: dataset)
+    monkeypatch.setattr(suite_runs, "load_dataset", lambda config: dataset)
     return plan_suite(path, 2, SMALL), tmp_path / "runs"
 
 
 def list_planned(planned):
     plan, workdir = planned
-    return runner.list_runs(plan.arms, plan.seeds, workdir)
+    return list_runs(plan.arms, plan.seeds, workdir)
 
 
 def run_planned(planned):
@@ -253,8 +255,8 @@ def test_fewer_epochs_or_other_data_are_refused_too(planned, monkeypatch):
     with pytest.raises(UsageError, match=r"train\.epochs: 2 there, 1 now"):
         list_planned(planned)
     history.write_text(text)
-    other = dataclasses.replace(runner.load_dataset(None), fingerprint="another")
-    monkeypatch.setattr(runner, "load_dataset", lambda config: other)
+    other = dataclasses.replace(suite_runs.load_dataset(None), fingerprint="another")
+    monkeypatch.setattr(suite_runs, "load_dataset", lambda config: other)
     with pytest.raises(UsageError, match="Brightness, changed since"):
         list_planned(planned)
     # A run's report shows differences from its experiment file, not from the suite's baseline.

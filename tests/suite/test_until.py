@@ -9,9 +9,10 @@ import pytest
 from flaxlab.compare.suite_file import read_suite_file
 from flaxlab.errors import Interrupted, UsageError
 from flaxlab.suite import command, runner
+from flaxlab.suite import runs as suite_runs
 from flaxlab.suite.__main__ import main
 from flaxlab.suite.plan import plan_suite
-from flaxlab.suite.runner import SuiteRun
+from flaxlab.suite.runs import SuiteRun
 from flaxlab.suite.until import next_runs, run_until_decided
 from tests.helpers.finished_runs import fail, write_run
 from tests.helpers.finished_runs import write_suite as write_record
@@ -160,7 +161,7 @@ def test_the_command_looks_after_every_seed(tmp_path, monkeypatch, capsys):
         f"def get_suite():\n    return Suite('mine', {BASELINE!r}, ({BETTER!r}, {CLOSE!r}))\n"
     )
     dataset = small_dataset(64, 30, (28, 28, 1), classes=10)
-    monkeypatch.setattr(runner, "load_dataset", lambda config: dataset)
+    monkeypatch.setattr(suite_runs, "load_dataset", lambda config: dataset)
     monkeypatch.setattr(command, "do_runs", lambda runs, progress: write(runs))
     workdir = tmp_path / "runs"
     main([f"--config={path}", f"--workdir={workdir}", "--until=decided", f"--at_most={MOST}"])

@@ -21,7 +21,8 @@ from flaxlab.errors import Interrupted, UsageError
 from flaxlab.machine import compute_deterministically, keep_compiled_programs
 from flaxlab.suite.plan import PlannedArm
 from flaxlab.suite.progress import SuiteProgress
-from flaxlab.suite.runner import SuiteRun, do_runs, list_runs, run_folder
+from flaxlab.suite.runner import do_runs
+from flaxlab.suite.runs import SuiteRun, list_runs, run_folder
 
 if TYPE_CHECKING:  # submitit is an extra
     from submitit import Job as SubmittedJob
