@@ -15,7 +15,7 @@ import pytest
 from flaxlab import config as configs
 from flaxlab import models
 from flaxlab.config import default_config
-from flaxlab.models.blocks import KERNEL_INIT
+from flaxlab.models.blocks import INITIALIZERS
 from flaxlab.training import experiment, loop, state
 from flaxlab.training import step as steps
 from flaxlab.training.metrics import Row, stops_early
@@ -43,7 +43,7 @@ def flax_initializer(layer):
 
 
 def flaxlab_initializer():
-    return flax_initializer(nn.Conv(8, (3, 3), kernel_init=KERNEL_INIT))
+    return flax_initializer(nn.Conv(8, (3, 3), kernel_init=INITIALIZERS["glorot_uniform"]))
 
 
 def flax_pool_stride():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import gpu
+from benchmarks import gpu, gpu_parts
 from flaxlab.errors import RunFailed, UsageError
 
 
@@ -34,7 +34,7 @@ def test_a_failed_part_leaves_the_others_and_is_tried_again(tmp_path, monkeypatc
     def fail(bench):
         raise RunFailed("no such thing")
 
-    monkeypatch.setattr(gpu, "PARTS", {"steps": fail, "memory": gpu.memory})
+    monkeypatch.setattr(gpu, "PARTS", {"steps": fail, "memory": gpu_parts.memory})
     with pytest.raises(RunFailed, match=r"steps \(no such thing\); the logs are in"):
         gpu.main([f"--to={tmp_path}", "--dry", "--parts=steps,memory"])
     monkeypatch.setattr(gpu, "PARTS", {"steps": lambda bench: [{"ms": 1.0}], "memory": fail})

@@ -11,7 +11,7 @@ from ml_collections import FrozenConfigDict
 from flaxlab import models
 from flaxlab.config import ConfigDict, default_config, flatten
 from flaxlab.errors import UsageError
-from flaxlab.models.blocks import ACTIVATIONS, POOLINGS
+from flaxlab.models.blocks import ACTIVATIONS, INITIALIZERS, POOLINGS
 
 # What a value must be: a check, and the same in words.
 _Rule = tuple[Callable[[Any], bool], str]
@@ -92,6 +92,8 @@ _RULES: dict[str, _Rule] = {
         lambda strides: all(isinstance(number, int) and number >= 1 for number in strides),
         "for each block a whole number from 1, or () for 1",
     ),
+    "model.block_activation": _one_of(*ACTIVATIONS),
+    "model.kernel_init": _one_of(*INITIALIZERS),
     "model.pool_kind": _one_of(*POOLINGS),
     "model.batch_norm_momentum": _within(0.0, 1.0),
     "model.batch_norm_epsilon": _above(0.0),

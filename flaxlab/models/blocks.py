@@ -14,6 +14,7 @@ pooling, "valid" pooling.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -22,9 +23,28 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": nn.relu, "tanh": nn.tanh}
+# ReLU: Nair and Hinton (2010). GELU, x times the normal distribution's share below x: Hendrycks and
+# Gimpel (2016), exact as in Keras. SiLU, x * sigmoid(x): Elfwing et al. (2018). ELU, with alpha 1:
+# Clevert et al. (2016). Leaky ReLU, with slope 0.01 below zero: Maas et al. (2013).
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": nn.relu,
+    "tanh": nn.tanh,
+    "gelu": functools.partial(nn.gelu, approximate=False),
+    "silu": nn.silu,
+    "elu": nn.elu,
+    "leaky_relu": nn.leaky_relu,
+}
 POOLINGS = ("max", "avg")
-KERNEL_INIT = nn.initializers.glorot_uniform()
+
+# Glorot: Glorot and Bengio (2010), Keras's default. He: He et al. (2015), for ReLU. LeCun: LeCun et
+# al. (1998). The normal ones are cut off at two standard deviations, as in Keras. Orthogonal: Saxe
+# et al. (2014); of a convolution, the kernel as a matrix (height * width * channels, filters).
+INITIALIZERS: dict[str, nn.initializers.Initializer] = {
+    "glorot_uniform": nn.initializers.glorot_uniform(),
+    "he_normal": nn.initializers.he_normal(),
+    "lecun_normal": nn.initializers.lecun_normal(),
+    "orthogonal": nn.initializers.orthogonal(),
+}
 
 # Makes a normalization layer: `norm(use_running_average=..., name=...)`.
 NormFactory = Callable[..., nn.Module]
@@ -89,10 +109,12 @@ class Dropout(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Convolutions with ReLU, then pooling, batch normalization and dropout, in this order.
+    """Convolutions with activations, then pooling, batch normalization and dropout, in this order.
 
     Attributes:
         convs: (filters, kernel side) of each convolution; all but the first have stride 1.
+        activation: a key of `ACTIVATIONS`, after each convolution.
+        kernel_init: a key of `INITIALIZERS`.
         stride: step of the first convolution, in pixels.
         padding: "SAME" or "VALID", for the convolutions.
         pool: window and stride of the pooling, in pixels.
@@ -109,6 +131,8 @@ class ConvBlock(nn.Module):
     padding: str
     pool: tuple[int, int]
     stride: int = 1
+    activation: str = "relu"
+    kernel_init: str = "glorot_uniform"
     pool_kind: str = "max"
     norm: NormFactory | None = None
     dropout: float = 0.0
@@ -132,12 +156,12 @@ class ConvBlock(nn.Module):
                 (kernel, kernel),
                 strides=self.stride if index == 1 else 1,
                 padding=self.padding,
-                kernel_init=KERNEL_INIT,
+                kernel_init=INITIALIZERS[self.kernel_init],
                 dtype=self.dtype,
                 conv_general_dilated=self.conv,
                 name=f"conv{index}",
             )(x)
-            x = nn.relu(x)
+            x = ACTIVATIONS[self.activation](x)
         x = Pool(self.pool_kind, *self.pool, self.max_pool, name="pool")(x)
         if self.norm is not None:
             x = self.norm(use_running_average=not train, name="norm")(x)
@@ -152,6 +176,7 @@ class DenseBlock(nn.Module):
     Attributes:
         features: number of output features.
         activation: a key of `ACTIVATIONS`.
+        kernel_init: a key of `INITIALIZERS`.
         norm: makes the normalization layer; None leaves it out.
         dropout: share of the block's output values that training sets to zero.
         dtype: dtype of the computation; parameters stay float32.
@@ -160,6 +185,7 @@ class DenseBlock(nn.Module):
 
     features: int
     activation: str
+    kernel_init: str = "glorot_uniform"
     norm: NormFactory | None = None
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.dtype("float32")
@@ -168,7 +194,8 @@ class DenseBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps (N, F) to (N, features)."""
-        x = nn.Dense(self.features, kernel_init=KERNEL_INIT, dtype=self.dtype, name="dense")(x)
+        kernel_init = INITIALIZERS[self.kernel_init]
+        x = nn.Dense(self.features, kernel_init=kernel_init, dtype=self.dtype, name="dense")(x)
         x = ACTIVATIONS[self.activation](x)
         if self.norm is not None:
             x = self.norm(use_running_average=not train, name="norm")(x)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flaxlab.models.blocks import KERNEL_INIT, ConvBlock, DenseBlock
+from flaxlab.models.blocks import INITIALIZERS, ConvBlock, DenseBlock
 
 Convs = tuple[tuple[int, int], ...]
 
@@ -30,6 +30,10 @@ class ConvNet(nn.Module):
         padding: "SAME" or "VALID", for all convolutions.
         pools: (window, stride) of each block's pooling, in pixels.
         strides: stride of each block's first convolution, in pixels; () for 1.
+        block_activation: after each convolution: "relu", "gelu", "silu", "elu", "leaky_relu" or
+            "tanh", see `flaxlab.models.blocks.ACTIVATIONS`.
+        kernel_init: initial values of all kernels: "glorot_uniform", "he_normal", "lecun_normal" or
+            "orthogonal", see `flaxlab.models.blocks.INITIALIZERS`.
         pool_kind: "max" or "avg".
         batch_norm: whether a normalization follows each block's pooling.
         batch_norm_momentum: share of the old running statistics that a step keeps. The Keras
@@ -37,7 +41,7 @@ class ConvNet(nn.Module):
         batch_norm_epsilon: added to the variance; Keras default.
         block_dropout: dropout rate after each block; () for none.
         head_units: features of each hidden dense layer.
-        head_activation: "relu" or "tanh", for the hidden dense layers.
+        head_activation: the same as `block_activation`, after each hidden dense layer.
         head_batch_norm: whether a normalization follows each hidden dense layer.
         head_dropout: dropout rate after each hidden dense layer; () for none.
         dtype: dtype of the computation, "float32" or "bfloat16". Parameters, running statistics and
@@ -54,6 +58,8 @@ class ConvNet(nn.Module):
     padding: str
     pools: tuple[tuple[int, int], ...]
     strides: tuple[int, ...] = ()
+    block_activation: str = "relu"
+    kernel_init: str = "glorot_uniform"
     pool_kind: str = "max"
     batch_norm: bool = True
     batch_norm_momentum: float = 0.99
@@ -100,6 +106,8 @@ class ConvNet(nn.Module):
                 stride=strides[index],
                 padding=self.padding,
                 pool=self.pools[index],
+                activation=self.block_activation,
+                kernel_init=self.kernel_init,
                 pool_kind=self.pool_kind,
                 norm=norm if self.batch_norm else None,
                 dropout=block_dropout[index],
@@ -115,13 +123,15 @@ class ConvNet(nn.Module):
             x = DenseBlock(
                 features=features,
                 activation=self.head_activation,
+                kernel_init=self.kernel_init,
                 norm=norm if self.head_batch_norm else None,
                 dropout=head_dropout[index],
                 dtype=dtype,
                 axis_name=self.axis_name,
                 name=f"head{index + 1}",
             )(x, train=train)
-        logits = nn.Dense(self.num_classes, kernel_init=KERNEL_INIT, dtype=dtype, name="output")(x)
+        kernel_init = INITIALIZERS[self.kernel_init]
+        logits = nn.Dense(self.num_classes, kernel_init=kernel_init, dtype=dtype, name="output")(x)
         return logits.astype(jnp.promote_types(dtype, jnp.float32))
 
 

@@ -5,11 +5,13 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 import pytest
 
 from flaxlab import models
 from flaxlab.models import ConvBlock, DenseBlock, Pool
+from flaxlab.models.blocks import ACTIVATIONS, INITIALIZERS
 from tests.helpers.runs import small_config
 
 KEY = jax.random.key(0)
@@ -22,6 +24,58 @@ def test_pools_by_hand():
     # Whole windows only: the last row and column of a 5x5 image are left out.
     mean = Pool("avg", window=2, stride=2).apply({}, image)
     assert mean.squeeze().tolist() == [[3, 5], [13, 15]]
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_those_of_keras(name):
+    x = np.linspace(-4, 4, 33, dtype=np.float32)
+    options = {"gelu": {"approximate": False}, "leaky_relu": {"negative_slope": 0.01}}
+    expected = getattr(keras.activations, name)(x, **options.get(name, {}))
+    np.testing.assert_allclose(ACTIVATIONS[name](x), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["relu", "silu"])
+def test_a_block_has_its_activation_after_each_convolution(name):
+    block = ConvBlock(convs=((3, 1), (2, 1)), padding="SAME", pool=(1, 1), activation=name)
+    images = jax.random.normal(KEY, (2, 4, 4, 2))
+    params = block.init(KEY, images, train=False)["params"]
+    x = images
+    for conv in ("conv1", "conv2"):  # kernels of 1x1 are matrices
+        x = ACTIVATIONS[name](x @ params[conv]["kernel"][0, 0] + params[conv]["bias"])
+    out = block.apply({"params": params}, images, train=False)
+    np.testing.assert_allclose(out, x, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "variance"),
+    [
+        ("glorot_uniform", 2 / (9 * 32 + 9 * 64)),
+        ("he_normal", 2 / (9 * 32)),
+        ("lecun_normal", 1 / (9 * 32)),
+    ],
+)
+def test_kernels_are_drawn_with_the_variance_of_their_papers(name, variance):
+    kernel = INITIALIZERS[name](KEY, (3, 3, 32, 64))
+    assert np.mean(kernel) == pytest.approx(0, abs=4 * np.sqrt(variance / kernel.size))
+    assert np.var(kernel) == pytest.approx(variance, rel=0.03)
+
+
+def test_orthogonal_kernels_have_orthonormal_filters():
+    matrix = np.reshape(INITIALIZERS["orthogonal"](KEY, (3, 3, 8, 16)), (-1, 16))
+    np.testing.assert_allclose(matrix.T @ matrix, np.eye(16), atol=1e-5)
+
+
+def test_a_network_draws_all_its_kernels_as_its_config_says():
+    config = small_config(**{"model.kernel_init": "orthogonal", "model.block_activation": "gelu"})
+    model = models.build(config.model, 10)
+    assert model.block_activation == "gelu"
+    params = model.init(KEY, jnp.zeros((1, 8, 8, 1)), train=False)["params"]
+    kernels = [x for x in jax.tree.leaves(params) if x.ndim > 1]
+    assert len(kernels) == 6
+    for kernel in kernels:
+        matrix = np.reshape(kernel, (-1, kernel.shape[-1]))
+        smaller = matrix.T @ matrix if matrix.shape[0] >= matrix.shape[1] else matrix @ matrix.T
+        np.testing.assert_allclose(smaller, np.eye(len(smaller)), atol=1e-5)
 
 
 def test_a_block_normalizes_after_the_pool_by_the_batch_and_keeps_running_statistics():

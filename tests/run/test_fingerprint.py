@@ -46,8 +46,8 @@ def gelu(x):
 @pytest.mark.parametrize(
     ("patch", "parts"),
     [
-        ((blocks.nn, "relu", another_relu), set()),
-        ((blocks.nn, "relu", gelu), {"network in training", "network in evaluation"}),
+        ((blocks.ACTIVATIONS, "relu", another_relu), set()),
+        ((blocks.ACTIVATIONS, "relu", gelu), {"network in training", "network in evaluation"}),
         ((losses.jnp, "square", lambda w: w**4), {"loss", "training step"}),
         ((optax, "apply_updates", lambda params, updates: params), {"training step"}),
         ((optax, "scale_by_learning_rate", lambda rate: optax.scale(-0.5)), {"optimizer"}),
@@ -57,7 +57,8 @@ def test_a_fingerprint_changes_with_what_is_computed_and_with_nothing_else(
     monkeypatch, patch, parts
 ):
     before = fingerprints(experiment(**{"loss.l2": 0.01}))
-    monkeypatch.setattr(*patch)
+    replace = monkeypatch.setitem if isinstance(patch[0], dict) else monkeypatch.setattr
+    replace(*patch)
     now = fingerprints(experiment(**{"loss.l2": 0.01}))
     changed = {part for part in before if before[part] != now[part]}
     assert parts <= changed <= parts | {"training step"}
@@ -70,7 +71,7 @@ def trained(tmp_path):
 
 
 def test_a_run_refuses_to_go_on_with_another_network(trained, monkeypatch):
-    monkeypatch.setattr(blocks.nn, "relu", gelu)
+    monkeypatch.setitem(blocks.ACTIVATIONS, "relu", gelu)
     before = (trained / "history.csv").read_bytes()
     with pytest.raises(
         UsageError, match="differs in the network in training, the network in evaluation"
@@ -80,7 +81,7 @@ def test_a_run_refuses_to_go_on_with_another_network(trained, monkeypatch):
 
 
 def test_with_another_version_of_jax_a_difference_is_a_warning(trained, monkeypatch, caplog):
-    monkeypatch.setattr(blocks.nn, "relu", gelu)
+    monkeypatch.setitem(blocks.ACTIVATIONS, "relu", gelu)
     monkeypatch.setattr(
         "flaxlab.run.fingerprint.metadata.version", lambda package: "another version"
     )
@@ -91,7 +92,7 @@ def test_with_another_version_of_jax_a_difference_is_a_warning(trained, monkeypa
 def test_a_loaded_model_says_where_its_code_differs(trained, monkeypatch, caplog):
     flaxlab.load(trained)
     assert "warning" not in caplog.text
-    monkeypatch.setattr(blocks.nn, "relu", gelu)
+    monkeypatch.setitem(blocks.ACTIVATIONS, "relu", gelu)
     flaxlab.load(trained)
     assert (
         "differs in the network in training, the network in evaluation; its accuracy" in caplog.text
@@ -108,7 +109,7 @@ def test_a_suite_warns_if_a_finished_run_had_another_network(tmp_path, monkeypat
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     assert is_finished(tmp_path, made)
     assert "warning" not in caplog.text
-    monkeypatch.setattr(blocks.nn, "relu", gelu)
+    monkeypatch.setitem(blocks.ACTIVATIONS, "relu", gelu)
     assert is_finished(tmp_path, experiment())
     assert "was made by other code" in caplog.text
 
