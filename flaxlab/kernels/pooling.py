@@ -31,7 +31,7 @@ def max_pool_on_cpu(x: jax.Array, window: tuple[int, int], strides: tuple[int, i
     Returns:
         (N, (H - window) // stride + 1, ..., C).
     """
-    return _first_maximum(x, window, strides, jnp.int16)[0]
+    return _forward(x, window, strides)[0]
 
 
 def _shifts(window: tuple[int, int]) -> Iterator[tuple[int, int]]:
@@ -60,9 +60,9 @@ def _first_maximum(
 
 
 def _forward(
-    x: jax.Array, window: tuple[int, int], strides: tuple[int, int]
+    x: jax.Array, window: tuple[int, int], strides: tuple[int, int], numbers: Any = jnp.int16
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    best, where = _first_maximum(x, window, strides, jnp.int16)
+    best, where = _first_maximum(x, window, strides, numbers)
     return best, (where, x)  # only the shape of x is used: `jit` keeps none of its values
 
 
@@ -107,17 +107,11 @@ max_pool_on_cpu.defvjp(_forward, _backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def max_pool_on_gpu(x: jax.Array, window: tuple[int, int], strides: tuple[int, int]) -> jax.Array:
-    """Takes the maximum of each whole window of `x`, as `max_pool_on_cpu` does.
+    """Takes the maximum of each whole window of `x`, (N, H, W, C), as `max_pool_on_cpu` does.
 
-    Args:
-        x: (N, H, W, C), floats.
-        window: (height, width) in pixels.
-        strides: (down, across) in pixels.
-
-    Returns:
-        (N, (H - window) // stride + 1, ..., C).
+    It takes the same arguments and has the same results; gradients differ by rounding alone.
     """
-    return _first_maximum(x, window, strides, _smallest(window))[0]
+    return _gather_forward(x, window, strides)[0]
 
 
 def _smallest(window: tuple[int, int]) -> Any:
@@ -128,8 +122,7 @@ def _smallest(window: tuple[int, int]) -> Any:
 def _gather_forward(
     x: jax.Array, window: tuple[int, int], strides: tuple[int, int]
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    best, where = _first_maximum(x, window, strides, _smallest(window))
-    return best, (where, x)  # only the shape of x is used
+    return _forward(x, window, strides, _smallest(window))
 
 
 def _gather_backward(
