@@ -94,6 +94,7 @@ class RunHooks(Hooks):
             workdir: gets history.csv, and profile/ if the config asks for it.
         """
         self._experiment = experiment
+        self._steps_per_call = experiment.steps_per_call  # once: it asks the devices for their room
         self._checkpoints = checkpoints
         self._reporters = reporters
         self._stop = stop
@@ -255,8 +256,7 @@ class RunHooks(Hooks):
 
     def _is_due_by_steps(self, steps: int) -> bool:
         every = self._experiment.config.checkpoint.every_steps
-        call = self._experiment.steps_per_call
-        return every > 0 and steps // every > (steps - call) // every
+        return every > 0 and steps // every > (steps - self._steps_per_call) // every
 
     def _is_due_by_time(self) -> bool:
         minutes = self._experiment.config.checkpoint.every_minutes
