@@ -7,8 +7,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from update_results import ROOT, arms, experiments_of
@@ -48,8 +47,8 @@ def draw(found: dict[str, dict[int, Run]], experiments: list[str]) -> Figure:
 
 def _draw_panel(axes: Axes, title: str, found: dict[str, dict[int, Run]]) -> None:
     for row, (name, seeds) in enumerate(found.items()):
-        final = [100 * run.scores.final_accuracy for run in seeds.values()]
-        further = prediction_interval([value / 100 for value in final]).clipped()
+        accuracies = [run.scores.final_accuracy for run in seeds.values()]
+        final, further = np.multiply(accuracies, 100), prediction_interval(accuracies).clipped()
         first = row == 0
         if len(final) > 2 and further.low is not None and further.high is not None:
             label = "where one further run of ours would lie, with 95%" if first else None
@@ -72,4 +71,4 @@ def _draw_panel(axes: Axes, title: str, found: dict[str, dict[int, Run]]) -> Non
 if __name__ == "__main__":
     readme = ROOT / "README.md"
     DRAWING.write_bytes(plots.png(draw(arms(), experiments_of(readme.read_text()))))
-    print(f"drew {DRAWING.relative_to(Path.cwd()) if Path.cwd() == ROOT else DRAWING}")
+    print(f"drew {DRAWING.name}")

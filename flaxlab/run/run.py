@@ -157,10 +157,9 @@ def train(
     """Trains to the end of `config.train.epochs`, from wherever the run in `workdir` stands.
 
     After each epoch: score the validation split, add a row to the history, save if that is due. A
-    run that was
-    stopped and started again ends with the same bits as one that never stopped. At the end, the
-    first 10,000 training examples are scored as well, as they are and without dropout: what the
-    network knows of what it has seen, where the training accuracy is measured under way.
+    run that was stopped and started again ends with the same bits as one that never stopped. At
+    the end, the first 10,000 training examples are scored as well, as they are and without dropout:
+    what the network knows of what it has seen, where the training accuracy is measured under way.
 
     Args:
         experiment: what to train, see `assemble`.
