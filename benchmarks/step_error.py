@@ -190,7 +190,7 @@ def step_in_float64(config: ConfigDict, dataset: Dataset, start: TrainState) -> 
     """Computes the same loss and gradients in float64 by plain `lax`.
 
     Loss, L2 penalty and scaling are written out: nothing of `flaxlab.training.step` is in it. The
-    dropout masks are those of the run: `flaxlab.models.blocks.Dropout` draws the same ones.
+    dropout masks are those of the run: `flaxlab.models.dropout.Dropout` draws the same ones.
     """
     train = split_for_run(config.data, dataset, config.seed).train
     batches = train_batches(train, config.train.batch_size, config.seed, epoch=1)

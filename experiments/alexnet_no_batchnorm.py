@@ -14,5 +14,5 @@ LAB_REPORT = LabReport("fashion_mnist", final_accuracy=0.8547)
 def get_config() -> ConfigDict:
     config = alexnet_default.get_config()
     config.baseline = "alexnet_default"
-    config.model.batch_norm = False
+    config.model.norm = "none"
     return config

@@ -15,6 +15,6 @@ def get_config() -> ConfigDict:
     config = vgg_growing_dropouts.get_config()
     config.baseline = "vgg_growing_dropouts"
     config.model.head_units = (4096, 1024, 4096)
-    config.model.head_batch_norm = True
+    config.model.head_norm = "batch"
     config.model.head_dropout = (0.5, 0.5, 0.5)
     return config

@@ -14,5 +14,5 @@ LAB_REPORT = LabReport("cifar10", final_accuracy=0.1)
 def get_config() -> ConfigDict:
     config = vgg_growing_dropouts.get_config()
     config.baseline = "vgg_growing_dropouts"
-    config.model.batch_norm = False
+    config.model.norm = "none"
     return config

@@ -11,5 +11,5 @@ from flaxlab.config import ConfigDict
 
 def get_config() -> ConfigDict:
     config = vgg_no_dropout.get_config()
-    config.model.batch_norm = False
+    config.model.norm = "none"
     return config

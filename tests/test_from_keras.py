@@ -92,7 +92,7 @@ REAL = {
     "batch normalization, epsilon": lambda: (
         keras.layers.BatchNormalization().epsilon,
         nn.BatchNorm(use_running_average=True).epsilon,
-        CONFIG.model.batch_norm_epsilon,
+        CONFIG.model.norm_epsilon,
     ),
     "kernels of convolutions and dense layers": lambda: (
         re.sub(

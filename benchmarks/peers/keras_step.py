@@ -8,11 +8,13 @@ import keras
 import numpy as np
 from worker import Prepared, run_worker
 
+NORMALIZES = {"batch": True, "none": False}
+
 
 def build(job: dict[str, Any]) -> keras.Sequential:
     """Returns the network of `job["model"]`, a flaxlab model config."""
     model = job["model"]
-    norm = {"epsilon": model["batch_norm_epsilon"], "momentum": model["batch_norm_momentum"]}
+    norm = {"epsilon": model["norm_epsilon"], "momentum": model["batch_norm_momentum"]}
     layers, pools = keras.layers, {"max": keras.layers.MaxPooling2D}
     pools["avg"] = layers.AveragePooling2D
     network = [keras.Input(job["image_shape"], dtype="uint8"), layers.Rescaling(1 / 255)]
@@ -24,7 +26,7 @@ def build(job: dict[str, Any]) -> keras.Sequential:
             padding = model["padding"].lower()
             network.append(layers.Conv2D(filters, kernel, padding=padding, activation="relu"))
         network.append(pools[model["pool_kind"]](window, stride))
-        if model["batch_norm"]:
+        if NORMALIZES[model["norm"]]:
             network.append(layers.BatchNormalization(**norm))
         if rate:
             network.append(layers.Dropout(rate))
@@ -32,7 +34,7 @@ def build(job: dict[str, Any]) -> keras.Sequential:
     head_dropout = model["head_dropout"] or [0.0] * len(model["head_units"])
     for units, rate in zip(model["head_units"], head_dropout, strict=True):
         network.append(layers.Dense(units, activation=model["head_activation"]))
-        if model["head_batch_norm"]:
+        if NORMALIZES[model["head_norm"]]:
             network.append(layers.BatchNormalization(**norm))
         if rate:
             network.append(layers.Dropout(rate))

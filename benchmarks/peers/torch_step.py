@@ -9,12 +9,13 @@ from torch import nn
 from worker import Prepared, run_worker
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
+NORMALIZES = {"batch": True, "none": False}
 
 
 def build(job: dict[str, Any]) -> nn.Sequential:
     """Returns the network of `job["model"]`, a flaxlab model config, for images (N, C, H, W)."""
     model, (height, width, channels) = job["model"], job["image_shape"]
-    norm = {"eps": model["batch_norm_epsilon"], "momentum": 1 - model["batch_norm_momentum"]}
+    norm = {"eps": model["norm_epsilon"], "momentum": 1 - model["batch_norm_momentum"]}
     pools = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
     layers: list[nn.Module] = []
     block_dropout = model["block_dropout"] or [0.0] * len(model["blocks"])
@@ -26,7 +27,7 @@ def build(job: dict[str, Any]) -> nn.Sequential:
             layers += [nn.Conv2d(channels, filters, kernel, padding=padding), nn.ReLU()]
             channels = filters
         layers.append(pools[model["pool_kind"]](window, stride))
-        if model["batch_norm"]:
+        if NORMALIZES[model["norm"]]:
             layers.append(nn.BatchNorm2d(channels, **norm))
         if rate:
             layers.append(nn.Dropout(rate))
@@ -37,7 +38,7 @@ def build(job: dict[str, Any]) -> nn.Sequential:
     head_dropout = model["head_dropout"] or [0.0] * len(model["head_units"])
     for units, rate in zip(model["head_units"], head_dropout, strict=True):
         layers += [nn.Linear(features, units), ACTIVATIONS[model["head_activation"]]()]
-        if model["head_batch_norm"]:
+        if NORMALIZES[model["head_norm"]]:
             layers.append(nn.BatchNorm1d(units, **norm))
         if rate:
             layers.append(nn.Dropout(rate))

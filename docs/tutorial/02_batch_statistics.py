@@ -218,7 +218,7 @@ assert "63.6% of its initial statistics" in warnings[0]
 
 # %%
 head_config = digits_small.get_config()
-head_config.model.head_batch_norm = True
+head_config.model.head_norm = "batch"
 head_experiment = assemble(head_config, experiment.dataset)
 head_state, _ = train(jax.jit(head_experiment.train_step), head_experiment.create_state())
 
@@ -280,7 +280,7 @@ assert by_batch["blocks and head"][-1] > 0.9
 #    it score then?
 # 2. Train one epoch with momentum 0.99 and with 0.9. Compare training and test accuracy, and the
 #    running variances after it with those that `recompute_statistics` finds.
-# 3. Train the network with `head_batch_norm` for one epoch with batches of 1 image, then of 4.
+# 3. Train the network with `head_norm="batch"` for one epoch with batches of 1 image, then of 4.
 #    What is the training loss with batches of 1, and could you have known it?
 #
 # Solutions: [`solutions/02_batch_statistics.py`](solutions/02_batch_statistics.py)

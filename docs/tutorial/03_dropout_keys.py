@@ -18,7 +18,7 @@ from experiments import digits_small
 from flaxlab.batches.augment import scale_pixels
 from flaxlab.batches.order import train_batches
 from flaxlab.data.digits import load_digits
-from flaxlab.models.blocks import Dropout
+from flaxlab.models.dropout import Dropout
 from flaxlab.training.experiment import assemble
 
 # %% [markdown]

@@ -70,7 +70,7 @@ def train_all_seeds(**model_fields):
 right = {
     "baseline": train_all_seeds(),
     "no dropout": train_all_seeds(head_dropout=()),
-    "no batch norm": train_all_seeds(batch_norm=False),
+    "no batch norm": train_all_seeds(norm="none"),
 }
 arms = {name: images.mean(axis=1) for name, images in right.items()}
 for name, values in arms.items():

@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
     config.model.strides = (4, 1, 1)
     config.model.padding = "SAME"
     config.model.pools = ((3, 2), (3, 2), (3, 2))
-    config.model.batch_norm = False
+    config.model.norm = "none"
     config.model.head_activation = "relu"
     config.loss.l2 = 2.5e-4
     config.optimizer.name = "sgd"

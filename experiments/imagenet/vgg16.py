@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
     config = alexnet.get_config()
     config.model.update(default_config("vgg").model)
     config.model.pools = ((2, 2),) * 5
-    config.model.batch_norm = False
+    config.model.norm = "none"
     config.train.epochs = 74
     config.train.batch_size = 256
     return config

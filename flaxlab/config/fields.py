@@ -112,8 +112,18 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any]) -> ConfigDict:
-    """Returns the config that `to_dict` turned into `values`, before or after JSON."""
-    return ConfigDict(lists_to_tuples(values))
+    """Returns the config that `to_dict` turned into `values`, before or after JSON.
+
+    Records from before there were several normalizations get the fields of today.
+    """
+    fields = lists_to_tuples(values)
+    model = fields.get("model", {})
+    for old, new in (("batch_norm", "norm"), ("head_batch_norm", "head_norm")):
+        if old in model:
+            model[new] = "batch" if model.pop(old) else "none"
+    if "batch_norm_epsilon" in model:
+        model["norm_epsilon"] = model.pop("batch_norm_epsilon")
+    return ConfigDict(fields)
 
 
 def lists_to_tuples(value: Any) -> Any:

@@ -11,7 +11,10 @@ from ml_collections import FrozenConfigDict
 from flaxlab import models
 from flaxlab.config import ConfigDict, default_config, flatten
 from flaxlab.errors import UsageError
-from flaxlab.models.blocks import ACTIVATIONS, INITIALIZERS, POOLINGS
+from flaxlab.models.blocks import ACTIVATIONS, DROPOUT_PLACES, INITIALIZERS, NORM_PLACES
+from flaxlab.models.dropout import DROPOUTS
+from flaxlab.models.norm import NORMS
+from flaxlab.models.pool import POOLINGS
 
 # What a value must be: a check, and the same in words.
 _Rule = tuple[Callable[[Any], bool], str]
@@ -95,14 +98,22 @@ _RULES: dict[str, _Rule] = {
     "model.block_activation": _one_of(*ACTIVATIONS),
     "model.kernel_init": _one_of(*INITIALIZERS),
     "model.pool_kind": _one_of(*POOLINGS),
+    "model.norm": _one_of(*NORMS),
+    "model.norm_place": _one_of(*NORM_PLACES),
+    "model.norm_groups": _at_least(1),
+    "model.norm_epsilon": _above(0.0),
     "model.batch_norm_momentum": _within(0.0, 1.0),
-    "model.batch_norm_epsilon": _above(0.0),
     "model.block_dropout": _numbers(_within(0.0, 1.0)),
+    "model.block_dropout_kind": _one_of(*DROPOUTS),
+    "model.block_dropout_region": _at_least(1),
+    "model.dropout_place": _one_of(*DROPOUT_PLACES),
+    "model.head_input": _one_of("flatten", "average"),
     "model.head_units": (
         lambda units: all(isinstance(number, int) and number >= 1 for number in units),
         "a tuple of whole numbers from 1",
     ),
     "model.head_activation": _one_of(*ACTIVATIONS),
+    "model.head_norm": _one_of(*(kind for kind in NORMS if kind != "instance")),
     "model.head_dropout": _numbers(_within(0.0, 1.0)),
     "model.dtype": _one_of("float32", "bfloat16"),
     "loss.l1": _at_least(0.0),

@@ -29,7 +29,7 @@ from flaxlab.explain.changes import Change, moments
 from flaxlab.explain.program import FirstSteps, take_first_steps
 from flaxlab.inspect.listing import size
 from flaxlab.machine import keep_compiled_programs
-from flaxlab.models.blocks import Dropout
+from flaxlab.models.dropout import Dropout
 from flaxlab.training.experiment import Experiment, assemble
 
 ModulePath = tuple[str, ...]

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from flaxlab.models.blocks import INITIALIZERS, ConvBlock, DenseBlock
+from flaxlab.models.norm import Norm
 
 Convs = tuple[tuple[int, int], ...]
 
@@ -34,16 +35,28 @@ class ConvNet(nn.Module):
             "tanh", see `flaxlab.models.blocks.ACTIVATIONS`.
         kernel_init: initial values of all kernels: "glorot_uniform", "he_normal", "lecun_normal" or
             "orthogonal", see `flaxlab.models.blocks.INITIALIZERS`.
-        pool_kind: "max" or "avg".
-        batch_norm: whether a normalization follows each block's pooling.
-        batch_norm_momentum: share of the old running statistics that a step keeps. The Keras
+        standardize_kernels: whether the kernels of convolutions are standardized, see
+            `flaxlab.models.norm.standardizing`.
+        pool_kind: "max", "avg", "conv" or "blur", see `flaxlab.models.Pool`.
+        norm: normalization of each block: "batch", "group", "layer", "instance" or "none", see
+            `flaxlab.models.Norm`.
+        norm_place: "after_pool", or "before_activation" or "after_activation" of each convolution;
+            in the head the former two are the same. See `flaxlab.models.blocks.NORM_PLACES`.
+        norm_groups: number of groups of channels, for "group".
+        norm_epsilon: added to the variance; Keras's default.
+        batch_norm_momentum: share of the old running statistics that a step keeps. Keras's
             default of 0.99 needs about 600 steps to settle: use 0.9 for short runs.
-        batch_norm_epsilon: added to the variance; Keras default.
-        block_dropout: dropout rate after each block; () for none.
-        head_units: features of each hidden dense layer.
+        block_dropout: dropout rate of each block; () for none.
+        block_dropout_kind: "element", "channel" or "region", see `flaxlab.models.Dropout`.
+        block_dropout_region: side of the squares that "region" drops, in pixels.
+        dropout_place: "after_norm", at the end of a block or a hidden dense layer, or
+            "before_norm", see `flaxlab.models.blocks.DROPOUT_PLACES`.
+        head_input: what the head gets of the last block: "flatten", all values, or "average", the
+            mean of each channel (Lin et al., 2014).
+        head_units: features of each hidden dense layer; () for none.
         head_activation: the same as `block_activation`, after each hidden dense layer.
-        head_batch_norm: whether a normalization follows each hidden dense layer.
-        head_dropout: dropout rate after each hidden dense layer; () for none.
+        head_norm: the same as `norm`, of each hidden dense layer; not "instance".
+        head_dropout: dropout rate of each hidden dense layer; () for none.
         dtype: dtype of the computation, "float32" or "bfloat16". Parameters, running statistics and
             logits are float32 with either. "float64" is for references, with `jax_enable_x64`:
             logits are float64 then.
@@ -60,14 +73,21 @@ class ConvNet(nn.Module):
     strides: tuple[int, ...] = ()
     block_activation: str = "relu"
     kernel_init: str = "glorot_uniform"
+    standardize_kernels: bool = False
     pool_kind: str = "max"
-    batch_norm: bool = True
+    norm: str = "batch"
+    norm_place: str = "after_pool"
+    norm_groups: int = 32
+    norm_epsilon: float = 1e-3
     batch_norm_momentum: float = 0.99
-    batch_norm_epsilon: float = 1e-3
     block_dropout: tuple[float, ...] = ()
+    block_dropout_kind: str = "element"
+    block_dropout_region: int = 3
+    dropout_place: str = "after_norm"
+    head_input: str = "flatten"
     head_units: tuple[int, ...] = (4096, 4096)
     head_activation: str = "relu"
-    head_batch_norm: bool = False
+    head_norm: str = "none"
     head_dropout: tuple[float, ...] = (0.5, 0.5)
     dtype: str = "float32"
     axis_name: str | None = None
@@ -91,9 +111,10 @@ class ConvNet(nn.Module):
         """
         dtype = jnp.dtype(self.dtype)
         norm = functools.partial(
-            nn.BatchNorm,
+            Norm,
+            groups=self.norm_groups,
             momentum=self.batch_norm_momentum,
-            epsilon=self.batch_norm_epsilon,
+            epsilon=self.norm_epsilon,
             axis_name=self.axis_name,
             dtype=dtype,
         )
@@ -107,25 +128,32 @@ class ConvNet(nn.Module):
                 padding=self.padding,
                 pool=self.pools[index],
                 activation=self.block_activation,
-                kernel_init=self.kernel_init,
+                standardize=self.standardize_kernels,
                 pool_kind=self.pool_kind,
-                norm=norm if self.batch_norm else None,
+                norm=norm(self.norm),
                 dropout=block_dropout[index],
-                dtype=dtype,
+                dropout_kind=self.block_dropout_kind,
+                dropout_region=self.block_dropout_region,
                 conv=self.conv,
                 max_pool=self.max_pool,
+                kernel_init=self.kernel_init,
+                norm_place=self.norm_place,
+                dropout_place=self.dropout_place,
+                dtype=dtype,
                 axis_name=self.axis_name,
                 name=f"block{index + 1}",
             )(x, train=train)
-        x = x.reshape(x.shape[0], -1)
+        x = jnp.mean(x, axis=(1, 2)) if self.head_input == "average" else x.reshape(len(x), -1)
         head_dropout = self.head_dropout or (0.0,) * len(self.head_units)
         for index, features in enumerate(self.head_units):
             x = DenseBlock(
                 features=features,
                 activation=self.head_activation,
-                kernel_init=self.kernel_init,
-                norm=norm if self.head_batch_norm else None,
+                norm=norm(self.head_norm),
                 dropout=head_dropout[index],
+                kernel_init=self.kernel_init,
+                norm_place=self.norm_place,
+                dropout_place=self.dropout_place,
                 dtype=dtype,
                 axis_name=self.axis_name,
                 name=f"head{index + 1}",

@@ -18,7 +18,7 @@ from flaxlab.config.read import load_baseline, load_experiment, load_lab_report,
 from flaxlab.config.rules import validate
 from flaxlab.errors import UsageError
 from tests.helpers.report_facts import ACCURACIES
-from tests.helpers.runs import EXPERIMENTS
+from tests.helpers.runs import EXPERIMENTS, small_config
 
 POOL = EXPERIMENTS / "alexnet_pool.py"
 NOT_IN_THE_REPORT = (
@@ -111,8 +111,8 @@ def test_an_experiment_is_called_after_its_file(tmp_path):
         ("--config.optimizer.learning_rate=1", "optimizer.learning_rate", 1.0),
         ("--config.data.train_examples=5", "data.train_examples", 5),
         ("--config.data.data_dir=/somewhere", "data.data_dir", "/somewhere"),
-        ("--config.model.batch_norm=false", "model.batch_norm", False),
-        ("--noconfig.model.batch_norm", "model.batch_norm", False),
+        ("--config.train.fast_kernels=false", "train.fast_kernels", False),
+        ("--noconfig.train.fast_kernels", "train.fast_kernels", False),
         ("--config.model.head_dropout=(0.1, 0.2)", "model.head_dropout", (0.1, 0.2)),
         ("--config.model.pools=((2,2),(2,2),(2,1))", "model.pools", ((2, 2), (2, 2), (2, 1))),
     ],
@@ -128,14 +128,14 @@ def test_the_last_override_of_a_field_counts():
         "--config.model.head_dropout=(0.1, 0.2)",
         "--config.train.epochs",
         "3",
-        "--config.model.batch_norm=true",
+        "--config.train.fast_kernels=true",
         "--config.model.head_dropout=(0.3, 0.4)",
-        "--noconfig.model.batch_norm",
+        "--noconfig.train.fast_kernels",
     ]
     config = resolve_config(POOL, overrides)
     assert config.model.head_dropout == (0.3, 0.4)
     assert config.train.epochs == 3
-    assert config.model.batch_norm is False
+    assert config.train.fast_kernels is False
 
 
 def test_an_experiment_file_may_return_a_frozen_config(tmp_path):
@@ -164,7 +164,7 @@ def test_a_resolved_config_cannot_be_changed():
         ("--config.train=3", "is a group of fields"),
         ("--config.train.epochs=ten", "wrong kind; expected int, now 10"),
         ("--config.train.epochs=1.5", "wrong kind; expected int"),
-        ("--config.model.batch_norm=7", "wrong kind; expected bool"),
+        ("--config.train.fast_kernels=7", "wrong kind; expected bool"),
         ("--config.data.train_examples=few", "wrong kind; expected int, now None"),
         ("--config.train.epochs", "Missing value"),
         ("--config.seed=4294967296", "expected at least 0 and below 4294967296"),
@@ -276,3 +276,13 @@ def test_differences_are_what_differs(old, new):
     assert found == {
         key: (old.get(key), new.get(key)) for key in {*old, *new} if old.get(key) != new.get(key)
     }
+
+
+def test_records_of_the_earlier_names_are_read_as_what_they_meant():
+    now = small_config(**{"model.norm": "none", "model.head_norm": "batch"})
+    old = configs.to_dict(now)
+    del old["model"]["norm"], old["model"]["head_norm"]
+    old["model"].update(
+        batch_norm=False, head_batch_norm=True, batch_norm_epsilon=old["model"].pop("norm_epsilon")
+    )
+    assert configs.differences(configs.from_dict(old), now) == {}

@@ -177,7 +177,7 @@ def shape_warnings(folder, shape, **data):
             "data.folder": str(folder),
             "data.image_shape": shape,
             **data,
-            "model.batch_norm": False,
+            "model.norm": "none",
             "train.batch_size": 2,
         }
     )

@@ -1,8 +1,5 @@
 """The blocks and networks by properties and by hand."""
 
-import functools
-
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import keras
@@ -10,7 +7,7 @@ import numpy as np
 import pytest
 
 from flaxlab import models
-from flaxlab.models import ConvBlock, DenseBlock, Pool
+from flaxlab.models import ConvBlock, DenseBlock, Norm, Pool
 from flaxlab.models.blocks import ACTIVATIONS, INITIALIZERS
 from tests.helpers.runs import small_config
 
@@ -79,7 +76,7 @@ def test_a_network_draws_all_its_kernels_as_its_config_says():
 
 
 def test_a_block_normalizes_after_the_pool_by_the_batch_and_keeps_running_statistics():
-    norm = functools.partial(nn.BatchNorm, momentum=0.9, epsilon=1e-3)
+    norm = Norm("batch", momentum=0.9)
     block = ConvBlock(convs=((3, 3),), padding="SAME", pool=(2, 2), norm=norm)
     bare = ConvBlock(convs=((3, 3),), padding="SAME", pool=(2, 2))
     images = jax.random.normal(KEY, (4, 6, 6, 2))
@@ -129,7 +126,7 @@ def test_initial_values_are_glorot_uniform_and_zero():
 
 
 def test_flops_against_xla():
-    config = small_config(**{"model.batch_norm": False})
+    config = small_config(**{"model.norm": "none"})
     model = models.build(config.model, 3)
     rows = models.layer_table(model, (8, 8, 1))
     variables = model.init(KEY, jnp.ones((1, 8, 8, 1)), train=False)

@@ -32,7 +32,7 @@ ALEXNETS = EXPERIMENTS / "suites/alexnet_fashion.py"
         ([f"--config={POOL_FILE}", "--sweep.seed=1,2"], "give their number by --seeds=N"),
         ([f"--config={ALEXNETS}", "--config.seed=4294967295"], "go beyond 2**32 - 1"),
         (
-            [f"--config={ALEXNETS}", "--config.model.batch_norm=false"],
+            [f"--config={ALEXNETS}", "--config.model.norm=none"],
             "the arm alexnet_no_batchnorm does not differ from the baseline",
         ),
         (

@@ -64,7 +64,7 @@ def test_statistics_that_cannot_settle_are_warned_of():
     assert "--config.model.batch_norm_momentum=0.5 " in warning
     settled = {"model.batch_norm_momentum": 0.5}
     assert warnings(assemble(small_config(**settled), small_dataset())) == []
-    assert warnings(assemble(small_config(**{"model.batch_norm": False}), small_dataset())) == []
+    assert warnings(assemble(small_config(**{"model.norm": "none"}), small_dataset())) == []
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_the_advice_of_the_warning_silences_it(epochs):
 
 
 def test_a_slow_way_to_train_is_warned_of():
-    slow = {"model.batch_norm": False, "train.steps_per_execution": 2}
+    slow = {"model.norm": "none", "train.steps_per_execution": 2}
     (warning,) = warnings(assemble(small_config(**slow), small_dataset()))
     assert "--config.train.steps_per_execution=1" in warning
 
@@ -121,7 +121,7 @@ def test_a_batch_that_is_larger_than_the_training_split_is_refused():
 
 
 def test_classes_that_a_split_lacks_are_warned_of():
-    quiet = {"model.batch_norm": False}
+    quiet = {"model.norm": "none"}
     assert warnings(assemble(small_config(**quiet), small_dataset())) == []
     dataset = small_dataset(train=9, classes=12)
     (train, test) = warnings(assemble(small_config(**quiet), dataset))

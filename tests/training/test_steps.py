@@ -160,7 +160,7 @@ def test_sharded_over_two_devices_equals_one(experiment, batches, one_by_one):
 
 def test_masked_examples_count_for_nothing(batches):
     config = small_config(
-        **{"model.batch_norm": False, "model.block_dropout": (), "model.head_dropout": ()}
+        **{"model.norm": "none", "model.block_dropout": (), "model.head_dropout": ()}
     )
     model = models.build(config.model, 3)
     optimizer = optax.sgd(0.01)

@@ -95,7 +95,7 @@ assert abs(found[0.9][2] - found[0.9][3]) < 0.05
 # to the shares of the classes, which are nearly equal: the loss cannot fall below ln(10) = 2.303.
 
 # %%
-head = digits_experiment(head_batch_norm=True)
+head = digits_experiment(head_norm="batch")
 losses = {}
 for size in (1, 4):
     _, losses[size] = train(head, jax.jit(head.train_step), epochs=1, batch_size=size)
