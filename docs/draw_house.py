@@ -35,7 +35,10 @@ FLOORS = (
     ("kernels", "models", "pages"),
 )
 # Modules that any room may import; they import one another, and nothing else.
-GROUND = ("command_line", "processes", "machine", "lock", "claims", "scores", "files", "errors")
+GROUND = (
+    *("command_line", "processes", "machine", "lock", "claims", "scores", "files", "user_code"),
+    "errors",
+)
 _NOTES = {"flaxlab": "load()", "data.__main__": "the command"}
 _FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -12,12 +12,16 @@ __version__ = "0.1.0"
 avoid_wrong_fusions()
 
 
-def load(run: str | Path, step: str | int | None = None) -> tuple[Any, dict[str, Any], Any]:
+def load(
+    run: str | Path, step: str | int | None = None, model: str | None = None
+) -> tuple[Any, dict[str, Any], Any]:
     """Loads a trained model: `model, variables, config = flaxlab.load("runs/mine")`.
 
     Args:
         run: a run directory, its checkpoints, or one step.
         step: "latest", "best" or a number; None: the one whose accuracy the run reports.
+        model: where a network of your own is, "FILE.py:Class" or "package.module:Class"; None: in
+            the module that the run names. Code in the run directory is never run.
 
     Returns:
         The linen module, its variables {"params", "batch_stats"} as nested dicts of float32 NumPy
@@ -26,10 +30,10 @@ def load(run: str | Path, step: str | int | None = None) -> tuple[Any, dict[str,
 
     Raises:
         flaxlab.errors.UsageError: there is no such checkpoint, it is damaged, or it was not
-            written by flaxlab.
+            written by flaxlab, or its network has to be named.
     """
     # Commands import this package first: it must not import JAX.
     from flaxlab.run.load import load_stored
 
-    stored = load_stored(Path(run), None if step is None else str(step))
+    stored = load_stored(Path(run), None if step is None else str(step), model)
     return stored.model, stored.variables, stored.config

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -67,6 +68,19 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
     except KeyboardInterrupt:
         _exit(f"interrupted: {GO_ON}", EXIT_SIGNAL + signal.SIGINT)
     sys.exit(0)
+
+
+def add_stored_model(parser: CommandParser) -> None:
+    """Adds the arguments `run`, `step` and `model`, which say what `load_stored` is to load."""
+    parser.add_argument("run", type=Path, help="a run directory, its checkpoints, or one step")
+    parser.add_argument(
+        "--step", help="latest, best or a number; default: the one whose accuracy the run reports"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="FILE.py:CLASS",
+        help="the run's network, if it is your own and not in an installed module",
+    )
 
 
 def positive_number(text: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from flaxlab import config as configs
 from flaxlab import files
 from flaxlab.compare import pictures, tables
 from flaxlab.compare.cells import count_text
@@ -168,7 +169,7 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
         "train.batch_size": f"batch {config.train.batch_size}",
         "optimizer.name": config.optimizer.name,
         "optimizer.learning_rate": f"learning rate {config.optimizer.learning_rate:g}",
-        "model.dtype": config.model.dtype,
+        "model.dtype": configs.dtype_of(config),
         "": summary["device"],
     }
     departures = comparison.departures_text

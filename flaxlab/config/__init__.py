@@ -5,6 +5,7 @@ from flaxlab.config.default import default_config as default_config
 from flaxlab.config.fields import describe as describe
 from flaxlab.config.fields import differences as differences
 from flaxlab.config.fields import differences_but_seed as differences_but_seed
+from flaxlab.config.fields import dtype_of as dtype_of
 from flaxlab.config.fields import flatten as flatten
 from flaxlab.config.fields import from_dict as from_dict
 from flaxlab.config.fields import lists_to_tuples as lists_to_tuples

@@ -12,14 +12,24 @@ fields that it is about.
 
 from __future__ import annotations
 
+import flax.linen as nn
 from ml_collections import ConfigDict as ConfigDict
 from ml_collections.config_dict import placeholder
 
 from flaxlab import models
 
 
-def default_config(model: str = "alexnet") -> ConfigDict:
-    """Returns a config with every knob at its default, for the model "alexnet" or "vgg"."""
+def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
+    """Returns a config with every knob at its default.
+
+    Args:
+        model: "alexnet", "vgg" or "resnet"; or a network of your own, as its class or as a name
+            that `flaxlab.models.find_model` takes. Its fields are the knobs `config.model`.
+
+    Raises:
+        UsageError: there is no such network, or flaxlab cannot train it.
+    """
+    model = model if isinstance(model, str) else models.name_of(model)
     config = ConfigDict()
     config.name = ""  # set when an experiment file is read: the file's name without ".py"
     config.baseline = ""  # name of the experiment to compare with; "": this one is its own
@@ -57,7 +67,7 @@ def default_config(model: str = "alexnet") -> ConfigDict:
     config.data.validation = "test"
     config.data.holdout_fraction = 0.1
 
-    # The model's own fields; the classes in flaxlab/models/convnet.py document them.
+    # The network's own fields, which its class documents.
     config.model = ConfigDict({"name": model, **models.knobs(model)})
 
     # Penalties on every kernel but the output layer's, as Keras's regularizers.L1 and L2 have

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib.util
 import re
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -19,6 +17,7 @@ from flaxlab import config as configs
 from flaxlab.config import ConfigDict, LabReport
 from flaxlab.config.rules import validate
 from flaxlab.errors import UsageError
+from flaxlab.user_code import naming_the_line, run_file
 
 T = TypeVar("T")
 
@@ -48,8 +47,7 @@ def load_lab_report(path: Path) -> LabReport | None:
     Raises:
         UsageError: there is no such file, it fails, or the constant is of another kind.
     """
-    with _errors_of(path):
-        found = getattr(_run_file(path), "LAB_REPORT", None)
+    found = getattr(run_file(path), "LAB_REPORT", None)
     if found is not None and not isinstance(found, LabReport):
         raise UsageError(f"LAB_REPORT of {path} is {found!r}; expected LabReport(...)")
     return found
@@ -66,47 +64,16 @@ def call_in_file(path: Path, function: str, kind: type[T]) -> T:
     Raises:
         UsageError: there is no such file or function, or it fails; the message names its line.
     """
-    with _errors_of(path):
-        module = _run_file(path)
-        if not hasattr(module, function):
-            raise UsageError(f"{path} has no {function}(){_other_kind(module)}")
+    module = run_file(path)
+    if not hasattr(module, function):
+        raise UsageError(f"{path} has no {function}(){_other_kind(module)}")
+    with naming_the_line(path):
         returned = getattr(module, function)()
     if not isinstance(returned, kind):
         raise UsageError(
             f"{function}() of {path} returned {type(returned).__name__}, not {kind.__name__}"
         )
     return returned
-
-
-def _run_file(path: Path) -> ModuleType:
-    path = path.expanduser().resolve()
-    if not path.is_file():
-        near = difflib.get_close_matches(
-            path.name, [file.name for file in path.parent.glob("*.py")]
-        )
-        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-        raise UsageError(f"there is no experiment file {path}{hint}")
-    spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{path} is not a Python file; expected one with get_config()")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@contextlib.contextmanager
-def _errors_of(path: Path) -> Iterator[None]:
-    """Turns whatever the user's file raises into a `UsageError` that names the line."""
-    path = path.expanduser().resolve()
-    try:
-        yield
-    except UsageError:
-        raise
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [str(frame.lineno) for frame in frames if frame.filename == str(path)]
-        line = error.lineno if isinstance(error, SyntaxError) else ", ".join(lines[-1:])
-        raise UsageError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
 
 
 def _other_kind(module: ModuleType) -> str:
@@ -199,14 +166,14 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     if left_over:
         raise UsageError(f"unexpected argument {left_over[0]!r}; expected --config.FIELD=VALUE")
     config = values.config
-    validate(config)
-    if not config.name:
-        raise UsageError("config.name is empty; give the run a name, or leave --config.name out")
     if config.model.name != model:
         raise UsageError(
             f"config.model.name cannot be changed: {name} uses {model}; start from an experiment"
             f" on {config.model.name}"
         )
+    validate(config)
+    if not config.name:
+        raise UsageError("config.name is empty; give the run a name, or leave --config.name out")
     return FrozenConfigDict(config)
 
 

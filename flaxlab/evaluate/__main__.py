@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from flaxlab.command_line import CommandParser, run_command
+from flaxlab.command_line import CommandParser, add_stored_model, run_command
 from flaxlab.errors import UsageError
-from flaxlab.machine import take_gpu_memory_as_needed, use_huge_pages
+from flaxlab.machine import (
+    keep_compiled_programs,
+    take_gpu_memory_as_needed,
+    use_huge_pages,
+)
 
 _EXAMPLES = """examples:
   python -m flaxlab.evaluate runs/alexnet_pool
@@ -37,10 +40,7 @@ def main(arguments: Sequence[str]) -> None:
         epilog=_EXAMPLES,
         allow_abbrev=False,
     )
-    parser.add_argument("run", type=Path, help="a run directory, its checkpoints, or one step")
-    parser.add_argument(
-        "--step", help="latest, best or a number; default: the one whose accuracy the run reports"
-    )
+    add_stored_model(parser)
     parser.add_argument("--batch_stats", default="running", help="running, batch, recomputed")
     parser.add_argument("--batch_size", type=int, help="default: that of training")
     parser.add_argument("--format", choices=("table", "json"), default="table")
@@ -53,10 +53,13 @@ def main(arguments: Sequence[str]) -> None:
     if options.batch_size is not None and options.batch_size < 1:
         raise UsageError(f"--batch_size={options.batch_size} is not a size; expected 1 or more")
     from flaxlab.evaluate.command import evaluate
+    from flaxlab.run.load import load_stored
 
     overrides = [argument.replace("--data.", "--config.data.", 1) for argument in rest]
     kinds = [kind.strip() for kind in options.batch_stats.split(",")]
-    evaluate(options.run, options.step, overrides, kinds, options.batch_size, options.format)
+    keep_compiled_programs()
+    stored = load_stored(options.run, options.step, options.model)
+    evaluate(stored, overrides, kinds, options.batch_size, options.format)
 
 
 if __name__ == "__main__":

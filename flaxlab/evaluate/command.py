@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -16,14 +15,12 @@ from flaxlab.data.load import load_dataset
 from flaxlab.data.splits import split_for_run
 from flaxlab.errors import UsageError
 from flaxlab.evaluate.evaluation import KINDS, evaluate_stored
-from flaxlab.machine import keep_compiled_programs
-from flaxlab.run.load import load_stored
+from flaxlab.run.load import StoredModel
 from flaxlab.scores import class_scores, confusion_matrix
 
 
 def evaluate(
-    run: Path,
-    step: str | None,
+    stored: StoredModel,
     overrides: Sequence[str],
     kinds: Sequence[str],
     batch_size: int | None,
@@ -32,21 +29,18 @@ def evaluate(
     """Scores a stored model and prints the scores.
 
     Args:
-        run: see `load_stored`.
-        step: see `load_stored`.
+        stored: the model.
         overrides: "--config.data.FIELD=VALUE" each.
         kinds: kinds of statistics, see `evaluate_stored`.
         batch_size: number of images at a time; None: the run's batch size.
         form: "table" or "json".
 
     Raises:
-        UsageError: the run cannot be read, or its model does not fit these data and options.
+        UsageError: the model does not fit these data and options.
     """
     for kind in kinds:
         if kind not in KINDS:
             raise UsageError(f"--batch_stats={kind} is unknown; expected {', '.join(KINDS)}")
-    keep_compiled_programs()
-    stored = load_stored(run, step)
     config = ConfigDict(stored.config)
     if any(override.startswith("--config.data.name") for override in overrides):
         # The run's subsets do not apply to other data.

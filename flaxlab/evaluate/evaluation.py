@@ -5,19 +5,21 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from flaxlab import kernels
+from flaxlab import kernels, models
 from flaxlab.batches.augment import scale_pixels
 from flaxlab.batches.devices import one_device
 from flaxlab.batches.feed import Batches, Feed
 from flaxlab.batches.order import epoch_order
 from flaxlab.data.dataset import Split
 from flaxlab.errors import UsageError
-from flaxlab.models import ConvNet
 from flaxlab.run.load import StoredModel, Variables, eval_state
 from flaxlab.training.loop import score
 from flaxlab.training.metrics import Metrics, batch_metrics
@@ -70,8 +72,8 @@ def evaluate_stored(
             f"the model has no batch normalization: --batch_stats={kind} does not apply"
         )
     config, batch_size = stored.config, min(batch_size, len(test))
-    computed_by = kernels.for_backend(jax.default_backend(), config.train.fast_kernels)
-    model = stored.model.clone(conv=computed_by.conv, max_pool=computed_by.max_pool)
+    functions = kernels.for_backend(jax.default_backend(), config.train.fast_kernels)
+    model = models.computed_by(stored.model, conv=functions.conv, max_pool=functions.max_pool)
     variables = jax.device_put(stored.variables)
     scaling = config.data.scaling
     if kind == "recomputed":
@@ -80,7 +82,7 @@ def evaluate_stored(
     preprocess = functools.partial(scale_pixels, scaling=scaling)
     devices = one_device()
     if kind == "batch":
-        step = _make_batch_step(_normalizing_by_batch(model), preprocess)
+        step = _make_batch_step(model, preprocess)
         feed: Feed = _Shuffled(test, batch_size, 1, devices, {})
         order = epoch_order(len(test), _ORDER_SEED, _ORDER_EPOCH)
     else:
@@ -104,23 +106,19 @@ class _Shuffled(Feed):
         return self.train_batches(_ORDER_SEED, _ORDER_EPOCH)
 
 
-def _make_batch_step(by_batch: ConvNet, preprocess: Callable[[jax.Array], jax.Array]) -> EvalStep:
+def _make_batch_step(model: nn.Module, preprocess: Callable[[jax.Array], jax.Array]) -> EvalStep:
     """Returns a step like `make_eval_step`'s, but with the statistics of the batch itself."""
 
     def batch_step(state: TrainState, batch: Batch) -> tuple[Metrics, jax.Array]:
-        logits, _ = by_batch.apply(
-            {"params": state.params, "batch_stats": state.batch_stats},
-            preprocess(batch["image"]),
-            train=True,
-            mutable=["batch_stats"],
-        )
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        logits, _ = _apply_by_batch(model, variables, preprocess(batch["image"]))
         return batch_metrics(logits, batch["label"], batch["mask"]), logits
 
     return batch_step
 
 
 def recompute_statistics(
-    model: ConvNet, variables: Variables, split: Split, scaling: str, batch_size: int
+    model: nn.Module, variables: Variables, split: Split, scaling: str, batch_size: int
 ) -> Variables:
     """Recomputes the running statistics as the exact mean and variance over a split.
 
@@ -137,15 +135,13 @@ def recompute_statistics(
     Returns:
         The new "batch_stats".
     """
-    by_batch = _normalizing_by_batch(model)
 
     @jax.jit
     def moments(variables: Variables, images: jax.Array) -> Variables:
-        scaled = scale_pixels(images, scaling)
-        _, updated = by_batch.apply(variables, scaled, train=True, mutable=["batch_stats"])
+        _, found = _apply_by_batch(model, variables, scale_pixels(images, scaling))
         return jax.tree.map(
             lambda layer: {"mean": layer["mean"], "square": layer["var"] + layer["mean"] ** 2},
-            updated["batch_stats"],
+            found,
             is_leaf=lambda node: "mean" in node,
         )
 
@@ -168,6 +164,33 @@ def recompute_statistics(
     )
 
 
-def _normalizing_by_batch(model: ConvNet) -> ConvNet:
-    """Returns the model without dropout, and with momentum 0: its new statistics are a batch's."""
-    return model.clone(block_dropout=(), head_dropout=(), batch_norm_momentum=0.0)
+def _apply_by_batch(
+    model: nn.Module, variables: Variables, images: jax.Array
+) -> tuple[jax.Array, Variables]:
+    """Applies a model as in training, but without dropout.
+
+    Returns:
+        Logits, and the "batch_stats" of this batch alone.
+    """
+    calls, _ = models.trace_modules(model, images.shape[1:])
+    momenta = {
+        path: module.momentum
+        for path, (module, _) in calls.items()
+        if isinstance(module, nn.BatchNorm)
+    }
+
+    def without_dropout(call: Callable, args: Any, kwargs: Any, context: Any) -> Any:
+        dropout = isinstance(context.module, nn.Dropout | models.Dropout)
+        return args[0] if dropout and context.method_name == "__call__" else call(*args, **kwargs)
+
+    # Of statistics that are 0, a step keeps nothing, and adds (1 - momentum) of the batch's.
+    nothing = jax.tree.map(jnp.zeros_like, variables["batch_stats"])
+    with nn.intercept_methods(without_dropout):
+        logits, updated = model.apply(
+            {**variables, "batch_stats": nothing}, images, train=True, mutable=["batch_stats"]
+        )
+    found = {
+        path: value / (1 - momenta[path[:-1]])
+        for path, value in flatten_dict(updated["batch_stats"]).items()
+    }
+    return logits, unflatten_dict(found)

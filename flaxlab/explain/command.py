@@ -158,13 +158,13 @@ def _print_keys(console: Console, experiment: Experiment) -> None:
     console.print(table, highlight=False)
     calls, _ = models.trace_modules(model, experiment.dataset.image_shape)
     for path, (module, shape) in calls.items():
-        if isinstance(module, Dropout):
+        if isinstance(module, Dropout | nn.Dropout):
             _say(
                 console,
                 f"{'/'.join(path)}: drops {module.rate:.0%} of {_shape(shape)} values per image,"
                 " by the step's key with the path of the layer folded in",
             )
-    if not any(isinstance(module, Dropout) for module, _ in calls.values()):
+    if not any(isinstance(module, Dropout | nn.Dropout) for module, _ in calls.values()):
         _say(console, "no dropout: the keys of the steps are not used")
     order = epoch_order(len(experiment.splits.train), config.seed, 1)[:6].tolist()
     _say(

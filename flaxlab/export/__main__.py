@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flaxlab.command_line import CommandParser, run_command
+from flaxlab.command_line import CommandParser, add_stored_model, run_command
 from flaxlab.errors import UsageError
 from flaxlab.machine import take_gpu_memory_as_needed
 
@@ -33,16 +33,13 @@ def main(arguments: Sequence[str]) -> None:
         epilog=_EXAMPLES,
         allow_abbrev=False,
     )
-    parser.add_argument("run", type=Path, help="a run directory, its checkpoints, or one step")
+    add_stored_model(parser)
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to write to")
-    parser.add_argument(
-        "--step", help="latest, best or a number; default: the one whose accuracy the run reports"
-    )
     options = parser.parse_args(arguments)
     from flaxlab.export.export import export_model
     from flaxlab.run.load import load_stored
 
-    stored = load_stored(options.run, options.step)
+    stored = load_stored(options.run, options.step, options.model)
     to = options.to.expanduser()
     try:
         export_model(stored, to)

@@ -8,8 +8,7 @@ exercise), which follow Krizhevsky et al. (2012) and Simonyan and Zisserman (201
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -143,7 +142,7 @@ class ConvNet(nn.Module):
                 axis_name=self.axis_name,
                 name=f"block{index + 1}",
             )(x, train=train)
-        x = jnp.mean(x, axis=(1, 2)) if self.head_input == "average" else x.reshape(len(x), -1)
+        x = jnp.mean(x, axis=(1, 2)) if self.head_input == "average" else x.reshape(x.shape[0], -1)
         head_dropout = self.head_dropout or (0.0,) * len(self.head_units)
         for index, features in enumerate(self.head_units):
             x = DenseBlock(
@@ -184,22 +183,3 @@ class VGG(ConvNet):
     )
     padding: str = "SAME"
     pools: tuple[tuple[int, int], ...] = ((2, 2), (2, 2), (2, 2), (2, 1), (2, 1))
-
-
-MODELS: dict[str, type[ConvNet]] = {"alexnet": AlexNet, "vgg": VGG}
-
-# Not choices of the experiment: they follow from the data, from how the step is mapped and from
-# the machine that computes it.
-_NOT_KNOBS = ("num_classes", "axis_name", "conv", "max_pool", "parent", "name")
-
-
-def knobs(name: str) -> dict[str, Any]:
-    """Returns the default of every field of the model `name` ("alexnet", "vgg")."""
-    fields = MODELS[name].__dataclass_fields__
-    return {key: field.default for key, field in fields.items() if key not in _NOT_KNOBS}
-
-
-def build(knobs: Mapping[str, Any], num_classes: int, axis_name: str | None = None) -> ConvNet:
-    """Builds the model `knobs["name"]` from its other knobs: `config.model`, unchanged."""
-    fields = {key: value for key, value in knobs.items() if key != "name"}
-    return MODELS[knobs["name"]](num_classes=num_classes, axis_name=axis_name, **fields)

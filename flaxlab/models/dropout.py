@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+# Of a network without branches.
 DROPOUTS = ("element", "channel", "region")
 
 
@@ -25,8 +26,8 @@ class Dropout(nn.Module):
         axis_name: the mapped axis that cuts the batch, if there is one.
         kind: what is dropped together. "element": nothing, each value is drawn by itself
             (Srivastava et al., 2014); "channel": a channel of an example (Tompson et al., 2015);
-            "region": a square of a channel (Ghiasi et al., 2018, there DropBlock). A dense layer
-            has single values only.
+            "region": a square of a channel (Ghiasi et al., 2018, there DropBlock); "example": an
+            example, which makes sense for one of several branches (Huang et al., 2016).
         region: side of the squares, in pixels; at most the image's.
     """
 
@@ -45,18 +46,16 @@ class Dropout(nn.Module):
             mask = self._without_regions(x)
             # Overlapping squares drop fewer values than the rate says: the mask is counted.
             kept = jnp.maximum(jnp.sum(mask, dtype=jnp.float32), 1.0)
-            return lax.select(
-                self._own(mask, len(x)), (x * (mask.size / kept)).astype(x.dtype), jnp.zeros_like(x)
-            )
-        shape = x.shape[1:]
-        if self.kind == "channel":
-            shape = (1,) * (x.ndim - 2) + x.shape[-1:]
-        mask = self._own(self._draw(keep, x, shape), len(x))
+            scaled = (x * (mask.size / kept)).astype(x.dtype)
+            return lax.select(self._own(mask, x.shape[0]), scaled, jnp.zeros_like(x))
+        ones = (1,) * (x.ndim - 2)
+        shapes = {"element": x.shape[1:], "channel": (*ones, x.shape[-1]), "example": (*ones, 1)}
+        mask = self._own(self._draw(keep, x, shapes[self.kind]), x.shape[0])
         return lax.select(jnp.broadcast_to(mask, x.shape), x / keep, jnp.zeros_like(x))
 
     def _draw(self, share: float, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """Draws True with probability `share` in the given shape for each example of the batch."""
-        own = len(x)
+        own = x.shape[0]
         examples = own if self.axis_name is None else own * lax.axis_size(self.axis_name)
         # With a Python float, JAX would draw in float64 under `jax_enable_x64`.
         return jax.random.bernoulli(self.make_rng("dropout"), np.float32(share), (examples, *shape))

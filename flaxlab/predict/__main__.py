@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flaxlab.command_line import CommandParser, run_command
+from flaxlab.command_line import CommandParser, add_stored_model, run_command
 from flaxlab.errors import UsageError
 from flaxlab.machine import take_gpu_memory_as_needed
 
@@ -36,11 +36,8 @@ def main(arguments: Sequence[str]) -> None:
         epilog=_EXAMPLES,
         allow_abbrev=False,
     )
-    parser.add_argument("run", type=Path, help="a run directory, its checkpoints, or one step")
+    add_stored_model(parser)
     parser.add_argument("pictures", nargs="+", type=Path, help="PNG or JPEG files, or folders")
-    parser.add_argument(
-        "--step", help="latest, best or a number; default: the one whose accuracy the run reports"
-    )
     parser.add_argument("--top", type=int, default=3, help="classes to show; default 3")
     parser.add_argument("--invert", action="store_true", help="invert the pixels first")
     parser.add_argument("--format", choices=("table", "json"), default="table")
@@ -49,10 +46,10 @@ def main(arguments: Sequence[str]) -> None:
     if options.top < 1:
         raise UsageError(f"--top={options.top} is not a number of classes; expected 1 or more")
     from flaxlab.predict.command import predict
+    from flaxlab.run.load import load_stored
 
     predict(
-        options.run,
-        options.step,
+        load_stored(options.run, options.step, options.model),
         options.pictures,
         options.top,
         options.invert,

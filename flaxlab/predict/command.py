@@ -13,12 +13,11 @@ from flaxlab.command_line import open_console
 from flaxlab.data.images import SUFFIXES
 from flaxlab.errors import UsageError
 from flaxlab.predict.prediction import Prediction, predict_files, saliency
-from flaxlab.run.load import load_stored
+from flaxlab.run.load import StoredModel
 
 
 def predict(
-    run: Path,
-    step: str | None,
+    stored: StoredModel,
     paths: Sequence[Path],
     top: int,
     invert: bool,
@@ -28,8 +27,7 @@ def predict(
     """Classifies pictures and prints the most probable classes.
 
     Args:
-        run: see `load_stored`.
-        step: see `load_stored`.
+        stored: the model.
         paths: pictures, or folders with pictures.
         top: number of classes to print.
         invert: invert the pixels first.
@@ -37,10 +35,9 @@ def predict(
         explain: folder to write saliency pictures to; None: write none.
 
     Raises:
-        UsageError: a file is not a picture, the run cannot be read, or `explain` cannot be made.
+        UsageError: a file is not a picture, or `explain` cannot be made.
     """
     pictures = _list_pictures(paths)
-    stored = load_stored(run, step)
     predictions = predict_files(stored, pictures, invert)
     top = min(top, len(stored.class_names))
     if form == "json":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +18,6 @@ from flaxlab.batches.devices import one_device
 from flaxlab.batches.feed import Feed
 from flaxlab.data.dataset import Split
 from flaxlab.data.images import read_image
-from flaxlab.models import ConvNet
 from flaxlab.run.load import StoredModel, Variables, eval_state
 from flaxlab.scores import probabilities
 from flaxlab.training.loop import score
@@ -96,7 +96,7 @@ def saliency(stored: StoredModel, image: np.ndarray, label: int) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _gradient_of_logit(
-    model: ConvNet, variables: Variables, scaled: jax.Array, label: int
+    model: nn.Module, variables: Variables, scaled: jax.Array, label: int
 ) -> jax.Array:
     """Is compiled once per model: the picture, the class and the variables are arguments."""
 

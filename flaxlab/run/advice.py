@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import flax.linen as nn
 import jax
 import numpy as np
 
+from flaxlab.models import trace_modules
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.penalty import penalised_kernels
 
@@ -51,16 +53,17 @@ def _slow(experiment: Experiment) -> list[str]:
 
 
 def _unsettled(experiment: Experiment) -> list[str]:
-    momentum = experiment.config.model.batch_norm_momentum
+    calls, _ = trace_modules(experiment.model, experiment.dataset.image_shape)
+    norms = [module for module, _ in calls.values() if isinstance(module, nn.BatchNorm)]
+    momentum = max((norm.momentum for norm in norms), default=0.0)
     steps = experiment.steps_per_epoch * experiment.config.train.epochs
     left = momentum**steps
-    has_norm = any(row.running for row in experiment.layers)
     # The power of a momentum that this warning itself advises may exceed the share by rounding.
-    if not has_norm or left <= _SETTLED_SHARE * (1 + 1e-9):
+    if left <= _SETTLED_SHARE * (1 + 1e-9):
         return []
     change = "train for more steps"
     enough = math.floor(_SETTLED_SHARE ** (1 / steps) * 100) / 100
-    if enough > 0:
+    if enough > 0 and "batch_norm_momentum" in experiment.config.model:
         change = f"use --config.model.batch_norm_momentum={enough:g} or {change}"
     return [
         f"batch normalization with momentum {momentum:g} cannot settle in {steps} steps: it"

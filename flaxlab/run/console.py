@@ -76,7 +76,7 @@ def _description(experiment: Experiment, baseline: ConfigDict) -> dict[str, Any]
         "validation": protocol,
         "training": f"epochs {config.train.epochs} of {experiment.steps_per_epoch} steps,"
         f" batch {config.train.batch_size}, {config.optimizer.name}"
-        f" {config.optimizer.learning_rate:g}, seed {config.seed}, {config.model.dtype}",
+        f" {config.optimizer.learning_rate:g}, seed {config.seed}, {configs.dtype_of(config)}",
         "devices": devices,
         **{f"  {path}": f"{old} -> {new}" for path, (old, new) in changed.items()},
     }

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flaxlab import config as configs
-from flaxlab import files
+from flaxlab import files, models
 from flaxlab.config.origin import Origin
 from flaxlab.config.read import baseline_file, own_experiments
 from flaxlab.errors import UsageError
@@ -46,7 +46,8 @@ def begin_directory(workdir: Path, experiment: Experiment, origin: Origin) -> No
             " --workdir, or remove its summary.json to run it again"
         )
     baseline = baseline_file(origin.file, experiment.config)
-    write_sources(workdir, sources([origin.file, baseline]))
+    network = models.source_file(experiment.config.model.name)
+    write_sources(workdir, sources([origin.file, baseline, *([network] if network else [])]))
 
 
 def write_config(workdir: Path, experiment: Experiment, history: History) -> None:

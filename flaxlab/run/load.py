@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
@@ -45,7 +46,7 @@ class StoredModel:
         epoch: the epoch that the checkpoint ends, or lies in.
     """
 
-    model: models.ConvNet
+    model: nn.Module
     variables: Variables
     config: ConfigDict
     class_names: tuple[str, ...]
@@ -64,17 +65,22 @@ def eval_state(variables: Variables) -> TrainState:
     )
 
 
-def load_stored(path: Path, step: str | None = None) -> StoredModel:
+def load_stored(path: Path, step: str | None = None, model: str | None = None) -> StoredModel:
     """Loads the model that a run has trained.
+
+    Nothing in the run directory is run as code. A network outside flaxlab is imported by the name
+    of its module, from where Python finds modules; one from a file only if the caller names it.
 
     Args:
         path: a run directory, its checkpoints, or one step.
         step: "latest", "best" or a number; None: the one whose accuracy the run reports, that
             is the best epoch's with a holdout, else the latest.
+        model: the network of the run, if it is not one of flaxlab's, as `models.find_model` takes
+            it; None: the module that the run names.
 
     Raises:
-        UsageError: there is no such checkpoint, it is damaged, it was not written by flaxlab, or
-            its arrays do not fit the model of its config.
+        UsageError: there is no such checkpoint, it is damaged, it was not written by flaxlab, its
+            arrays do not fit the model of its config, or its network has to be named.
     """
     found = find_saved(path)
     saved = choose(found, step or reported_step(found))
@@ -89,14 +95,37 @@ def load_stored(path: Path, step: str | None = None) -> StoredModel:
     params = read_collection(saved.trees["state"], "params")
     batch_stats = read_collection(saved.trees["state"], "batch_stats")
     names = tuple(record["dataset"]["class_names"])
-    model = models.build(config.model, len(names))
+    config = _with_network(config, model, saved.folder)
+    network = models.build(config.model, len(names))
     variables = {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
-    _require_structure(saved, model, config, variables)
+    _require_structure(saved, network, config, variables)
     preprocess = functools.partial(scale_pixels, scaling=config.data.scaling)
-    now = network_fingerprints(model, preprocess, config.data.image_shape)
+    now = network_fingerprints(network, preprocess, config.data.image_shape)
     if text := describe_other_code(record, now, str(saved.folder)):
         _log.warning("warning: %s; its accuracy may differ now", text)
-    return StoredModel(model, variables, config, names, saved, epoch_of(record))
+    return StoredModel(network, variables, config, names, saved, epoch_of(record))
+
+
+def _with_network(config: ConfigDict, model: str | None, folder: Path) -> ConfigDict:
+    """Returns the config with the name of a network whose code may be run.
+
+    Raises:
+        UsageError: there is none: it has to be named.
+    """
+    recorded = config.model.name
+    if not models.is_own(recorded):
+        if model not in (None, recorded):
+            raise UsageError(
+                f"{folder} holds {recorded}, which is flaxlab's own; leave out {model}"
+            )
+        return config
+    if model is None:
+        inside = [parent for parent in folder.resolve().parents if parent.name == "checkpoints"]
+        models.require_importable(recorded, [parent.parent for parent in inside] or [folder])
+        return config
+    if not models.is_own(model):
+        raise UsageError(f"{folder} holds the network {recorded}, not {model}")
+    return configs.replaced(config, model={**config.model, "name": model})
 
 
 def reported_step(found: Sequence[Saved]) -> str:
@@ -107,7 +136,7 @@ def reported_step(found: Sequence[Saved]) -> str:
 
 
 def _require_structure(
-    saved: Saved, model: models.ConvNet, config: ConfigDict, variables: Variables
+    saved: Saved, model: nn.Module, config: ConfigDict, variables: Variables
 ) -> None:
     images = jnp.zeros((1, *config.data.image_shape))
     key = jax.random.key(0)

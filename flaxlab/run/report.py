@@ -177,8 +177,8 @@ def products(config: ConfigDict, device: Any) -> str:
         config: the config of the run.
         device: what computes it, a `jax.Device`.
     """
-    if config.model.dtype != "float32" or device.platform == "cpu":
-        return str(config.model.dtype)
+    if configs.dtype_of(config) != "float32" or device.platform == "cpu":
+        return configs.dtype_of(config)
     asked = config.train.matmul_precision
     if asked == "default":
         asked = jax.config.values["jax_default_matmul_precision"] or "default"

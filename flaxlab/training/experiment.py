@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import optax
 from ml_collections import ConfigDict
@@ -64,7 +65,7 @@ class Experiment:
     config: ConfigDict
     dataset: Dataset
     splits: RunSplits
-    model: models.ConvNet
+    model: nn.Module
     layers: list[models.LayerRow]
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
@@ -173,9 +174,11 @@ def assemble(
         layers = models.layer_table(plain, dataset.image_shape)
     except ValueError as error:
         raise UsageError(f"the model does not take these images: {error}") from error
+    if models.is_own(config.model.name):
+        models.require_logits(plain, dataset.image_shape, len(dataset.class_names))
     if computed_by is None:
         computed_by = kernels.for_backend(jax.default_backend(), config.train.fast_kernels)
-    model = plain.clone(conv=computed_by.conv, max_pool=computed_by.max_pool)
+    model = models.computed_by(plain, conv=computed_by.conv, max_pool=computed_by.max_pool)
     steps_per_epoch = batches_per_epoch(len(splits.train), train.batch_size)
     schedule = make_schedule(config.optimizer, steps_per_epoch, config.train.epochs)
     optimizer = make_optimizer(config.optimizer, schedule)

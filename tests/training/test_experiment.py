@@ -91,10 +91,9 @@ def test_the_advice_of_the_warning_silences_it(epochs):
     made = one_step_an_epoch()
 
     def warned(momentum):
-        model = {**made.config.model, "batch_norm_momentum": momentum}
-        train = {**made.config.train, "epochs": epochs}
-        config = configs.replaced(made.config, model=model, train=train)
-        return warnings(replace(made, config=config))
+        config = configs.replaced(made.config, train={**made.config.train, "epochs": epochs})
+        model = made.model.clone(batch_norm_momentum=momentum)
+        return warnings(replace(made, config=config, model=model))
 
     for warning in warned(0.999):
         advised = re.search(r"batch_norm_momentum=([0-9.]+)", warning)
