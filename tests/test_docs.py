@@ -4,13 +4,16 @@ import ast
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from docs.update_links import ROOT, definition_line, documents, relative_links, updated
 from flaxlab import config as configs
+from flaxlab import load
 from flaxlab.command_line import EXIT_FAILED, EXIT_SIGNAL, EXIT_USAGE
 from flaxlab.config.read import load_baseline, load_experiment
 from flaxlab.config.rules import validate
+from flaxlab.main import main
 from flaxlab.run.signals import ASKING
 from flaxlab.suite.plan import plan_suite
 
@@ -84,7 +87,7 @@ def test_the_experiment_and_the_suite_of_the_readme_do_what_it_says(tmp_path):
     pages = (ROOT / "README.md").read_text() + (ROOT / "docs/suites.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", pages, re.DOTALL)
     (experiment,) = (block for block in blocks if "def get_config()" in block)
-    (suite,) = (block for block in blocks if "def get_suite()" in block)
+    designed, suite = (block for block in blocks if "def get_suite()" in block)
     assert experiment in (ROOT / "docs/index.md").read_text()
     (tmp_path / "alexnet_average_pool.py").write_text(experiment)
     (tmp_path / "pooling.py").write_text(suite)
@@ -95,6 +98,27 @@ def test_the_experiment_and_the_suite_of_the_readme_do_what_it_says(tmp_path):
     assert configs.meaningful_differences(baseline, config) == change
     plan = plan_suite(tmp_path / "pooling.py", None, [])
     assert [arm.name for arm in plan.arms] == ["alexnet_pool", "alexnet_average_pool"]
+    (tmp_path / "designed.py").write_text(designed)
+    plan = plan_suite(tmp_path / "designed.py", None, [])
+    arms = ["alexnet_pool", "without batch normalization", "without dropout"]
+    assert [arm.name for arm in plan.arms] == arms
+
+
+def test_the_network_of_ones_own_does_what_its_page_says(tmp_path):
+    page = (ROOT / "docs/own-network.md").read_text()
+    (experiment,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "tiny.py").write_text(experiment)
+    main(
+        [
+            f"--config={tmp_path / 'tiny.py'}",
+            f"--workdir={tmp_path / 'run'}",
+            "--config.train.epochs=1",
+            "--config.log.progress=none",
+            "--config.model.filters=4",
+        ]
+    )
+    model, variables, _ = load(tmp_path / "run", model=f"{tmp_path / 'tiny.py'}:Tiny")
+    assert model.apply(variables, np.zeros((2, 8, 8, 1)), train=False).shape == (2, 10)
 
 
 def test_the_api_pages_have_every_module():

@@ -30,7 +30,7 @@ pytestmark = [
     ),
 ]
 
-NETWORKS = sorted(path.stem for path in EXPERIMENTS.glob("*.py") if path.stem[:3] in ("ale", "vgg"))
+NETWORKS = sorted(path.stem for path in EXPERIMENTS.glob("[arv]*.py"))
 DETERMINISTIC = [*SMALL_POOL, "--config.train.deterministic=true"]
 
 

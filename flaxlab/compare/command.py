@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -109,8 +108,7 @@ def _common_rules(suites: Sequence[SuiteRecord]) -> Design:
     Raises:
         UsageError: the suites have different rules.
     """
-    plain: dict[str, Any] = {"arms": (), "seeds": (), "looks": (), "factors": {}, "at_most": None}
-    found = [replace(suite.design, **plain) for suite in suites]
+    found = [Design(**{**suite.rules, "factors": {}}) for suite in suites]
     if any(rules != found[0] for rules in found):
         raise UsageError(
             f"the suites {' and '.join(suite.name for suite in suites)} judge their runs by"

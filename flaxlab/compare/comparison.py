@@ -18,12 +18,12 @@ from flaxlab.compare.noise import spread_between_runs
 from flaxlab.compare.outcomes import (
     Design,
     Outcomes,
-    accuracy_step,
     outcomes_of,
     scored_runs,
 )
 from flaxlab.compare.procedures import PAIRED
 from flaxlab.compare.results import BASELINE, ComparedArm, Comparison, Difference, Reported
+from flaxlab.compare.rules import accuracy_step
 from flaxlab.compare.run_scores import LATE, SHARES
 from flaxlab.compare.runs import Run, Unfinished, group_by_arm
 from flaxlab.compare.statistics import Estimate, mean_interval, prediction_interval

@@ -27,11 +27,14 @@ class Effect:
         estimate: of one: outcome with the change minus without it, averaged over all combinations
             of the others; of two: by how much the effect of one is larger where the other is made;
             and so on. With the simultaneous interval of all effects.
+        aliases: what else the same contrast is, where only a fraction of the combinations is run:
+            the estimate is that of the sum of all of them, or of their differences.
         p: two-sided p value over the seeds, by the suite's test, times the number of effects; None
             for one seed.
     """
 
     factors: tuple[str, ...]
+    aliases: tuple[tuple[str, ...], ...]
     estimate: Estimate
     p: float | None
 
@@ -49,24 +52,22 @@ def effects(
         design: names factors and arms, and says what is compared and how.
 
     Returns:
-        2**k - 1 effects of k factors; none without factors, or without a seed with which all arms
-        have learned.
+        One effect fewer than there are arms, 2**k - 1 of k factors in all combinations; none
+        without factors, without an arm, or without a seed with which all arms have learned.
     """
-    whole = len(design.arms) == 2 ** len(design.factors)  # not some folders of a suite
-    if not (design.factors and whole and by_arm.keys() >= set(design.arms)):
+    changed = set(itertools.chain(*design.factors.values()))
+    whole = changed < set(design.arms) <= by_arm.keys()  # and not some folders of a suite
+    if not design.factors or not whole:
         return []
     seeds = sorted(set.intersection(*(set(outcomes[arm].learned) for arm in design.arms)))
     if not seeds:
         return []
-    names = list(design.factors)
     step = max(design.step(by_arm[arm][seed]) for arm in design.arms for seed in seeds)
-    groups = [
-        group for size in range(1, len(names) + 1) for group in itertools.combinations(names, size)
-    ]
+    groups = contrasts(design)
     found = []
-    for group in groups:
+    for group, *aliases in groups:
         signs = {arm: contrast_sign(arm, group, design.factors) for arm in design.arms}
-        scale = 2 ** (len(names) - len(group))
+        scale = len(design.arms) / 2 ** len(group)
         values = {
             seed: sum(sign * design.score(by_arm[arm][seed]) for arm, sign in signs.items()) / scale
             for seed in seeds
@@ -74,8 +75,23 @@ def effects(
         nothing = dict.fromkeys(values, 0.0)
         estimate = difference_interval(design.test, values, nothing, LEVEL / len(groups), step)
         p = difference_p(design.test, values, nothing, step)
-        found.append(Effect(group, estimate, bonferroni(p, len(groups))))
+        found.append(Effect(group, tuple(aliases), estimate, bonferroni(p, len(groups))))
     return found
+
+
+def contrasts(design: Design) -> list[list[tuple[str, ...]]]:
+    """Returns the groups of factors of each contrast of the arms, the smallest group first.
+
+    With all combinations of the factors each contrast has one group. In a fraction, groups whose
+    signs agree in all arms, or are opposite in all, cannot be told apart.
+    """
+    found: dict[tuple[int, ...], list[tuple[str, ...]]] = {}
+    for size in range(1, len(design.factors) + 1):
+        for group in itertools.combinations(design.factors, size):
+            signs = [contrast_sign(arm, group, design.factors) for arm in design.arms]
+            if len(set(signs)) > 1:  # else the group is what defines the fraction
+                found.setdefault(tuple(signs[0] * sign for sign in signs), []).append(group)
+    return list(found.values())
 
 
 def contrast_sign(arm: str, group: tuple[str, ...], factors: Mapping[str, tuple[str, ...]]) -> int:

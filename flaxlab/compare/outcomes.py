@@ -6,70 +6,29 @@ shown beside it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from flaxlab.compare.procedures import PAIRED
-from flaxlab.compare.run_scores import LATE
+from flaxlab.compare.rules import Rules
 from flaxlab.compare.runs import Run, Unfinished
 from flaxlab.compare.statistics import share_interval
 
-# What arms may be judged by, and in words.
-OUTCOMES = {
-    "accuracy": "accuracy",
-    "late_accuracy": "mean accuracy of the last three epochs",
-}
-
-
-def accuracy_step(run: Run, epochs: int = 1) -> float:
-    """Returns how finely the mean accuracy of up to `epochs` epochs is measured.
-
-    One image; of several epochs less, since their rounding errors cancel in part. See
-    `statistics.spread_of`.
-    """
-    epochs = min(epochs, len(run.history["epoch"]))
-    return 1 / (int(run.summary["test_examples"]) * math.sqrt(epochs))
-
 
 @dataclass(frozen=True)
-class Design:
-    """What was fixed before the first run.
+class Design(Rules):
+    """What was fixed before the first run: the rules, and which runs were planned.
 
     Attributes:
         arms: names of the arms, the baseline first; () if no suite says.
         seeds: seeds of each arm; () if no suite says.
-        collapsed_margin: an accuracy that is above that of guessing by less than this share of
-            what guessing leaves is a collapse.
-        equivalent_within: differences of accuracy up to this share count as none; 0: none does.
         looks: with how many seeds the arms were compared before seeds were added.
-        factors: the arms that make each change of a factorial suite, see `Suite`.
-        outcome: what the arms are judged by, one of `OUTCOMES`.
-        test: how, one of `flaxlab.compare.procedures.TESTS`.
         at_most: number of seeds of an arm that are added until it is decided; None: none are.
     """
 
     arms: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
-    collapsed_margin: float = 0.05
-    equivalent_within: float = 0.0
     looks: tuple[int, ...] = ()
-    factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    outcome: str = "accuracy"
-    test: str = PAIRED
     at_most: int | None = None
-
-    def is_collapse(self, accuracy: float, guessing: float) -> bool:
-        """Returns whether an accuracy is hardly better than that of guessing."""
-        return accuracy < guessing + self.collapsed_margin * (1 - guessing)
-
-    def score(self, run: Run) -> float:
-        """Returns the number that a run is judged by."""
-        return float(getattr(run.scores, self.outcome))
-
-    def step(self, run: Run) -> float:
-        """Returns how finely that number is measured, see `accuracy_step`."""
-        return accuracy_step(run, 1 if self.outcome == "accuracy" else LATE)
 
 
 @dataclass(frozen=True)

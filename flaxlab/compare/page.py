@@ -10,9 +10,9 @@ from flaxlab import files
 from flaxlab.compare import pictures, tables
 from flaxlab.compare.cells import count_text
 from flaxlab.compare.claims_table import claim_verdict_text, claims_table, part_texts
-from flaxlab.compare.outcomes import OUTCOMES
 from flaxlab.compare.procedures import ANYTIME, PAIRED, WELCH
 from flaxlab.compare.results import Comparison
+from flaxlab.compare.rules import OUTCOMES
 from flaxlab.compare.sheet import sheet
 from flaxlab.compare.spreadsheet import to_csv
 from flaxlab.compare.statistics import LEVEL, seeds_for_sign_flips

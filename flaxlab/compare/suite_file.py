@@ -14,8 +14,9 @@ from typing import Any
 
 from flaxlab import files
 from flaxlab.claims import Claim, claims_from_json, claims_to_json
-from flaxlab.compare.outcomes import OUTCOMES, Design
+from flaxlab.compare.outcomes import Design
 from flaxlab.compare.procedures import TESTS
+from flaxlab.compare.rules import OUTCOMES, Rules
 from flaxlab.config import LabReport
 from flaxlab.errors import UsageError
 
@@ -23,8 +24,8 @@ SUITE_FILE = "suite.json"
 
 
 @dataclass(frozen=True)
-class SuiteRecord:
-    """What a suite's folder says of its runs.
+class SuiteRecord(Rules):
+    """What a suite's folder says of its runs, and the rules by which they are judged.
 
     Attributes:
         name: name of the suite.
@@ -34,12 +35,7 @@ class SuiteRecord:
         vary: fields of the protocol in which the arms may differ: those that are swept.
         experiment: name of the swept experiment; None for a suite.
         claims: by number.
-        collapsed_margin: see `flaxlab.suite.definition.Suite`.
-        equivalent_within: see `flaxlab.suite.definition.Suite`.
         looks: with how many seeds the arms were compared before seeds were added.
-        factors: see `flaxlab.suite.definition.Suite`.
-        outcome: see `flaxlab.suite.definition.Suite`.
-        test: see `flaxlab.suite.definition.Suite`.
         at_most: see `flaxlab.suite.plan.Plan`.
         command: command that started the suite.
     """
@@ -51,13 +47,8 @@ class SuiteRecord:
     vary: tuple[str, ...]
     experiment: str | None
     claims: Mapping[int, Claim]
-    collapsed_margin: float
-    equivalent_within: float
     looks: tuple[int, ...]
-    factors: Mapping[str, tuple[str, ...]]
     command: str
-    outcome: str = Design.outcome
-    test: str = Design.test
     at_most: int | None = None
 
     @property
@@ -66,13 +57,9 @@ class SuiteRecord:
         return Design(
             arms=tuple(self.arms),
             seeds=self.seeds,
-            collapsed_margin=self.collapsed_margin,
-            equivalent_within=self.equivalent_within,
             looks=self.looks,
-            factors=self.factors,
-            outcome=self.outcome,
-            test=self.test,
             at_most=self.at_most,
+            **self.rules,
         )
 
 
@@ -96,9 +83,9 @@ def read_suite_file(folder: Path) -> SuiteRecord | None:
         missing = needed - values.keys()
         if missing:
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-        if values.get("outcome", Design.outcome) not in tuple(OUTCOMES):
+        if values.get("outcome", Rules.outcome) not in tuple(OUTCOMES):
             raise ValueError(f"its outcome is {values['outcome']!r}")
-        if values.get("test", Design.test) not in TESTS:
+        if values.get("test", Rules.test) not in TESTS:
             raise ValueError(f"its test is {values['test']!r}")
         return SuiteRecord(
             name=values["name"],
@@ -116,8 +103,8 @@ def read_suite_file(folder: Path) -> SuiteRecord | None:
             factors={name: tuple(arms) for name, arms in values["factors"].items()},
             command=values["command"],
             # An older version knew no others.
-            outcome=values.get("outcome", Design.outcome),
-            test=values.get("test", Design.test),
+            outcome=values.get("outcome", Rules.outcome),
+            test=values.get("test", Rules.test),
             at_most=values.get("at_most"),
         )
     except FileNotFoundError:

@@ -105,7 +105,7 @@ def effects_table(comparison: Comparison) -> Table | None:
     """Effects and interactions of a factorial suite; None without factors."""
     rows = []
     for effect in comparison.effects:
-        name = " × ".join(effect.factors)
+        name = ", or ".join(" × ".join(group) for group in (effect.factors, *effect.aliases))
         rows.append(
             [
                 Cell(name, name),

@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flaxlab.claims import Claim
-from flaxlab.compare.outcomes import OUTCOMES, Design
 from flaxlab.compare.procedures import ANYTIME, PAIRED, TESTS, WELCH
+from flaxlab.compare.rules import OUTCOMES, Rules
 from flaxlab.config.fields import PROTOCOL, require_fields
 from flaxlab.errors import UsageError
+from flaxlab.suite.designs import Variant
 
 
 @dataclass(frozen=True)
-class Suite:
+class Suite(Rules):
     """Experiments to compare with a baseline, paired by seed.
 
     An experiment is named after its file, without ".py". The file is beside the suite's file, in
@@ -22,37 +23,23 @@ class Suite:
 
     Attributes:
         name: name of the suite and of its folder in runs/.
-        baseline: experiment that all arms are compared with.
-        arms: the other experiments.
+        baseline: experiment that all arms are compared with, or a `Variant` of one.
+        arms: the other experiments, or `Variant`s, which `flaxlab.suite.designs` makes from lists
+            of differences.
         seeds: number of runs of each arm, unless the command says otherwise.
         fixed: fields, and groups of fields, of the config in which arms must not differ from the
             baseline.
         claims: claims about the arms, by number.
-        collapsed_margin: a run has collapsed if its accuracy is above that of guessing by less
-            than this share of what guessing leaves: with 0.05, below 14.5% for ten classes of one
-            size. It is counted, and left out of means and tests.
-        equivalent_within: differences of accuracy up to this share count as none: 0.005 is half a
-            point. With 0, no difference is too small to matter.
-        factors: {change: arms that make it} of a factorial suite, in which every combination of the
-            changes is an arm; a comparison then shows effects and interactions.
-        outcome: what the arms are judged by: "accuracy", or "late_accuracy", the mean of the last
-            three epochs, which varies less from run to run.
-        test: how: "paired", by Student's t over the differences of runs with the same seed;
-            "welch", unpaired, for arms whose seeds have nothing in common; "anytime", paired, and
-            valid however often seeds are added, which takes more of them.
+
+    The rules by which the arms are judged are `flaxlab.compare.rules.Rules`.
     """
 
     name: str
-    baseline: str
-    arms: tuple[str, ...]
+    baseline: str | Variant
+    arms: tuple[str | Variant, ...]
     seeds: int = 5
     fixed: tuple[str, ...] = PROTOCOL
     claims: Mapping[int, Claim] = field(default_factory=dict)
-    collapsed_margin: float = 0.05
-    equivalent_within: float = 0.0
-    factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    outcome: str = Design.outcome
-    test: str = Design.test
 
     def __post_init__(self) -> None:
         """Checks the values, which come from a user's file.
@@ -60,15 +47,23 @@ class Suite:
         Raises:
             UsageError: a value is wrong.
         """
-        if not isinstance(self.arms, tuple) or not all(isinstance(arm, str) for arm in self.arms):
+        if not isinstance(self.arms, tuple) or not all(
+            isinstance(arm, str | Variant) for arm in self.arms
+        ):
             raise UsageError(
-                f"the suite's arms are {self.arms!r}; expected a tuple of experiment names"
+                f"the suite's arms are {self.arms!r}; expected a tuple of experiment names, or of"
+                " what flaxlab.suite.designs makes"
+            )
+        if isinstance(self.baseline, Variant) and not self.baseline.of:
+            raise UsageError(
+                f"the baseline {self.baseline.name} is a variant of nothing; name its experiment:"
+                ' Variant(..., of="alexnet_pool")'
             )
         if not self.arms:
             raise UsageError("the suite has no arms; add at least one")
         if not isinstance(self.seeds, int) or self.seeds < 1:
             raise UsageError(f"the suite's seeds are {self.seeds!r}; expected a number from 1")
-        names = [self.baseline, *self.arms]
+        names = arm_names(self)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise UsageError(f"the suite has {', '.join(twice)} more than once; list each once")
@@ -109,13 +104,25 @@ class Suite:
                 )
 
 
+def arm_names(suite: Suite) -> list[str]:
+    """Returns the names of a suite's arms, the baseline first."""
+    arms = (suite.baseline, *suite.arms)
+    return [arm.name if isinstance(arm, Variant) else arm for arm in arms]
+
+
 def _require_factorial(factors: Mapping[str, tuple[str, ...]], names: Sequence[str]) -> None:
-    """Checks that each combination of the factors is one arm, and none of them the baseline."""
-    made = [tuple(name in arms for arms in factors.values()) for name in names]
-    wanted = set(itertools.product((False, True), repeat=len(factors)))
-    whole = len(made) == len(wanted) and set(made) == wanted and not any(made[0])
-    if factors and not whole:
+    """Checks that each combination of the factors is one arm, or a fraction of them that serves.
+
+    A fraction serves if the combination of any two of its arms is an arm as well, so that all
+    contrasts are balanced, and no two changes are made by the same arms.
+    """
+    made = [frozenset(name for name, arms in factors.items() if arm in arms) for arm in names]
+    once = len(set(made)) == len(made) and not made[0]
+    balanced = all(a ^ b in made for a, b in itertools.combinations(made, 2))
+    told_apart = len({frozenset(arms) for arms in factors.values()}) == len(factors)
+    if factors and not (once and balanced and told_apart and all(factors.values())):
         raise UsageError(
             f"the suite's `factors` are {dict(factors)!r}; expected {{change: arms that make it}},"
-            " with one arm for each combination of the changes, and the baseline for none"
+            " with one arm for each combination of the changes, or a regular fraction of them, and"
+            " the baseline for none"
         )

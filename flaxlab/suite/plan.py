@@ -6,18 +6,20 @@ import hashlib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flaxlab import config as configs
 from flaxlab.claims import Claim
+from flaxlab.compare.rules import Rules
 from flaxlab.compare.suite_file import SuiteRecord
 from flaxlab.config import ConfigDict
 from flaxlab.config.fields import fixed_differences
 from flaxlab.config.read import call_in_file, experiment_file, load_lab_report, resolve_config
 from flaxlab.errors import UsageError
 from flaxlab.suite.definition import Suite
+from flaxlab.suite.designs import Variant, shortest
 
 _LONGEST_FOLDER = 100
 
@@ -40,8 +42,8 @@ class PlannedArm:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The runs of a suite: each arm with each seed.
+class Plan(Rules):
+    """The runs of a suite, each arm with each seed, and the rules by which they are judged.
 
     Attributes:
         name: name of the suite.
@@ -50,11 +52,6 @@ class Plan:
         vary: fields of the protocol in which the arms may differ, that is, the swept ones.
         experiment: name of the swept experiment; None for a suite.
         claims: claims about the arms, by number.
-        collapsed_margin: see `Suite`.
-        equivalent_within: see `Suite`.
-        factors: see `Suite`.
-        outcome: see `Suite`.
-        test: see `Suite`.
         at_most: number of seeds of an arm that are added until it is decided; None: none are.
     """
 
@@ -64,11 +61,6 @@ class Plan:
     vary: tuple[str, ...]
     experiment: str | None
     claims: Mapping[int, Claim]
-    collapsed_margin: float = Suite.collapsed_margin
-    equivalent_within: float = Suite.equivalent_within
-    factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    outcome: str = Suite.outcome
-    test: str = Suite.test
     at_most: int | None = None
 
     @property
@@ -95,9 +87,9 @@ def plan_suite(file: Path, seeds: int | None, overrides: Sequence[str]) -> Plan:
     """
     suite = call_in_file(file, "get_suite", Suite)
     beside = file.expanduser().resolve().parent
-    names = (suite.baseline, *suite.arms)
     arms = tuple(
-        _plan_arm(name, experiment_file(name, [beside, beside.parent]), overrides) for name in names
+        _plan_suite_arm(arm, suite, [beside, beside.parent], overrides)
+        for arm in (suite.baseline, *suite.arms)
     )
     plan = Plan(
         name=suite.name,
@@ -106,14 +98,12 @@ def plan_suite(file: Path, seeds: int | None, overrides: Sequence[str]) -> Plan:
         vary=(),
         experiment=None,
         claims=suite.claims,
-        collapsed_margin=suite.collapsed_margin,
-        equivalent_within=suite.equivalent_within,
-        factors=suite.factors,
-        outcome=suite.outcome,
-        test=suite.test,
+        **suite.rules,
     )
-    for arm in plan.arms[1:]:
-        _require_ablation(plan, arm, suite.fixed)
+    for arm, planned in zip(suite.arms, plan.arms[1:], strict=True):
+        if isinstance(arm, Variant):
+            _require_values(plan, arm)
+        _require_ablation(plan, planned, suite.fixed)
     if suite.outcome != "accuracy" and plan.baseline.config.data.validation == "holdout":
         raise UsageError(
             f'the suite has outcome="{suite.outcome}", and its arms data.validation=holdout, where'
@@ -122,6 +112,32 @@ def plan_suite(file: Path, seeds: int | None, overrides: Sequence[str]) -> Plan:
         )
     _require_distinct(plan.arms)
     return plan
+
+
+def _plan_suite_arm(
+    arm: str | Variant, suite: Suite, folders: Sequence[Path], overrides: Sequence[str]
+) -> PlannedArm:
+    if isinstance(arm, str):
+        return _plan_arm(arm, experiment_file(arm, folders), overrides)
+    changes, experiment, baseline = dict(arm.changes), arm.of, suite.baseline
+    if not experiment and isinstance(baseline, Variant):
+        changes, experiment = {**baseline.changes, **changes}, baseline.of
+    elif not experiment:
+        experiment = str(baseline)
+    chosen = [f"--config.{path}={value}" for path, value in changes.items()]
+    return _plan_arm(arm.name, experiment_file(experiment, folders), [*overrides, *chosen])
+
+
+def _require_values(plan: Plan, arm: Variant) -> None:
+    """Checks that the baseline has the values from which an arm's design says that it departs."""
+    baseline = dict(configs.flatten(plan.baseline.config))
+    for path, value in arm.from_.items():
+        if baseline[path] != value:
+            raise UsageError(
+                f"the baseline {plan.baseline.name} has {path}={baseline[path]!r}, but the design"
+                f" of the arm {arm.name} starts from {value!r}; give the design the baseline's"
+                " value, or take another baseline"
+            )
 
 
 def _plan_arm(name: str, file: Path, overrides: Sequence[str]) -> PlannedArm:
@@ -166,7 +182,7 @@ def plan_sweep(
     """
     axes = [_parse_sweep(sweep) for sweep in sweeps]
     own = resolve_config(file, overrides)
-    short = _shortest([path for path, _ in axes])
+    short = shortest([path for path, _ in axes])
     arms = []
     for values in itertools.product(*(values for _, values in axes)):
         chosen = [f"--config.{path}={value}" for (path, _), value in zip(axes, values, strict=True)]
@@ -190,15 +206,6 @@ def _require_distinct(arms: Sequence[PlannedArm]) -> None:
                     f"the arms {other.name} and {arm.name} would give the same runs: they differ"
                     " in nothing that changes a number; leave one out"
                 )
-
-
-def _shortest(paths: Sequence[str]) -> dict[str, str]:
-    """Maps each path to its last part, or to itself if another path has the same last part."""
-    last = [path.rsplit(".", 1)[-1] for path in paths]
-    return {
-        path: part if last.count(part) == 1 else path
-        for path, part in zip(paths, last, strict=True)
-    }
 
 
 def _parse_sweep(argument: str) -> tuple[str, list[str]]:
@@ -251,20 +258,17 @@ def suite_record(plan: Plan, command: str) -> SuiteRecord:
         baseline=plan.baseline.name,
         # The lab report measured with the experiment's own values only.
         arms={
-            arm.name: None if plan.experiment else load_lab_report(arm.file) for arm in plan.arms
+            arm.name: load_lab_report(arm.file) if arm.name == arm.file.stem else None
+            for arm in plan.arms
         },
         seeds=plan.seeds,
         vary=plan.vary,
         experiment=plan.experiment,
         claims=plan.claims,
-        collapsed_margin=plan.collapsed_margin,
-        equivalent_within=plan.equivalent_within,
         looks=(),
-        factors=plan.factors,
         command=command,
-        outcome=plan.outcome,
-        test=plan.test,
         at_most=plan.at_most,
+        **plan.rules,
     )
 
 

@@ -18,10 +18,6 @@ from flaxlab.suite.progress import SuiteProgress
 from flaxlab.suite.runs import SuiteRun
 from flaxlab.training.programs import compile_programs
 
-# What the first start of a suite fixes; plans and records have it alike.
-_RULES = ("collapsed_margin", "equivalent_within", "factors", "outcome", "test")
-_FIXED_BY_THE_FIRST_START = ("baseline", "claims", *_RULES)
-
 _log = logging.getLogger(__name__)
 
 
@@ -73,7 +69,7 @@ def with_recorded_rules(plan: Plan, workdir: Path) -> Plan:
     record = read_suite_file(workdir)
     if record is None:
         return plan
-    return replace(plan, **{name: getattr(record, name) for name in _RULES})
+    return replace(plan, **record.rules)
 
 
 def write_record(plan: Plan, workdir: Path, command: str) -> None:
@@ -89,7 +85,7 @@ def write_record(plan: Plan, workdir: Path, command: str) -> None:
     """
     record, before = suite_record(plan, command), read_suite_file(workdir)
     if before is not None:
-        fixed = {name: getattr(before, name) for name in _FIXED_BY_THE_FIRST_START}
+        fixed = {"baseline": before.baseline, "claims": before.claims, **before.rules}
         if (before.test, record.test) == (ANYTIME, PAIRED):  # it allows what the paired test does
             record = replace(record, test=ANYTIME, at_most=before.at_most)
         elif record.test == ANYTIME != before.test:

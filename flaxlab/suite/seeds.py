@@ -60,7 +60,7 @@ def read_pilot(plan: Plan, workdir: Path) -> Pilot | None:
     if not list(workdir.glob("*/*/summary.json")):
         return None
     runs, _ = find_runs([workdir])
-    design = Design(collapsed_margin=plan.collapsed_margin, outcome=plan.outcome)
+    design = Design(**plan.rules)
     finished: dict[str, dict[int, Run]] = {arm.name: {} for arm in plan.arms}
     for run in runs:
         if run.config.name in finished:

@@ -105,7 +105,7 @@ def test_what_counts_as_a_collapse_is_the_suites_rule(tmp_path):
     runs, _ = find_runs([tmp_path])
     # Guessing among three classes is right in a third of the cases, which leaves two thirds.
     for margin, collapsed in ((0.05, ()), (0.2, (0,)), (0.75, (0, 1))):
-        design = Design((BASELINE,), (0, 1), margin)
+        design = Design((BASELINE,), (0, 1), collapsed_margin=margin)
         assert compare(runs, None, "", design=design).arms[0].outcomes.collapsed == collapsed
 
 

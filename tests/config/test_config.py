@@ -24,6 +24,8 @@ POOL = EXPERIMENTS / "alexnet_pool.py"
 NOT_IN_THE_REPORT = (
     "digits_small",
     "quickstart",
+    "resnet20",
+    "resnet20_wide",
     "vgg_no_dropout",
     "vgg_no_batchnorm_no_dropout",
 )

@@ -1,0 +1,12 @@
+"""Kinds of normalization in AlexNet on Fashion-MNIST, each in the place of batch normalization.
+
+python -m flaxlab.suite --config=experiments/suites/normalizations.py
+"""
+
+from flaxlab.suite.definition import Suite
+from flaxlab.suite.designs import sweep
+
+
+def get_suite() -> Suite:
+    kinds = sweep("model.norm", ("group", "layer", "instance", "none"))
+    return Suite(name="normalizations", baseline="alexnet_pool", arms=kinds)

@@ -1,0 +1,12 @@
+"""The residual network of 20 layers with and without its shortcuts on CIFAR-10.
+
+python -m flaxlab.suite --config=experiments/suites/shortcuts.py
+"""
+
+from flaxlab.suite.definition import Suite
+from flaxlab.suite.designs import sweep
+
+
+def get_suite() -> Suite:
+    kinds = sweep("model.shortcut", ("none", "projection"))
+    return Suite(name="shortcuts", baseline="resnet20", arms=kinds)
