@@ -60,6 +60,8 @@ def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
     config.data.augment.flip = False  # half of the images, left to right
     config.data.augment.pad_and_crop = 0  # pixels of zeros around; a part of image_shape is cut out
     config.data.augment.cutout = 0  # side in pixels of a square of zeros
+    # Alpha of mixup (Zhang et al., 2018): images and labels are mixed in pairs; 0.0: not.
+    config.data.augment.mixup = 0.0
     config.data.scaling = "unit"  # pixels to [0, 1]; "symmetric": [-1, 1]; "raw": 0 to 255
     # "test": each epoch is scored on the test split (the report's protocol, optimistic for the
     # best epoch). "holdout": a seeded stratified part of train chooses the best epoch, and the
@@ -75,20 +77,27 @@ def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
     config.loss = ConfigDict()
     config.loss.l1 = 0.0
     config.loss.l2 = 0.0
+    # Share of a label that is spread over all classes (Szegedy et al., 2016: 0.1). The losses of
+    # the history are plain cross entropies.
+    config.loss.label_smoothing = 0.0
 
     config.optimizer = ConfigDict()
-    config.optimizer.name = "adam"  # adam, adamw, sgd
+    config.optimizer.name = "adam"  # adam, adamw, sgd, rmsprop, lion, muon
     config.optimizer.learning_rate = 1e-3
-    config.optimizer.b1 = 0.9  # adam, adamw
-    config.optimizer.b2 = 0.999  # adam, adamw
-    config.optimizer.epsilon = 1e-7  # adam, adamw; Keras's default (optax's is 1e-8)
+    config.optimizer.b1 = 0.9  # adam, adamw, lion
+    config.optimizer.b2 = 0.999  # adam, adamw, lion (0.99 in its paper), rmsprop (0.9 in Keras)
+    config.optimizer.epsilon = 1e-7  # adam, adamw, rmsprop; Keras's default (optax's is 1e-8)
     # adam, adamw: where epsilon is added. "keras": to sqrt(v), before the bias is corrected, as
     # Keras does; "paper": to the corrected one, as Optax and PyTorch do.
     config.optimizer.adam_form = "keras"
-    config.optimizer.momentum = 0.9  # sgd
-    config.optimizer.nesterov = False  # sgd
-    config.optimizer.weight_decay = 1e-4  # adamw
-    config.optimizer.schedule = "constant"  # constant, cosine (to 0 at the end), step
+    config.optimizer.momentum = 0.9  # sgd, muon (0.95 in its author's code)
+    config.optimizer.nesterov = False  # sgd, muon
+    config.optimizer.weight_decay = 1e-4  # adamw, lion, muon
+    # Gradients whose norm over all parameters is larger are scaled down to it; 0.0: never.
+    config.optimizer.clip_norm = 0.0
+    # constant; cosine (to 0 at the end); step; one_cycle (Smith and Topin, 2018: up from 1/25 of
+    # the learning rate in 30% of the run, then down to almost 0).
+    config.optimizer.schedule = "constant"
     config.optimizer.warmup_epochs = 0.0  # linear; the first step has a small rate already
     config.optimizer.step_epochs = 3.0  # step: every so many epochs after the warm-up ...
     config.optimizer.step_factor = 0.1  # ... the learning rate is multiplied by this

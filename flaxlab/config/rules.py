@@ -15,6 +15,7 @@ from flaxlab.config.model_rules import ENTRIES, MAY_BE_EMPTY, MODEL_RULES
 from flaxlab.errors import UsageError
 
 _TFDS_NAME = r"tfds:[A-Za-z]\w*(/[\w.+-]+)?"  # tfds:NAME or tfds:NAME/CONFIG
+OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "lion", "muon")
 _DATA_NAMES = ("fashion_mnist", "cifar10", "digits", "folder")
 
 _RULES: dict[str, Rule] = {
@@ -37,12 +38,14 @@ _RULES: dict[str, Rule] = {
     ),
     "data.augment.pad_and_crop": at_least(0),
     "data.augment.cutout": at_least(0),
+    "data.augment.mixup": at_least(0.0),
     "data.scaling": one_of("unit", "symmetric", "raw"),
     "data.validation": one_of("test", "holdout"),
     "data.holdout_fraction": within(0.001, 1.0),
     "loss.l1": at_least(0.0),
     "loss.l2": at_least(0.0),
-    "optimizer.name": one_of("adam", "adamw", "sgd"),
+    "loss.label_smoothing": within(0.0, 1.0),
+    "optimizer.name": one_of(*OPTIMIZERS),
     "optimizer.learning_rate": above(0.0),
     "optimizer.b1": within(0.0, 1.0),
     "optimizer.b2": within(0.0, 1.0),
@@ -50,7 +53,8 @@ _RULES: dict[str, Rule] = {
     "optimizer.adam_form": one_of("keras", "paper"),
     "optimizer.momentum": within(0.0, 1.0),
     "optimizer.weight_decay": at_least(0.0),
-    "optimizer.schedule": one_of("constant", "cosine", "step"),
+    "optimizer.clip_norm": at_least(0.0),
+    "optimizer.schedule": one_of("constant", "cosine", "step", "one_cycle"),
     "optimizer.warmup_epochs": at_least(0.0),
     "optimizer.step_epochs": above(0.0),
     "optimizer.step_factor": above(0.0),

@@ -61,7 +61,7 @@ def _fingerprints(
     image_shape: tuple[int, ...],
     classes: int,
 ) -> dict[str, str]:
-    parts = step_parts(config)
+    parts = step_parts(config, num_classes=2)  # as `_Small` has
     plain = models.build(config.model, classes)
     return {
         **network_fingerprints(plain, parts["preprocess"], image_shape),
@@ -109,6 +109,7 @@ def _step_fingerprints(
     preprocess: Callable[[jax.Array], jax.Array],
     penalty: Callable[[Any], jax.Array],
     augment: Callable[[jax.Array, jax.Array], jax.Array] | None,
+    soften: Callable[..., tuple[jax.Array, jax.Array]] | None = None,
 ) -> dict[str, str]:
     """Returns the digests of what a training step does besides its network."""
     model, image_shape = _Small(), (8, 8, 3)
@@ -127,7 +128,7 @@ def _step_fingerprints(
     def update(params: Any, opt_state: optax.OptState) -> Any:
         return optimizer.update(params, opt_state, params)
 
-    step = make_train_step(model, optimizer, preprocess, penalty, augment=augment)
+    step = make_train_step(model, optimizer, preprocess, penalty, augment=augment, soften=soften)
     return {
         "loss": _digest(loss, state.params, logits, batch["label"], batch["mask"]),
         "optimizer": _digest(update, state.params, state.opt_state),

@@ -27,11 +27,11 @@ _RUN = "the run in this --workdir"
 def resuming_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
     """Returns {path: (old, new)} of the fields that keep a run of `old` from going on with `new`.
 
-    The number of epochs, logging and the like may change; but not the number of epochs with the
-    cosine schedule, since all learning rates follow from it.
+    The number of epochs, logging and the like may change; but not the number of epochs with a
+    schedule whose learning rates all follow from it.
     """
     changed = configs.meaningful_differences(old, new)
-    if new.optimizer.schedule != "cosine":
+    if new.optimizer.schedule not in ("cosine", "one_cycle"):
         changed.pop("train.epochs", None)
     return changed
 

@@ -31,6 +31,7 @@ from flaxlab.training.step import (
     make_train_step,
     with_precision,
 )
+from flaxlab.training.targets import soft_targets
 
 # On an accelerator: steps of a call, so that steps of a millisecond do not wait for the host, and
 # examples of a batch that is only scored.
@@ -182,7 +183,7 @@ def assemble(
     steps_per_epoch = batches_per_epoch(len(splits.train), train.batch_size)
     schedule = make_schedule(config.optimizer, steps_per_epoch, config.train.epochs)
     optimizer = make_optimizer(config.optimizer, schedule)
-    beside = step_parts(config)
+    beside = step_parts(config, len(dataset.class_names), devices.axis_name)
     train_step = make_train_step(
         model,
         optimizer,
@@ -217,11 +218,21 @@ def _divisor(steps: int, most: int) -> int:
     return divisor if divisor >= most // 6 else most // 2
 
 
-def step_parts(config: ConfigDict) -> dict[str, Any]:
-    """Returns the functions that `make_train_step` takes, by name: preprocess, penalty, augment."""
+def step_parts(
+    config: ConfigDict, num_classes: int, axis_name: str | None = None
+) -> dict[str, Any]:
+    """Returns functions that `make_train_step` takes: preprocess, penalty, augment, soften."""
+    softened = {
+        "label_smoothing": config.loss.label_smoothing,
+        "mixup": config.data.augment.mixup,
+    }
+    soften = functools.partial(
+        soft_targets, num_classes=num_classes, axis_name=axis_name, **softened
+    )
     on_device = {key: config.data.augment[key] for key in ("flip", "pad_and_crop", "cutout")}
     return {
         "preprocess": functools.partial(scale_pixels, scaling=config.data.scaling),
         "penalty": functools.partial(penalty, l1=config.loss.l1, l2=config.loss.l2),
         "augment": functools.partial(augment, **on_device) if any(on_device.values()) else None,
+        "soften": soften if any(softened.values()) else None,
     }

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from ml_collections import ConfigDict
 
 
@@ -13,12 +17,14 @@ def make_schedule(config: ConfigDict, steps_per_epoch: int, epochs: int) -> opta
     Args:
         config: `config.optimizer`.
         steps_per_epoch: optimizer steps in one epoch.
-        epochs: length of the run; only the "cosine" schedule depends on it.
+        epochs: length of the run; the schedules "cosine" and "one_cycle" depend on it.
     """
     warmup = round(config.warmup_epochs * steps_per_epoch)
-    rate = config.learning_rate
+    rate, steps = config.learning_rate, epochs * steps_per_epoch
     if config.schedule == "cosine":
-        after = optax.cosine_decay_schedule(rate, max(epochs * steps_per_epoch - warmup, 1))
+        after = optax.cosine_decay_schedule(rate, max(steps - warmup, 1))
+    elif config.schedule == "one_cycle":
+        after = optax.cosine_onecycle_schedule(max(steps - warmup, 2), rate)
     elif config.schedule == "step":
         every = max(round(config.step_epochs * steps_per_epoch), 1)
         after = optax.exponential_decay(rate, every, config.step_factor, staircase=True)
@@ -33,13 +39,55 @@ def make_schedule(config: ConfigDict, steps_per_epoch: int, epochs: int) -> opta
 
 def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Returns the optimizer `config.name` of `config.optimizer`, with this schedule."""
-    if config.name == "sgd":
-        return optax.sgd(schedule, config.momentum or None, config.nesterov)
+    optimizer = _make_optimizer(config, schedule)
+    if config.clip_norm:
+        return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
+    return optimizer
+
+
+def _make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    decay = config.weight_decay
+    match config.name:
+        case "sgd":
+            return optax.sgd(schedule, config.momentum or None, config.nesterov)
+        case "rmsprop":
+            return optax.rmsprop(schedule, config.b2, config.epsilon)
+        case "lion":
+            return optax.lion(schedule, config.b1, config.b2, weight_decay=decay)
+        case "muon":
+            return optax.contrib.muon(
+                schedule,
+                beta=config.momentum,
+                weight_decay=decay,
+                nesterov=config.nesterov,
+                adam_b1=config.b1,
+                adam_b2=config.b2,
+                adam_weight_decay=decay,
+                muon_weight_dimension_numbers=_muon_matrices,
+            )
     scale = scale_by_keras_adam if config.adam_form == "keras" else optax.scale_by_adam
     parts = [scale(config.b1, config.b2, config.epsilon)]
     if config.name == "adamw":
-        parts.append(optax.add_decayed_weights(config.weight_decay))
+        parts.append(optax.add_decayed_weights(decay))
     return optax.chain(*parts, optax.scale_by_learning_rate(schedule))
+
+
+def _muon_matrices(params: optax.Params) -> Any:
+    """Says how Muon sees each parameter as a matrix; all others are left to Adam.
+
+    Kernels are (inputs, outputs); those of convolutions, (height, width, channels, filters), have
+    one row for each value of a patch (Jordan et al., 2024). The output layer is Adam's, as in their
+    code.
+    """
+
+    def matrix(path: Any, leaf: jax.Array) -> Any:
+        is_kernel = jax.tree_util.keystr(path[-1:], simple=True) == "kernel"
+        is_output = jax.tree_util.keystr(path[:1], simple=True) == "output"
+        if not is_kernel or is_output or leaf.ndim < 2:
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(matrix, params)
 
 
 def scale_by_keras_adam(b1: float, b2: float, epsilon: float) -> optax.GradientTransformation:

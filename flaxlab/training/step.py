@@ -37,10 +37,11 @@ def make_train_step(
     axis_name: str | None = None,
     skip_nonfinite: bool = False,
     augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+    soften: Callable[..., tuple[jax.Array, jax.Array]] | None = None,
 ) -> TrainStep:
     """Returns the pure function (state, batch) -> (next state, metrics of this batch).
 
-    Its loss is the mean cross entropy over the examples that `mask` keeps, plus the penalty.
+    It minimizes the mean cross entropy over the examples that `mask` keeps, plus the penalty.
     Padding examples affect the batch statistics and nothing else.
 
     Args:
@@ -53,6 +54,9 @@ def make_train_step(
             nothing but the step number. Unlike with `optax.apply_if_finite`, that includes the
             running statistics: they have seen what made the loss infinite.
         augment: maps (keys (N,), uint8 images) to augmented uint8 images; None: no augmentation.
+        soften: maps (key, float images, labels) to the images to train on and the shares of the
+            classes (N, classes) to learn, see `flaxlab.training.targets`; None: the labels. The
+            metrics are of the labels.
     """
 
     def over_devices(tree: Any) -> Any:
@@ -67,19 +71,26 @@ def make_train_step(
         count = over_devices(jnp.sum(batch["mask"], dtype=jnp.float32))
 
         def loss_fn(params: Params) -> tuple[jax.Array, tuple[Metrics, Params]]:
+            inputs = preprocess(images)
+            if soften is not None:
+                inputs, targets = soften(dropout_key, inputs, batch["label"])
             logits, updates = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
-                preprocess(images),
+                inputs,
                 train=True,
                 rngs={"dropout": dropout_key},
                 mutable=["batch_stats"],
             )
             metrics = batch_metrics(logits, batch["label"], batch["mask"])
+            loss = metrics.loss
+            if soften is not None:
+                losses = optax.softmax_cross_entropy(logits, targets)
+                loss = jnp.sum(jnp.where(batch["mask"], losses, 0.0))
             # Each device adds its share, so that the sum over devices is the loss.
             penalty_share = penalty(params) / devices
             metrics = metrics.replace(penalty=penalty_share)
             batch_stats = updates.get("batch_stats", state.batch_stats)
-            return metrics.loss / count + penalty_share, (metrics, batch_stats)
+            return loss / count + penalty_share, (metrics, batch_stats)
 
         grads, (metrics, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
         grads, metrics = over_devices((grads, metrics))

@@ -66,6 +66,15 @@ def ours(rate=None, **fields) -> optax.GradientTransformation:
             {"name": "sgd", "momentum": 0.9, "nesterov": True},
             lambda: keras.optimizers.SGD(RATE, momentum=0.9, nesterov=True),
         ),
+        ({"name": "rmsprop", "b2": 0.9}, lambda: keras.optimizers.RMSprop(RATE)),
+        (
+            {"name": "lion", "b2": 0.99, "weight_decay": 0.1},
+            lambda: keras.optimizers.Lion(RATE, weight_decay=0.1),
+        ),
+        (
+            {"name": "sgd", "momentum": 0.0, "clip_norm": 0.5},
+            lambda: keras.optimizers.SGD(RATE, global_clipnorm=0.5),
+        ),
     ],
 )
 def test_a_hundred_steps_are_keras_s(fields, theirs):
@@ -112,6 +121,61 @@ def test_schedules_are_keras_s(fields, theirs):
     expected = [float(theirs(steps)(step)) for step in range(5 * steps + 3)]
     found = [float(schedule(step)) for step in range(5 * steps + 3)]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9)
+
+
+def test_one_cycle_goes_up_and_down_once():
+    """Smith and Topin (2018), with the shares of fastai and PyTorch: 30%, 1/25 and 1/10,000."""
+    config = default_config().optimizer
+    config.update({"learning_rate": RATE, "schedule": "one_cycle"})
+    schedule = make_schedule(config, 20, 5)
+    rates = np.array([float(schedule(step)) for step in range(101)])
+    assert rates[0] == pytest.approx(RATE / 25)
+    assert np.argmax(rates) == 30
+    assert rates.max() == pytest.approx(RATE)
+    assert (np.diff(rates[:30]) > 0).all()
+    assert (np.diff(rates[30:]) < 0).all()
+    assert rates[100] == pytest.approx(RATE / 25 / 1e4, rel=0.01)
+
+
+def orthogonalized(matrix: np.ndarray) -> np.ndarray:
+    """Five steps of Newton and Schulz with the coefficients of Jordan et al. (2024), by hand."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if tall else matrix) / np.linalg.norm(matrix)
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x.T if tall else x
+
+
+@pytest.mark.parametrize("shape", [(12, 5), (5, 12), (3, 2, 4, 6)])
+def test_muon_orthogonalizes_kernels_as_matrices(shape):
+    """The first step, whose momentum is the gradient: one row for each value of a patch."""
+    gradient = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    params = {"hidden": {"kernel": jnp.zeros(shape)}}
+    optimizer = ours(name="muon", weight_decay=0.0)
+    state = optimizer.init(params)
+    updates, _ = optimizer.update({"hidden": {"kernel": jnp.asarray(gradient)}}, state, params)
+    rows, columns = np.prod(shape[:-1]), shape[-1]
+    expected = orthogonalized(gradient.reshape(rows, columns)) * np.sqrt(max(1, columns / rows))
+    np.testing.assert_allclose(
+        np.reshape(updates["hidden"]["kernel"], (rows, columns)), -RATE * expected, atol=1e-5
+    )
+
+
+def test_muon_leaves_biases_and_the_output_layer_to_adam():
+    shapes = {"hidden": {"bias": (4,), "scale": (4,)}, "output": {"kernel": (4, 3), "bias": (3,)}}
+    is_shape = {"is_leaf": lambda x: isinstance(x, tuple)}
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda shape: jnp.ones(shape), shapes, **is_shape)
+    gradients = jax.tree.map(
+        lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32), shapes, **is_shape
+    )
+    found = {}
+    for optimizer in (ours(name="muon", weight_decay=0.0), optax.adam(RATE)):
+        updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+        found[optimizer] = updates
+    ours_, adams = found.values()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), ours_, adams)
 
 
 def test_momentum_differs_from_keras_s_only_where_the_learning_rate_changes():
