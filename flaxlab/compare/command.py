@@ -19,6 +19,7 @@ from flaxlab.compare.runs import find_runs, require_one_protocol
 from flaxlab.compare.suite_file import (
     SUITE_FILE,
     SuiteRecord,
+    changes_after_the_start,
     merge_claims,
     read_suite_file,
 )
@@ -73,9 +74,13 @@ def read_comparison(
     require_fields(vary, "--vary")
     runs, unfinished = find_runs(folders)
     suites = _find_suites(folders)
-    claims, not_judged = merge_claims(suites)
+    claims, remarks = merge_claims(suites)
     if not suites:
-        not_judged = ["No claims are judged: no suite.json in these folders says what they are."]
+        remarks = ["No claims are judged: no suite.json in these folders says what they are."]
+    for each in suites:
+        of_suite = [run for run in runs if run.config.name in each.arms]
+        digests = {str(x.folder): x.summary["suite"] for x in of_suite if x.summary.get("suite")}
+        remarks += changes_after_the_start(each, digests)
     vary = [*vary, *(field for suite in suites for field in suite.vary)]
     require_one_protocol(runs, vary)
     suite = suites[0] if len(suites) == 1 else None
@@ -94,7 +99,7 @@ def read_comparison(
         title=suite.name if suite else " and ".join(f.resolve().name for f in folders),
         unfinished=unfinished,
         design=design,
-        notes=[*map(str, unfinished), *not_judged],
+        notes=[*map(str, unfinished), *remarks],
         command=suite.command if suite else None,
         order=[arm for each in suites for arm in each.arms],
         vary=vary,

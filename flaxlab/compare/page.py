@@ -13,6 +13,7 @@ from flaxlab.compare.claims_table import claim_verdict_text, claims_table, part_
 from flaxlab.compare.procedures import ANYTIME, PAIRED, WELCH
 from flaxlab.compare.results import Comparison
 from flaxlab.compare.rules import OUTCOMES
+from flaxlab.compare.runs import computed_on
 from flaxlab.compare.sheet import sheet
 from flaxlab.compare.spreadsheet import to_csv
 from flaxlab.compare.statistics import LEVEL, seeds_for_sign_flips
@@ -159,6 +160,7 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
     """Everything that the page and the Markdown show, but for the pictures."""
     first = comparison.baseline.first
     config, summary = first.config, first.summary
+    runs = [run for arm in comparison.arms for run in arm.runs.values()]
     # What the arms differ in is no common protocol.
     varied = {path for arm in comparison.arms for path in arm.changes}
     parts = {
@@ -170,7 +172,7 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
         "optimizer.name": config.optimizer.name,
         "optimizer.learning_rate": f"learning rate {config.optimizer.learning_rate:g}",
         "model.dtype": configs.dtype_of(config),
-        "": summary["device"],
+        "": "; ".join(sorted({computed_on(run) for run in runs})),
     }
     departures = comparison.departures_text
     reasons = [departures] if departures else []

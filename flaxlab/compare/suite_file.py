@@ -6,6 +6,7 @@ claimed before they were made.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -38,6 +39,8 @@ class SuiteRecord(Rules):
         looks: with how many seeds the arms were compared before seeds were added.
         at_most: see `flaxlab.suite.plan.Plan`.
         command: command that started the suite.
+        changed: what the suite's file said otherwise when it was started again, such as "claim 1";
+            it does not count.
     """
 
     name: str
@@ -50,6 +53,13 @@ class SuiteRecord(Rules):
     looks: tuple[int, ...]
     command: str
     at_most: int | None = None
+    changed: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """The digest of claims and rules, which each run of the suite records when it starts."""
+        fixed = {"claims": claims_to_json(self.claims), **self.rules}
+        return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def design(self) -> Design:
@@ -106,6 +116,7 @@ def read_suite_file(folder: Path) -> SuiteRecord | None:
             outcome=values.get("outcome", Rules.outcome),
             test=values.get("test", Rules.test),
             at_most=values.get("at_most"),
+            changed=tuple(values.get("changed", ())),
         )
     except FileNotFoundError:
         return None
@@ -113,6 +124,29 @@ def read_suite_file(folder: Path) -> SuiteRecord | None:
         raise UsageError(
             f"{file} cannot be read ({error}); remove it, and start the suite again to write it"
         ) from error
+
+
+def changes_after_the_start(suite: SuiteRecord, digests: Mapping[str, str]) -> list[str]:
+    """Returns a sentence on each way in which claims or rules have changed since runs were made.
+
+    Args:
+        suite: the suite.
+        digests: of the runs that recorded one, {run directory: digest of claims and rules}.
+    """
+    found = []
+    if suite.changed:
+        found.append(
+            f"The file of the suite {suite.name} says otherwise since runs were begun, about"
+            f" {', '.join(suite.changed)}: what it said before the first run counts."
+        )
+    others = sorted(run for run, digest in digests.items() if digest != suite.digest)
+    if others:
+        found.append(
+            f"The claims or rules in {SUITE_FILE} of {suite.name} are not those from before the"
+            f" runs: {len(others)} of {len(digests)} runs were made under others, such as"
+            f" {others[0]}."
+        )
+    return found
 
 
 def merge_claims(suites: Sequence[SuiteRecord]) -> tuple[dict[int, Claim], list[str]]:

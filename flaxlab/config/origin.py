@@ -23,12 +23,14 @@ class Origin:
         departures: what the command line changed, {path: (in the file, in the run)}: the
             meaningful differences between the experiment file and the run, except the seed.
         lab_report: the lab report's numbers for this network; None if it has none.
+        suite: digest of the claims and rules of the suite that starts the run; "" for a run alone.
     """
 
     file: Path
     baseline: ConfigDict
     departures: dict[str, tuple[Any, Any]]
     lab_report: LabReport | None
+    suite: str = ""
 
 
 def read_origin(file: Path, config: ConfigDict) -> Origin:

@@ -66,6 +66,7 @@ def write_report(
         "experiment_git": revision,
         "departures": origin.departures,
         "lab_report": origin.lab_report and asdict(origin.lab_report),
+        "suite": origin.suite,
     }
     reported = _comparable_report(experiment, origin.lab_report)
     mistakes = scores.most_confident_mistakes(scored.logits, scored.labels, _MISTAKES)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flaxlab.compare.procedures import ANYTIME, PAIRED
-from flaxlab.compare.suite_file import SUITE_FILE, read_suite_file, write_suite_file
+from flaxlab.compare.suite_file import SUITE_FILE, SuiteRecord, read_suite_file, write_suite_file
 from flaxlab.config.origin import read_origin
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.run.directory import record_failure
@@ -44,9 +44,11 @@ def do_runs(runs: Sequence[SuiteRun], progress: SuiteProgress) -> dict[Path, str
             progress.run_begins(run)
             summary = None
             try:
+                record = read_suite_file(run.folder.parents[1])
+                origin = read_origin(run.arm.file, arm.config)
                 summary = train_and_report(
                     arm.with_seed(run.seed),
-                    read_origin(run.arm.file, arm.config),
+                    replace(origin, suite=record.digest if record else ""),
                     run.folder,
                     progress,
                     _arguments(run),
@@ -93,18 +95,35 @@ def write_record(plan: Plan, workdir: Path, command: str) -> None:
                 f'the suite in {workdir} was started with test="{before.test}", which does not'
                 " allow adding seeds until a verdict is reached; use another --workdir for that"
             )
-        if any(getattr(record, name) != value for name, value in fixed.items()):
+        changed = _changed(before, record)
+        if changed:
             _log.warning(
-                "warning: the baseline, claims or rules of the suite %s have changed since it was"
-                " first started; the old ones hold, unless you remove %s and start again",
+                "warning: %s of the suite %s changed since it was first started; what was written"
+                " then counts, unless you remove %s and start again",
+                ", ".join(changed),
                 plan.name,
                 workdir / SUITE_FILE,
             )
         seeds = tuple(sorted({*before.seeds, *record.seeds}))
         looks = before.looks if seeds == before.seeds else (*before.looks, len(before.seeds))
         arms = {**before.arms, **record.arms}
-        record = replace(record, seeds=seeds, arms=arms, looks=looks, **fixed)
+        noted = tuple(dict.fromkeys([*before.changed, *changed]))
+        record = replace(record, seeds=seeds, arms=arms, looks=looks, changed=noted, **fixed)
     write_suite_file(record, workdir)
+
+
+def _changed(before: SuiteRecord, now: SuiteRecord) -> list[str]:
+    """Names the claims and rules, and the baseline, that are not those of the first start."""
+    rules = ["baseline", *before.rules]
+    numbers = sorted({*before.claims, *now.claims})
+    return [
+        *(name for name in rules if getattr(before, name) != getattr(now, name)),
+        *(
+            f"claim {number}"
+            for number in numbers
+            if before.claims.get(number) != now.claims.get(number)
+        ),
+    ]
 
 
 def _arguments(run: SuiteRun) -> list[str]:
