@@ -33,7 +33,8 @@ class SuiteRecord(Rules):
         baseline: name of the arm that the others are compared with.
         arms: what the lab report has of each arm, by name, the baseline first.
         seeds: seeds of each arm.
-        vary: fields of the protocol in which the arms may differ: those that are swept.
+        vary: fields in which the arms may depart from their files: those that are swept, and those
+            that variants change.
         experiment: name of the swept experiment; None for a suite.
         claims: by number.
         looks: with how many seeds the arms were compared before seeds were added.

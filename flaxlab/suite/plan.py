@@ -49,7 +49,8 @@ class Plan(Rules):
         name: name of the suite.
         arms: the arms; the first one is the baseline.
         seeds: seeds of every arm.
-        vary: fields of the protocol in which the arms may differ, that is, the swept ones.
+        vary: fields in which the arms may depart from their files: those that are swept, and those
+            that variants change.
         experiment: name of the swept experiment; None for a suite.
         claims: claims about the arms, by number.
         at_most: number of seeds of an arm that are added until it is decided; None: none are.
@@ -91,11 +92,12 @@ def plan_suite(file: Path, seeds: int | None, overrides: Sequence[str]) -> Plan:
         _plan_suite_arm(arm, suite, [beside, beside.parent], overrides)
         for arm in (suite.baseline, *suite.arms)
     )
+    variants = [arm for arm in (suite.baseline, *suite.arms) if isinstance(arm, Variant)]
     plan = Plan(
         name=suite.name,
         arms=arms,
         seeds=_seeds(arms[0].config, seeds or suite.seeds),
-        vary=(),
+        vary=tuple(dict.fromkeys(path for arm in variants for path in arm.changes)),
         experiment=None,
         claims=suite.claims,
         **suite.rules,

@@ -135,6 +135,7 @@ def test_the_arms_of_a_design_are_planned_and_recorded(tmp_path):
     both = {"model.norm": ("batch", "none"), "model.head_dropout": ((0.5, 0.5), ())}
     assert plan.differences(plan.arms[3]) == both
     record = suite_record(plan, "command")
+    assert record.vary == ("model.head_dropout", "model.norm", "loss.l2")
     reported = [arm for arm, said in record.arms.items() if said is not None]
     assert reported == ["alexnet_default", "alexnet_conv_dropout"]
 
@@ -213,6 +214,8 @@ def test_a_factorial_runs_from_a_file_of_a_few_lines(tmp_path):
     runs = [run for run in runs if run.config.seed not in lost]  # the blocks that are whole
     assert runs
     factors = factorial(changes).factors
+    (departures,) = [line for line in page.splitlines() if "Not the protocol" in line]
+    assert "model.norm:" not in departures  # it is what the suite is about
     groups = [each for n in (1, 2, 3) for each in itertools.combinations(factors, n)]
     table = page.split("Effects and interactions")[1].split("\n#")[0]
     for group, effect in zip(groups, least_squares(runs, factors, groups), strict=True):
