@@ -26,8 +26,8 @@ def run_file(path: Path, what: str = "experiment file") -> ModuleType:
         what: what kind of file it is, for messages.
 
     Raises:
-        UsageError: there is no such file, it is no Python file, or it fails; the message names the
-            line.
+        UsageError: there is no such file, it is not a Python file, or it fails; the message names
+            the line.
     """
     path = path.expanduser().resolve()
     main = sys.modules["__main__"]

@@ -27,14 +27,15 @@ class Effect:
         estimate: of one: outcome with the change minus without it, averaged over all combinations
             of the others; of two: by how much the effect of one is larger where the other is made;
             and so on. With the simultaneous interval of all effects.
-        aliases: what else the same contrast is, where only a fraction of the combinations is run:
-            the estimate is that of the sum of all of them, or of their differences.
+        aliases: what the same contrast holds besides, (weight, factors) each, where only a fraction
+            of the combinations is run: the estimate is the effect of `factors`, plus that of each
+            alias times its weight.
         p: two-sided p value over the seeds, by the suite's test, times the number of effects; None
             for one seed.
     """
 
     factors: tuple[str, ...]
-    aliases: tuple[tuple[str, ...], ...]
+    aliases: tuple[tuple[float, tuple[str, ...]], ...]
     estimate: Estimate
     p: float | None
 
@@ -65,7 +66,7 @@ def effects(
     step = max(design.step(by_arm[arm][seed]) for arm in design.arms for seed in seeds)
     groups = contrasts(design)
     found = []
-    for group, *aliases in groups:
+    for group, aliases in groups.items():
         signs = {arm: contrast_sign(arm, group, design.factors) for arm in design.arms}
         scale = len(design.arms) / 2 ** len(group)
         values = {
@@ -75,23 +76,35 @@ def effects(
         nothing = dict.fromkeys(values, 0.0)
         estimate = difference_interval(design.test, values, nothing, LEVEL / len(groups), step)
         p = difference_p(design.test, values, nothing, step)
-        found.append(Effect(group, tuple(aliases), estimate, bonferroni(p, len(groups))))
+        found.append(Effect(group, aliases, estimate, bonferroni(p, len(groups))))
     return found
 
 
-def contrasts(design: Design) -> list[list[tuple[str, ...]]]:
-    """Returns the groups of factors of each contrast of the arms, the smallest group first.
+def contrasts(
+    design: Design,
+) -> dict[tuple[str, ...], tuple[tuple[float, tuple[str, ...]], ...]]:
+    """Returns {factors: aliases, see `Effect`} for each contrast of the arms.
 
-    With all combinations of the factors each contrast has one group. In a fraction, groups whose
-    signs agree in all arms, or are opposite in all, cannot be told apart.
+    With all combinations of the factors no contrast has an alias. In a fraction, groups of factors
+    whose signs agree in all arms, or are opposite in all, have one contrast: that of the smallest.
     """
-    found: dict[tuple[int, ...], list[tuple[str, ...]]] = {}
+    found: dict[tuple[int, ...], tuple[str, ...]] = {}
+    aliases: dict[tuple[str, ...], tuple[tuple[float, tuple[str, ...]], ...]] = {}
     for size in range(1, len(design.factors) + 1):
         for group in itertools.combinations(design.factors, size):
             signs = [contrast_sign(arm, group, design.factors) for arm in design.arms]
-            if len(set(signs)) > 1:  # else the group is what defines the fraction
-                found.setdefault(tuple(signs[0] * sign for sign in signs), []).append(group)
-    return list(found.values())
+            if len(set(signs)) == 1:
+                continue  # it is what defines the fraction
+            turned = tuple(signs[0] * sign for sign in signs)
+            first = found.setdefault(turned, group)
+            if first == group:
+                aliases[group] = ()
+                continue
+            # Each factor of an interaction halves the contrast once more.
+            sign = signs[0] * contrast_sign(design.arms[0], first, design.factors)
+            weight = sign * 2.0 ** (len(first) - len(group))
+            aliases[first] = (*aliases[first], (weight, group))
+    return aliases
 
 
 def contrast_sign(arm: str, group: tuple[str, ...], factors: Mapping[str, tuple[str, ...]]) -> int:

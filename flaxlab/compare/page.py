@@ -62,9 +62,13 @@ _COLLAPSE = (
 )
 _EFFECTS_NOTE = (
     "The effect of a change is averaged over all combinations of the other changes, seed by seed,"
-    " using the seeds with which all arms learned. A row that names several changes is their"
+    " using the seeds with which all arms learned. A row that names several changes with × is their"
     " interaction: for two, how much larger the effect of one is where the other is made."
     " Intervals and p values are corrected for the number of effects."
+)
+_FRACTION = (
+    " Only a fraction of the combinations was run: each row is the sum of effects that it names,"
+    " and these cannot be told apart."
 )
 _NOISE_NOTE = (
     "Two runs differ because of their seeds, and because each gets a different part of the test"
@@ -200,7 +204,8 @@ def _contents(comparison: Comparison) -> dict[str, Any]:
             fixed="fixed before the runs" if comparison.design.seeds else "of flaxlab's own",
         ),
         "effects": tables.effects_table(comparison),
-        "effects_note": _EFFECTS_NOTE,
+        "effects_note": _EFFECTS_NOTE
+        + (_FRACTION if any(effect.aliases for effect in comparison.effects) else ""),
         "noise": tables.noise_table(comparison),
         "noise_note": _NOISE_NOTE,
         "training": tables.training_table(comparison),

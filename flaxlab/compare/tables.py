@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flaxlab.compare.cells import Cell, Table, estimate_cell, mean_cell, p_cell, points_cell
+from flaxlab.compare.factors import Effect
 from flaxlab.compare.outcomes import Design, Outcomes
 from flaxlab.compare.results import ComparedArm, Comparison, Difference
+
+# Of the aliases of a contrast, those of so many changes at most are written out.
+_WRITTEN_OUT = 2
+_FRACTIONS = {0.5: "½", 0.25: "¼"}
 
 
 def accuracy_table(comparison: Comparison) -> Table:
@@ -105,7 +110,7 @@ def effects_table(comparison: Comparison) -> Table | None:
     """Effects and interactions of a factorial suite; None without factors."""
     rows = []
     for effect in comparison.effects:
-        name = ", or ".join(" × ".join(group) for group in (effect.factors, *effect.aliases))
+        name = effect_name(effect)
         rows.append(
             [
                 Cell(name, name),
@@ -115,6 +120,19 @@ def effects_table(comparison: Comparison) -> Table | None:
             ]
         )
     return Table(("change", "effect, points [95% of all]", "p", "seeds"), rows) if rows else None
+
+
+def effect_name(effect: Effect) -> str:
+    """Returns what a contrast estimates: one change, several × each other, or a sum of these.
+
+    Of its aliases, those of up to two changes are written out.
+    """
+    name = " × ".join(effect.factors)
+    shown = [(weight, group) for weight, group in effect.aliases if len(group) <= _WRITTEN_OUT]
+    for weight, group in shown:
+        share = "" if abs(weight) == 1 else f"{_FRACTIONS.get(abs(weight), f'{abs(weight):g}')} "
+        name += f" {'+' if weight > 0 else '-'} {share}({' × '.join(group)})"
+    return name + (" + higher interactions" if len(shown) < len(effect.aliases) else "")
 
 
 def noise_table(comparison: Comparison) -> Table | None:

@@ -60,7 +60,7 @@ def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
     config.data.augment.flip = False  # half of the images, left to right
     config.data.augment.pad_and_crop = 0  # pixels of zeros around; a part of image_shape is cut out
     config.data.augment.cutout = 0  # side in pixels of a square of zeros
-    # Alpha of mixup (Zhang et al., 2018): images and labels are mixed in pairs; 0.0: not.
+    # Alpha of mixup (Zhang et al., 2018): images and labels are mixed in pairs; 0.0: off.
     config.data.augment.mixup = 0.0
     config.data.scaling = "unit"  # pixels to [0, 1]; "symmetric": [-1, 1]; "raw": 0 to 255
     # "test": each epoch is scored on the test split (the report's protocol, optimistic for the
@@ -85,7 +85,8 @@ def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
     config.optimizer.name = "adam"  # adam, adamw, sgd, rmsprop, lion, muon
     config.optimizer.learning_rate = 1e-3
     config.optimizer.b1 = 0.9  # adam, adamw, lion
-    config.optimizer.b2 = 0.999  # adam, adamw, lion (0.99 in its paper), rmsprop (0.9 in Keras)
+    config.optimizer.b2 = 0.999  # adam, adamw, lion (0.99 in its paper)
+    config.optimizer.rms_decay = 0.9  # rmsprop; Keras's rho
     config.optimizer.epsilon = 1e-7  # adam, adamw, rmsprop; Keras's default (optax's is 1e-8)
     # adam, adamw: where epsilon is added. "keras": to sqrt(v), before the bias is corrected, as
     # Keras does; "paper": to the corrected one, as Optax and PyTorch do.
@@ -96,7 +97,7 @@ def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
     # Gradients whose norm over all parameters is larger are scaled down to it; 0.0: never.
     config.optimizer.clip_norm = 0.0
     # constant; cosine (to 0 at the end); step; one_cycle (Smith and Topin, 2018: up from 1/25 of
-    # the learning rate in 30% of the run, then down to almost 0).
+    # the learning rate in 30% of the run, then down to almost 0; without another warm-up).
     config.optimizer.schedule = "constant"
     config.optimizer.warmup_epochs = 0.0  # linear; the first step has a small rate already
     config.optimizer.step_epochs = 3.0  # step: every so many epochs after the warm-up ...

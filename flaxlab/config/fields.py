@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from flaxlab.config.default import default_config
 from flaxlab.errors import UsageError
+from flaxlab.models import same_network
 
 # Groups of fields that an ablation leaves alone: a difference here is another protocol.
 PROTOCOL = ("data", "optimizer", "train")
@@ -62,8 +62,8 @@ def meaningful_differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[
         "train.on_nonfinite",  # if it mattered, one of the two runs would have stopped
     )
     changed = differences(old, new)
-    if len({Path(str(name)).name for name in changed.get("model.name", (1, 2))}) == 1:
-        del changed["model.name"]  # one file in two folders; fingerprints tell other code
+    if "model.name" in changed and same_network(*map(str, changed["model.name"])):
+        del changed["model.name"]
     return {path: pair for path, pair in changed.items() if not path.startswith(no_matter)}
 
 
@@ -127,6 +127,8 @@ def from_dict(values: dict[str, Any]) -> ConfigDict:
     """
     fields = lists_to_tuples(values)
     model = fields.get("model", {})
+    if model.get("name") not in ("alexnet", "vgg"):
+        return ConfigDict(fields)
     for old, new in (("batch_norm", "norm"), ("head_batch_norm", "head_norm")):
         if old in model:
             model[new] = "batch" if model.pop(old) else "none"

@@ -53,6 +53,7 @@ _RULES: dict[str, Rule] = {
     "optimizer.adam_form": one_of("keras", "paper"),
     "optimizer.momentum": within(0.0, 1.0),
     "optimizer.weight_decay": at_least(0.0),
+    "optimizer.rms_decay": within(0.0, 1.0),
     "optimizer.clip_norm": at_least(0.0),
     "optimizer.schedule": one_of("constant", "cosine", "step", "one_cycle"),
     "optimizer.warmup_epochs": at_least(0.0),
@@ -119,6 +120,16 @@ def validate(config: ConfigDict) -> None:
         raise UsageError(
             "config.data.augment.random_resized_crop needs the original pictures: use"
             f" --config.data.placement=grain, not {config.data.placement}, or pad_and_crop"
+        )
+    if config.optimizer.schedule == "one_cycle" and config.optimizer.warmup_epochs:
+        raise UsageError(
+            "config.optimizer.schedule=one_cycle begins with a warm-up of its own; use"
+            " --config.optimizer.warmup_epochs=0, or another schedule"
+        )
+    if values.get("model.stochastic_depth") and values.get("model.shortcut") == "none" and not own:
+        raise UsageError(
+            "config.model.stochastic_depth leaves blocks out, which a network needs shortcuts for;"
+            " use --config.model.shortcut=pad, or stochastic_depth=0"
         )
     for path in rules.keys() & ENTRIES.keys():
         of, _ = ENTRIES[path]

@@ -65,7 +65,8 @@ def evaluate_stored(
         batch_size: number of images at a time.
 
     Raises:
-        UsageError: the model has no batch normalization, but `kind` is not "running".
+        UsageError: the model has no batch normalization, or statistics of another layer, but `kind`
+            is not "running".
     """
     if kind != "running" and "batch_stats" not in stored.variables:
         raise UsageError(
@@ -173,11 +174,19 @@ def _apply_by_batch(
         Logits, and the "batch_stats" of this batch alone.
     """
     calls, _ = models.trace_modules(model, images.shape[1:])
+    kept = {path[:-1] for path in flatten_dict(variables["batch_stats"])}
     momenta = {
         path: module.momentum
         for path, (module, _) in calls.items()
         if isinstance(module, nn.BatchNorm)
     }
+
+    if others := kept - momenta.keys():
+        names = ", ".join("/".join(path) or "the network itself" for path in sorted(others))
+        raise UsageError(
+            f"the statistics of {names} are not those of flax.linen.BatchNorm, and only these can"
+            " be taken from batches; use --batch_stats=running"
+        )
 
     def without_dropout(call: Callable, args: Any, kwargs: Any, context: Any) -> Any:
         dropout = isinstance(context.module, nn.Dropout | models.Dropout)
@@ -187,7 +196,11 @@ def _apply_by_batch(
     nothing = jax.tree.map(jnp.zeros_like, variables["batch_stats"])
     with nn.intercept_methods(without_dropout):
         logits, updated = model.apply(
-            {**variables, "batch_stats": nothing}, images, train=True, mutable=["batch_stats"]
+            {**variables, "batch_stats": nothing},
+            images,
+            train=True,
+            rngs={"dropout": jax.random.key(0)},  # for layers that draw, and are no dropout
+            mutable=["batch_stats"],
         )
     found = {
         path: value / (1 - momenta[path[:-1]])

@@ -4,7 +4,7 @@ from flaxlab.models.blocks import ConvBlock, DenseBlock
 from flaxlab.models.convnet import VGG, AlexNet, ConvNet
 from flaxlab.models.dropout import Dropout
 from flaxlab.models.norm import Norm
-from flaxlab.models.own import require_importable, require_logits
+from flaxlab.models.own import require_importable, require_logits, same_network
 from flaxlab.models.pool import Pool
 from flaxlab.models.registry import (
     MODELS,
@@ -48,6 +48,7 @@ __all__ = [
     "name_of",
     "require_importable",
     "require_logits",
+    "same_network",
     "source_file",
     "trace_modules",
 ]

@@ -1,7 +1,7 @@
 """AlexNet and VGG as the lab report has them: one forward pass, two sets of defaults.
 
 The fields of `AlexNet` and `VGG` are the ablations: `flaxlab.config` makes a knob of each
-(`--config.model.batch_norm=false`). Layer sizes are those of the lab report (a Keras course
+(`--config.model.norm=none`). Layer sizes are those of the lab report (a Keras course
 exercise), which follow Krizhevsky et al. (2012) and Simonyan and Zisserman (2015) loosely.
 """
 

@@ -93,6 +93,8 @@ def standardizing(conv: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """
 
     def convolve(images: jax.Array, kernel: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
+        if math.prod(kernel.shape[:-1]) == 1:
+            raise ValueError("a standardized kernel of one value is 0; use larger kernels")
         exact = kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))
         mean = jnp.mean(exact, axis=(0, 1, 2))
         var = jnp.var(exact, axis=(0, 1, 2))

@@ -22,18 +22,23 @@ MODELS: dict[str, type[nn.Module]] = {"alexnet": AlexNet, "vgg": VGG, "resnet": 
 _NOT_KNOBS = ("num_classes", "axis_name", "conv", "max_pool", "parent", "name")
 
 
-def is_own(name: Any) -> bool:
+def is_own(name: Any, given_by: str = "config.model.name") -> bool:
     """Returns whether a name may be that of a network outside flaxlab.
 
+    Args:
+        name: a name.
+        given_by: where it comes from, for messages.
+
     Raises:
-        UsageError: it is no name of a network.
+        UsageError: it is not the name of a network.
     """
     if name in MODELS:
         return False
     place, _, attribute = str(name).rpartition(":")
-    if not place or not attribute.isidentifier():
+    is_module = all(part.isidentifier() for part in place.split("."))
+    if not attribute.isidentifier() or not (is_module or place.endswith(".py")):
         raise UsageError(
-            f"config.model.name is {name!r}; expected {', '.join(MODELS)}, or a network of your own"
+            f"{given_by} is {name!r}; expected {', '.join(MODELS)}, or a network of your own"
             " as package.module:Class or FILE.py:Class"
         )
     return True

@@ -110,7 +110,8 @@ class ResNet(nn.Module):
             sets to zero (Zagoruyko and Komodakis, 2016).
         branch_dropout_kind: "element", "channel" or "region", see `flaxlab.models.Dropout`.
         stochastic_depth: share of the examples for which training leaves out the convolutions of
-            the last block; it grows in proportion to the block's number (Huang et al., 2016).
+            the last block; it grows in proportion to the block's number. Huang et al. (2016) draw
+            once for a whole batch, and scale in evaluation what is scaled in training here.
         dtype: see `flaxlab.models.ConvNet`.
         axis_name: the mapped axis that cuts the batch under `pmap`, if there is one.
         conv: computes the convolutions; called as `lax.conv_general_dilated`.

@@ -120,10 +120,9 @@ def _with_network(config: ConfigDict, model: str | None, folder: Path) -> Config
             )
         return config
     if model is None:
-        inside = [parent for parent in folder.resolve().parents if parent.name == "checkpoints"]
-        models.require_importable(recorded, [parent.parent for parent in inside] or [folder])
+        models.require_importable(recorded, folder)
         return config
-    if not models.is_own(model):
+    if not models.is_own(model, "--model"):
         raise UsageError(f"{folder} holds the network {recorded}, not {model}")
     return configs.replaced(config, model={**config.model, "name": model})
 

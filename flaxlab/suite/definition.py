@@ -116,6 +116,12 @@ def _require_factorial(factors: Mapping[str, tuple[str, ...]], names: Sequence[s
     A fraction serves if the combination of any two of its arms is an arm as well, so that all
     contrasts are balanced, and no two changes are made by the same arms.
     """
+    strangers = sorted({*itertools.chain(*factors.values())} - set(names))
+    if strangers:
+        raise UsageError(
+            f"the suite's `factors` name {', '.join(strangers)}; expected arms of the suite:"
+            f" {', '.join(names)}"
+        )
     made = [frozenset(name for name, arms in factors.items() if arm in arms) for arm in names]
     once = len(set(made)) == len(made) and not made[0]
     balanced = all(a ^ b in made for a, b in itertools.combinations(made, 2))

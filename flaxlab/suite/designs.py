@@ -1,4 +1,4 @@
-"""Makes the arms of a suite from lists of differences: factorials, one in, one out, sweeps.
+"""Makes the arms of a suite from lists of differences.
 
 Each arm is the baseline with some fields changed, so that no file has to be written for it.
 """
@@ -53,7 +53,8 @@ def factorial(
 
     In a fraction, whether some changes are made follows from the others: with four changes and
     `generators={"d": ("a", "b", "c")}`, d is made where an odd number of a, b and c is, so that
-    eight runs do for sixteen; the effect of d is then confused with the interaction of the three
+    eight arms stand in for sixteen; the effect of d is then aliased with the interaction of the
+    three
     (Box, Hunter and Hunter, "Statistics for Experimenters", 2005, chapter 6).
 
     Args:
@@ -155,11 +156,14 @@ def shortest(paths: Sequence[str]) -> dict[str, str]:
 
 def _require_pairs(differences: Differences) -> None:
     for name, changed in differences.items():
+        if not isinstance(changed, Mapping) or not changed:
+            raise UsageError(
+                f"{name} is {changed!r}; expected the fields that it changes:"
+                " {field: (value without it, value with it)}"
+            )
         for path, values in changed.items():
             if not isinstance(values, tuple) or len(values) != 2 or values[0] == values[1]:
                 raise UsageError(
                     f"{name} has {values!r} for {path}; expected a tuple of two values, the one"
                     " without the change and the one with it"
                 )
-        if not changed:
-            raise UsageError(f"{name} changes no field; name one, with two values")

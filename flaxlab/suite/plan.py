@@ -105,7 +105,7 @@ def plan_suite(file: Path, seeds: int | None, overrides: Sequence[str]) -> Plan:
     for arm, planned in zip(suite.arms, plan.arms[1:], strict=True):
         if isinstance(arm, Variant):
             _require_values(plan, arm)
-        _require_ablation(plan, planned, suite.fixed)
+        _require_ablation(plan, planned, suite.fixed, arm)
     if suite.outcome != "accuracy" and plan.baseline.config.data.validation == "holdout":
         raise UsageError(
             f'the suite has outcome="{suite.outcome}", and its arms data.validation=holdout, where'
@@ -134,10 +134,11 @@ def _require_values(plan: Plan, arm: Variant) -> None:
     """Checks that the baseline has the values from which an arm's design says that it departs."""
     baseline = dict(configs.flatten(plan.baseline.config))
     for path, value in arm.from_.items():
-        if baseline[path] != value:
+        found = baseline.get(path)
+        if found != value:
             raise UsageError(
-                f"the baseline {plan.baseline.name} has {path}={baseline[path]!r}, but the design"
-                f" of the arm {arm.name} starts from {value!r}; give the design the baseline's"
+                f"the baseline {plan.baseline.name} has {path}={found!r}, but the design of the arm"
+                f" {arm.name} starts from {value!r}; give the design the baseline's"
                 " value, or take another baseline"
             )
 
@@ -151,15 +152,18 @@ def _plan_arm(name: str, file: Path, overrides: Sequence[str]) -> PlannedArm:
     return PlannedArm(name, file, tuple(overrides), config)
 
 
-def _require_ablation(plan: Plan, arm: PlannedArm, fixed: Sequence[str]) -> None:
+def _require_ablation(
+    plan: Plan, arm: PlannedArm, fixed: Sequence[str], given: str | Variant
+) -> None:
     baseline = plan.baseline
+    asked_for = tuple(given.changes) if isinstance(given, Variant) else ()
     if not plan.differences(arm):
         raise UsageError(
             f"the arm {arm.name} does not differ from the baseline {baseline.name}, so there is"
             " nothing to compare; remove it from the suite, or remove the --config override that"
             " makes the two equal"
         )
-    touched = fixed_differences(baseline.config, arm.config, fixed)
+    touched = fixed_differences(baseline.config, arm.config, fixed, asked_for)
     if touched:
         raise UsageError(
             f"the arm {arm.name} differs from the baseline {baseline.name} in what the suite"

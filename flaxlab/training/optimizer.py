@@ -51,7 +51,7 @@ def _make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Gradi
         case "sgd":
             return optax.sgd(schedule, config.momentum or None, config.nesterov)
         case "rmsprop":
-            return optax.rmsprop(schedule, config.b2, config.epsilon)
+            return optax.rmsprop(schedule, config.rms_decay, config.epsilon)
         case "lion":
             return optax.lion(schedule, config.b1, config.b2, weight_decay=decay)
         case "muon":
@@ -83,7 +83,7 @@ def _muon_matrices(params: optax.Params) -> Any:
     def matrix(path: Any, leaf: jax.Array) -> Any:
         is_kernel = jax.tree_util.keystr(path[-1:], simple=True) == "kernel"
         is_output = jax.tree_util.keystr(path[:1], simple=True) == "output"
-        if not is_kernel or is_output or leaf.ndim < 2:
+        if not is_kernel or is_output or leaf.ndim not in (2, 4):
             return None
         return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
 

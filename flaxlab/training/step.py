@@ -42,7 +42,8 @@ def make_train_step(
     """Returns the pure function (state, batch) -> (next state, metrics of this batch).
 
     It minimizes the mean cross entropy over the examples that `mask` keeps, plus the penalty.
-    Padding examples affect the batch statistics and nothing else.
+    Padding examples, which repeat a real one, affect the batch statistics, and with `soften` the
+    image that is mixed with them.
 
     Args:
         model: maps (images, train) to logits.

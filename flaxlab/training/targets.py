@@ -29,8 +29,8 @@ def soft_targets(
         label_smoothing: share of each label that is spread over all classes (Szegedy et al., 2016).
         mixup: alpha of mixup (Zhang et al., 2018): each image is mixed with the one before it, and
             their labels in the same proportion, drawn for each batch from a beta distribution with
-            both parameters alpha. The image's own share is the larger one, which changes nothing,
-            since each pair occurs in both orders. 0: no mixing.
+            both parameters alpha. The image's own share is the larger one: as the order of a batch
+            is random, either image of a pair may be the first. 0: no mixing.
         axis_name: the mapped axis under `pmap`, whose devices share the batch; None otherwise.
 
     Returns:

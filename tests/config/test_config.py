@@ -288,3 +288,34 @@ def test_records_of_the_earlier_names_are_read_as_what_they_meant():
         batch_norm=False, head_batch_norm=True, batch_norm_epsilon=old["model"].pop("norm_epsilon")
     )
     assert configs.differences(configs.from_dict(old), now) == {}
+
+
+@pytest.mark.parametrize(
+    ("experiment", "overrides", "message"),
+    [
+        ("alexnet_pool", ["--config.model.norm=batchnorm"], "expected one of batch, group, layer"),
+        ("alexnet_pool", ["--config.model.head_norm=instance"], "expected one of batch, group"),
+        ("alexnet_pool", ["--config.model.norm_place=before"], "expected one of after_pool"),
+        ("alexnet_pool", ["--config.model.norm_groups=0"], "at least 1"),
+        ("alexnet_pool", ["--config.model.pool_kind=min"], "expected one of max, avg, conv, blur"),
+        ("alexnet_pool", ["--config.model.block_dropout_kind=example"], "element, channel, region"),
+        ("alexnet_pool", ["--config.model.block_dropout_region=0"], "at least 1"),
+        ("alexnet_pool", ["--config.model.dropout_place=first"], "after_norm, before_norm"),
+        ("alexnet_pool", ["--config.model.head_input=sum"], "expected one of flatten, average"),
+        ("alexnet_pool", ["--config.model.standardize_kernels=2"], "expected bool"),
+        ("alexnet_pool", ["--config.loss.label_smoothing=1"], "at least 0.0 and below 1.0"),
+        ("alexnet_pool", ["--config.data.augment.mixup=-1"], "at least 0.0"),
+        ("alexnet_pool", ["--config.optimizer.name=adagrad"], "adam, adamw, sgd, rmsprop, lion"),
+        ("alexnet_pool", ["--config.optimizer.clip_norm=-1"], "at least 0.0"),
+        ("alexnet_pool", ["--config.optimizer.rms_decay=1"], "at least 0.0 and below 1.0"),
+        ("resnet20", ["--config.optimizer.schedule=one_cycle"], "a warm-up of its own"),
+        (
+            "resnet20",
+            ["--config.model.shortcut=none", "--config.model.stochastic_depth=0.2"],
+            "which a network needs shortcuts for",
+        ),
+    ],
+)
+def test_bad_values_of_layers_and_recipes_are_one_line(experiment, overrides, message):
+    with pytest.raises(UsageError, match=message):
+        resolve_config(EXPERIMENTS / f"{experiment}.py", overrides)

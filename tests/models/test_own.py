@@ -1,5 +1,7 @@
 """Networks of one's own: from a file of a few lines to a suite, and never from a run directory."""
 
+import re
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +12,8 @@ import pytest
 import flaxlab
 from flaxlab import config as configs
 from flaxlab import models
+from flaxlab.checkpoints.manifest import write_manifest
+from flaxlab.compare.__main__ import main as compare
 from flaxlab.config import default_config
 from flaxlab.config.read import load_experiment, resolve_config
 from flaxlab.errors import UsageError
@@ -138,31 +142,84 @@ def test_other_code_than_the_runs_is_told(finished, tmp_path, caplog):
         load_stored(finished / "run", model=f"{other}:Tiny")
 
 
-def test_code_in_a_run_directory_is_never_run(finished, tmp_path, monkeypatch):
-    """A run from elsewhere names code, in a file or a module, that would leave a trace."""
-    stranger = tmp_path / "stranger"
-    subprocess.run(["cp", "-r", finished / "run", stranger], check=True)
-    trace = tmp_path / "was_run"
-    evil = f"open({str(trace)!r}, 'w')\n" + NETWORK
-    (stranger / "evil.py").write_text(evil)
-    (stranger / "source/tiny.py").write_text(evil)
+def rename_network(run, name):
+    """Writes another name into all records of a run, as whoever sends it to you might."""
+    records = [run / "config.json", *run.rglob("record/metadata")]
+    assert len(records) == 3
+    for record in records:
+        text = record.read_text()
+        record.write_text(re.sub(r'"name": ?"[^"]*:Tiny"', f'"name": "{name}"', text))
+        assert f'"{name}"' in record.read_text()
+    for manifest in run.rglob("sha256.json"):
+        write_manifest(manifest.parent)
+
+
+@pytest.fixture
+def stranger(finished, tmp_path, monkeypatch):
+    """A run from elsewhere in runs/, with code that leaves a trace when it is run."""
+    run = tmp_path / "runs" / "stranger"
+    shutil.copytree(finished / "run", run)
+    evil = f"open({str(tmp_path / 'was_run')!r}, 'w').close()\n" + NETWORK
+    for place in ("evil.py", "source/tiny.py", "package/__init__.py", "package/evil.py"):
+        (run / place).parent.mkdir(exist_ok=True)
+        (run / place).write_text(evil)
+    (tmp_path / "runs/beside.py").write_text(evil)
+    # What `python -m` does, and a restart of the interpreter.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield run
+    assert not (tmp_path / "was_run").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "{run}/evil.py:Tiny",
+        "runs.stranger.evil:Tiny",
+        "runs.stranger.source.tiny:Tiny",
+        "runs.stranger.package:Tiny",
+        "runs.stranger.package.evil:Tiny",
+        "runs.beside:Tiny",
+        "evil:Tiny",
+        "package.evil:Tiny",
+        "__main__:Tiny",
+        ".evil:Tiny",
+        "nowhere:Tiny",
+    ],
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_code_in_a_run_directory_is_never_run(stranger, monkeypatch, name, inside):
+    if inside:
+        if name == "runs.beside:Tiny":
+            pytest.skip("it is not in the run, nor between it and the current folder")
+        monkeypatch.chdir(stranger)
+        monkeypatch.syspath_prepend(str(stranger))
+    rename_network(stranger, name.format(run=stranger))
+    for command in (
+        lambda: flaxlab.load(stranger),
+        lambda: evaluate([str(stranger)]),
+        lambda: export([str(stranger), f"--to={stranger / 'exported'}"]),
+    ):
+        with pytest.raises(UsageError, match=r"from which no code|in a file|no module|expected"):
+            command()
+    if name != ".evil:Tiny":
+        inspect([str(stranger)])
+
+
+def test_a_link_does_not_hide_a_run_directory(stranger, monkeypatch):
     monkeypatch.chdir(stranger)
     monkeypatch.syspath_prepend(str(stranger))
-    mine = str(finished / "tiny.py")
-    for name in ("evil:Tiny", f"{stranger / 'evil.py'}:Tiny", "evil.part:Tiny", "__main__:Tiny"):
-        for record in stranger.rglob("*"):
-            if record.is_file() and record.suffix == ".json":
-                record.write_text(record.read_text().replace(f"{mine}:Tiny", name))
-        mine = name.removesuffix(":Tiny")
-        for command in (
-            lambda: flaxlab.load(stranger),
-            lambda: evaluate([str(stranger)]),
-            lambda: export([str(stranger), f"--to={tmp_path / 'exported'}"]),
-        ):
-            with pytest.raises(UsageError):
-                command()
-        inspect([str(stranger)])
-    assert not trace.exists()
+    (stranger / "checkpoints").rename(stranger / "store")
+    (stranger / "checkpoints").symlink_to("store")
+    rename_network(stranger, "evil:Tiny")
+    for path in (stranger, stranger / "store", stranger / "checkpoints" / "latest"):
+        with pytest.raises(UsageError, match="from which no code is run"):
+            flaxlab.load(path)
+
+
+def test_a_comparison_runs_no_code(stranger):
+    rename_network(stranger, "runs.stranger.evil:Tiny")
+    compare([str(stranger)])
 
 
 def test_a_module_by_name_needs_no_file(tiny, tmp_path, monkeypatch):
@@ -200,6 +257,7 @@ def test_a_network_that_cannot_be_trained_is_one_line(tmp_path, old, new, messag
     [
         ("Dense(self.num_classes", "Dense(7", r"returns float32\(2, 7\).* expected .*\(2, 3\)"),
         ("x.mean((1, 2)))", "x.mean((1, 2))) > 0", r"returns bool\(2, 3\)"),
+        ("Dropout(0.1, ", "Dropout(0.1, rng_collection='noise', ", "cannot be trained: .*noise"),
         (
             "x = nn.relu(nn.Conv(",
             'self.variable("cache", "count", lambda: 0)\n        x = nn.relu(nn.Conv(',
@@ -217,16 +275,76 @@ def test_an_output_that_is_no_logits_is_one_line(tmp_path, old, new, message):
         assemble(config, small_dataset())
 
 
-@pytest.mark.parametrize("name", ["resnett", "no_such_module:Net", "Net", "a:b:", "json:Net", ""])
+@pytest.mark.parametrize(
+    "name", ["resnett", "no_such_module:Net", "Net", "a:b:", "json:Net", "", ".a:Net", "a b:Net"]
+)
 def test_a_name_that_is_none_is_one_line(name):
     with pytest.raises(UsageError):
         default_config(name)
 
 
+@pytest.mark.parametrize("text", ["1 / 0", "import no_such_package"])
+def test_a_module_that_fails_is_one_line(tmp_path, monkeypatch, text):
+    (tmp_path / "failing_network.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UsageError, match=r"failing_network cannot be imported: .*Error"):
+        default_config("failing_network:Net")
+
+
+def test_any_name_of_a_knob_survives_a_run(tmp_path):
+    """Also one that a knob of flaxlab's had earlier."""
+    path = tmp_path / "tiny.py"
+    path.write_text((NETWORK + EXPERIMENT).replace("shortcut", "batch_norm"))
+    run = tmp_path / "run"
+    main([f"--config={path}", f"--workdir={run}", "--config.model.batch_norm=false"])
+    assert load_stored(run, model=f"{path}:Tiny").model.batch_norm is False
+    main([f"--config={path}", f"--workdir={run}", "--config.model.batch_norm=false"])
+
+
+def test_two_networks_of_one_name_are_two(tmp_path):
+    names = []
+    for folder, text in (("a", NETWORK), ("b", NETWORK.replace("relu", "tanh")), ("c", NETWORK)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "net.py").write_text(text)
+        names.append(f"{tmp_path / folder / 'net.py'}:Tiny")
+    a, b, c = (default_config(name) for name in names)
+    assert configs.meaningful_differences(a, b) == {"model.name": (names[0], names[1])}
+    assert configs.meaningful_differences(a, c) == {}
+
+
+def test_a_file_and_the_module_of_it_are_one_network(tiny, monkeypatch):
+    monkeypatch.syspath_prepend(str(tiny.parent.parent))
+    by_module = default_config("mine.tiny:Tiny")
+    by_file = default_config(f"{tiny}:Tiny")
+    assert configs.meaningful_differences(by_module, by_file) == {}
+
+
+def test_statistics_that_are_no_batch_normalizations_can_only_be_the_stored_ones(tmp_path):
+    path = tmp_path / "tiny.py"
+    own = "mean = self.variable('batch_stats', 'mean', lambda: jnp.zeros(()))\n        x = nn.relu("
+    text = (NETWORK + EXPERIMENT).replace("x = nn.relu(", own, 1)
+    path.write_text(f"import jax.numpy as jnp\n{text}")
+    main([f"--config={path}", f"--workdir={tmp_path / 'run'}"])
+    given = [str(tmp_path / "run"), f"--model={path}:Tiny"]
+    evaluate(given)
+    with pytest.raises(UsageError, match="the network itself are not those of flax"):
+        evaluate([*given, "--batch_stats=recomputed"])
+
+
 def test_a_network_without_pmaps_axis_is_told_to_use_sharding(tiny):
-    config = resolve_config(tiny, ["--config.train.parallel=pmap", "--config.train.batch_size=8"])
+    mapped = ["--config.train.parallel=pmap", "--config.train.batch_size=8"]
+    mapped += ["--config.train.devices=2"]
     with pytest.raises(UsageError, match="has no field axis_name"):
-        assemble(config, small_dataset(classes=3))
+        assemble(resolve_config(tiny, mapped), small_dataset())
+    text = (NETWORK + EXPERIMENT).replace("filters:", "axis_name: str | None = None\n    filters:")
+    tiny.write_text(text)
+    with pytest.raises(UsageError, match="which on each device of pmap drops the same values"):
+        assemble(resolve_config(tiny, mapped), small_dataset())
+    tiny.write_text(
+        "from flaxlab.models import Dropout\n"
+        + text.replace("nn.Dropout(0.1, deterministic=not train)(y)", "Dropout(0.1)(y, train=True)")
+    )
+    assert assemble(resolve_config(tiny, mapped), small_dataset()).model.axis_name is not None
 
 
 def test_a_class_inside_a_function_has_no_name():

@@ -66,7 +66,7 @@ def ours(rate=None, **fields) -> optax.GradientTransformation:
             {"name": "sgd", "momentum": 0.9, "nesterov": True},
             lambda: keras.optimizers.SGD(RATE, momentum=0.9, nesterov=True),
         ),
-        ({"name": "rmsprop", "b2": 0.9}, lambda: keras.optimizers.RMSprop(RATE)),
+        ({"name": "rmsprop"}, lambda: keras.optimizers.RMSprop(RATE)),
         (
             {"name": "lion", "b2": 0.99, "weight_decay": 0.1},
             lambda: keras.optimizers.Lion(RATE, weight_decay=0.1),
