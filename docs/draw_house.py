@@ -24,7 +24,7 @@ FLOORS = (
     ("suite", "explain"),
     (
         *("main", "flaxlab", "compare", "evaluate", "predict", "export"),
-        *("inspect", "prepare", "data.__main__"),
+        *("inspect", "prepare", "rates", "data.__main__"),
     ),
     ("run",),
     ("checkpoints",),

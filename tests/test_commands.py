@@ -23,6 +23,7 @@ NAMES = {
     "main",
     "predict",
     "prepare",
+    "rates",
     "suite",
 }
 

@@ -69,6 +69,38 @@ def _curve(axes: Axes, history: History, quantity: str) -> None:
     quiet(axes)
 
 
+def range_test(
+    rates: np.ndarray,
+    losses: np.ndarray,
+    smoothed: np.ndarray,
+    marks: Mapping[str, float],
+    title: str,
+) -> Figure:
+    """Draws the losses of a learning-rate range test.
+
+    Args:
+        rates: learning rate of each step, (steps,).
+        losses: of each batch, in nats, (steps,).
+        smoothed: their running mean, (steps,).
+        marks: rates to point out, by what they are.
+        title: title of the figure.
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure.suptitle(title, fontweight="bold", parse_math=False)
+    axes = figure.subplots()
+    axes.plot(rates, losses, color=GREY, linewidth=0.8, alpha=0.6, label="each batch")
+    axes.plot(rates, smoothed, color=_BLUE, linewidth=2, label="running mean")
+    for (label, rate), style in zip(marks.items(), ("--", ":"), strict=False):
+        text = f"{label}: {rate:.2g}"
+        axes.axvline(rate, color=_VERMILLION, linestyle=style, linewidth=1.5, label=text)
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("cross entropy (nats)")
+    axes.legend(frameon=False)
+    quiet(axes)
+    return figure
+
+
 def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
     """Draws a confusion matrix: counts as text, each row's shares as colour.
 

@@ -148,7 +148,10 @@ class Experiment:
 
 
 def assemble(
-    config: ConfigDict, dataset: Dataset, computed_by: Kernels | None = None
+    config: ConfigDict,
+    dataset: Dataset,
+    computed_by: Kernels | None = None,
+    schedule: optax.Schedule | None = None,
 ) -> Experiment:
     """Builds model, optimizer and steps for a validated config.
 
@@ -157,6 +160,7 @@ def assemble(
         dataset: what `config.data` names.
         computed_by: functions that compute the model's layers; None: those that suit the backend
             and `config.train.fast_kernels`.
+        schedule: learning rate by the number of steps taken; None: that of `config.optimizer`.
 
     Raises:
         UsageError: the images are too small for the model, or too few for a holdout or for one
@@ -181,7 +185,8 @@ def assemble(
         computed_by = kernels.for_backend(jax.default_backend(), config.train.fast_kernels)
     model = models.computed_by(plain, conv=computed_by.conv, max_pool=computed_by.max_pool)
     steps_per_epoch = batches_per_epoch(len(splits.train), train.batch_size)
-    schedule = make_schedule(config.optimizer, steps_per_epoch, config.train.epochs)
+    if schedule is None:
+        schedule = make_schedule(config.optimizer, steps_per_epoch, config.train.epochs)
     optimizer = make_optimizer(config.optimizer, schedule)
     beside = step_parts(config, len(dataset.class_names), devices.axis_name)
     train_step = make_train_step(
