@@ -12,7 +12,7 @@ from flaxlab.data.load import load_dataset
 from flaxlab.errors import UsageError
 from flaxlab.machine import keep_compiled_programs
 from flaxlab.pages import plots
-from flaxlab.rates.range_test import RangeTest, range_test
+from flaxlab.rates.growth import RangeTest, range_test
 
 
 def find_rates(

@@ -7,7 +7,7 @@ import pytest
 
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.rates.__main__ import main
-from flaxlab.rates.range_test import RangeTest, range_test
+from flaxlab.rates.growth import RangeTest, range_test
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import Hooks as LoopHooks
 from flaxlab.training.loop import Progress, train_epoch
@@ -99,7 +99,7 @@ def test_wrong_input_is_one_line(tmp_path, wrong):
 
 def test_a_loss_that_is_no_number_from_the_start_is_told(monkeypatch):
     monkeypatch.setattr(
-        "flaxlab.rates.range_test._losses", lambda experiment: (x for x in [float("nan")])
+        "flaxlab.rates.growth._losses", lambda experiment: (x for x in [float("nan")])
     )
     with pytest.raises(RunFailed, match="the first batch is no number"):
         range_test(small_config(), small_dataset(), 1e-3, 1e-1, 6)
