@@ -87,7 +87,7 @@ def test_the_experiment_and_the_suite_of_the_readme_do_what_it_says(tmp_path):
     pages = (ROOT / "README.md").read_text() + (ROOT / "docs/suites.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", pages, re.DOTALL)
     (experiment,) = (block for block in blocks if "def get_config()" in block)
-    designed, suite = (block for block in blocks if "def get_suite()" in block)
+    suite, designed = (block for block in blocks if "def get_suite()" in block)
     assert experiment in (ROOT / "docs/index.md").read_text()
     (tmp_path / "alexnet_average_pool.py").write_text(experiment)
     (tmp_path / "pooling.py").write_text(suite)

@@ -99,7 +99,11 @@ def read_comparison(
         title=suite.name if suite else " and ".join(f.resolve().name for f in folders),
         unfinished=unfinished,
         design=design,
-        notes=[*map(str, unfinished), *remarks],
+        notes=[
+            *(note for suite in suites for note in suite.notes),
+            *map(str, unfinished),
+            *remarks,
+        ],
         command=suite.command if suite else None,
         order=[arm for each in suites for arm in each.arms],
         vary=vary,

@@ -42,6 +42,7 @@ class SuiteRecord(Rules):
         command: command that started the suite.
         changed: what the suite's file said otherwise when it was started again, such as "claim 1";
             it does not count.
+        notes: sentences for the page.
     """
 
     name: str
@@ -55,6 +56,7 @@ class SuiteRecord(Rules):
     command: str
     at_most: int | None = None
     changed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -118,6 +120,7 @@ def read_suite_file(folder: Path) -> SuiteRecord | None:
             test=values.get("test", Rules.test),
             at_most=values.get("at_most"),
             changed=tuple(values.get("changed", ())),
+            notes=tuple(values.get("notes", ())),
         )
     except FileNotFoundError:
         return None

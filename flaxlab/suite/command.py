@@ -17,6 +17,8 @@ from rich.table import Table
 
 from flaxlab.command_line import open_console
 from flaxlab.compare.command import compare_folders
+from flaxlab.compare.results import Comparison
+from flaxlab.compare.suite_file import read_suite_file, write_suite_file
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.files import make_folder
 from flaxlab.lock import locked
@@ -28,6 +30,14 @@ from flaxlab.suite.progress import SuiteProgress
 from flaxlab.suite.runner import do_runs, with_recorded_rules, write_record
 from flaxlab.suite.runs import SuiteRun, list_runs
 from flaxlab.suite.seeds import Pilot, describe_power, print_seeds, read_pilot
+from flaxlab.suite.tuning import (
+    describe_trials,
+    other_verdicts,
+    plan_at_best,
+    read_trials,
+    take_over,
+    trials_of,
+)
 from flaxlab.suite.until import for_any_time, run_until_decided
 
 if TYPE_CHECKING:  # submitit is an extra
@@ -59,6 +69,54 @@ def run(options: argparse.Namespace) -> None:
         plan = with_recorded_rules(plan, workdir)
         print_seeds(console, plan, spread or read_pilot(plan, workdir), options.plan)
         return
+    if plan.tuned is not None and (options.until or options.arms):
+        raise UsageError(
+            "--until and --arms are for one comparison, and the suite's `tuned` makes two; leave"
+            " the option out, or `tuned`"
+        )
+    if plan.tuned is not None and not options.show:
+        _run_tuned(console, plan, workdir, options)
+    else:
+        _run_plan(console, plan, workdir, options)
+
+
+def _run_tuned(console: Console, plan: Plan, workdir: Path, options: argparse.Namespace) -> None:
+    """Runs the trials, and then the suite twice: as given, and each arm at its best."""
+    tuning, best = (workdir.with_name(f"{workdir.name}_{word}") for word in ("tuning", "at_best"))
+    failure: RunFailed | None = None
+    try:
+        _run_plan(console, trials_of(plan), tuning, options, compared=False)
+    except RunFailed as error:
+        failure = error  # a run that diverged is a result as well
+    trials = read_trials(plan, tuning)
+    if failure is not None:
+        _print(console, f"trials that diverged: {failure}", style="yellow")
+    given = _run_plan(console, plan, workdir, options)
+    tuned = plan_at_best(plan, trials)
+    take_over(plan, tuned, workdir, best)
+    at_best = _run_plan(console, tuned, best, options)
+    said = describe_trials(plan, trials)
+    for folder, others, title in (
+        (workdir, at_best, f"Each arm at its best, {best.name}/comparison.html"),
+        (best, given, f"As given, {workdir.name}/comparison.html"),
+    ):
+        record = read_suite_file(folder)
+        if record is not None and others is not None:
+            notes = tuple([*said, *other_verdicts(others, title)])
+            write_suite_file(replace(record, notes=notes), folder)
+            compare_folders(console, [folder], folder)
+
+
+def _run_plan(
+    console: Console,
+    plan: Plan,
+    workdir: Path,
+    options: argparse.Namespace,
+    *,
+    compared: bool = True,
+) -> Comparison | None:
+    """Does the runs of a plan that are not finished, and compares them; None if that cannot be."""
+    comparison: Comparison | None = None
     versions()  # remembers them now, since a commit may follow during the runs
     for arm in plan.arms:
         experiment_revision(arm.file)
@@ -77,7 +135,7 @@ def run(options: argparse.Namespace) -> None:
     if options.show:
         whole = replace(with_recorded_rules(plan, workdir), seeds=seeds)
         _print_outlook(console, whole, left, workdir, options)
-        return
+        return None
     make_folder(workdir, "--workdir")
     with locked(workdir):
         needed = left or options.until
@@ -97,7 +155,8 @@ def run(options: argparse.Namespace) -> None:
             if options.until:
                 say = partial(_print, console)
                 reasons |= run_until_decided(possible, runs, workdir, do, say)
-            compare_folders(console, [workdir], workdir)
+            if compared:
+                comparison = compare_folders(console, [workdir], workdir)
         except UsageError as error:
             if not reasons:
                 raise
@@ -110,6 +169,7 @@ def run(options: argparse.Namespace) -> None:
             f"{len(failures)} of {len(done)} runs: {'; '.join(failures)}. The others are complete;"
             " start the same command again to retry these"
         )
+    return comparison
 
 
 def _chosen(plan: Plan, names: str | None) -> Sequence[PlannedArm]:
@@ -176,6 +236,13 @@ def _print_plan(console: Console, plan: Plan) -> None:
     common = [text for path, text in fields.items() if path not in swept]
     _print(console, plan.name, style="bold")
     console.print(table)
+    if plan.tuned is not None:
+        path, values = plan.tuned
+        _print(
+            console,
+            f"tuned: each arm also at the best of {path}={', '.join(map(str, values))}, which"
+            f" {len(plan.arms) * len(values)} runs on a holdout choose",
+        )
     for number, claim in plan.claims.items():
         _print(console, f"claim {number}: {claim.text}")
     seeds = f"seeds {plan.seeds[0]} to {plan.seeds[-1]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from flaxlab.claims import Claim
 from flaxlab.compare.procedures import ANYTIME, PAIRED, TESTS, WELCH
@@ -30,6 +31,9 @@ class Suite(Rules):
         fixed: fields, and groups of fields, of the config in which arms must not differ from the
             baseline.
         claims: claims about the arms, by number.
+        tuned: (field, values): each arm also tries these values of the field, with one run each on
+            a holdout of the training split, and the arms are compared at their best as well, for
+            example ("optimizer.learning_rate", (1e-2, 1e-3, 1e-4)). None: only as given.
 
     The rules by which the arms are judged are `flaxlab.compare.rules.Rules`.
     """
@@ -40,6 +44,7 @@ class Suite(Rules):
     seeds: int = 5
     fixed: tuple[str, ...] = PROTOCOL
     claims: Mapping[int, Claim] = field(default_factory=dict)
+    tuned: tuple[str, tuple[Any, ...]] | None = None
 
     def __post_init__(self) -> None:
         """Checks the values, which come from a user's file.
@@ -82,6 +87,16 @@ class Suite(Rules):
                     f"the suite's `{name}` is {getattr(self, name)!r}; expected one of"
                     f" {', '.join(choices)}"
                 )
+        if self.tuned is not None and not _are_values(self.tuned):
+            raise UsageError(
+                f"the suite's `tuned` is {self.tuned!r}; expected a field and two or more values of"
+                ' it: ("optimizer.learning_rate", (1e-2, 1e-3, 1e-4))'
+            )
+        if self.tuned is not None and self.test == ANYTIME:
+            raise UsageError(
+                'a suite with `tuned` compares its arms twice, and test="anytime" is for one'
+                " comparison that goes on; leave one of them out"
+            )
         if self.factors and self.test == WELCH:
             raise UsageError(
                 "a suite with `factors` takes its effects seed by seed, and Welch's test pairs no"
@@ -102,6 +117,13 @@ class Suite(Rules):
                     f"claim {number} is about {', '.join(strangers)}; expected arms of the suite:"
                     f" {', '.join(names)}"
                 )
+
+
+def _are_values(tuned: Any) -> bool:
+    if not isinstance(tuned, tuple) or len(tuned) != 2 or not isinstance(tuned[0], str):
+        return False
+    values = tuned[1]
+    return isinstance(values, tuple) and len(values) > 1 and len({*values}) == len(values)
 
 
 def arm_names(suite: Suite) -> list[str]:

@@ -54,6 +54,7 @@ class Plan(Rules):
         experiment: name of the swept experiment; None for a suite.
         claims: claims about the arms, by number.
         at_most: number of seeds of an arm that are added until it is decided; None: none are.
+        tuned: see `Suite`.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Plan(Rules):
     experiment: str | None
     claims: Mapping[int, Claim]
     at_most: int | None = None
+    tuned: tuple[str, tuple[Any, ...]] | None = None
 
     @property
     def baseline(self) -> PlannedArm:
@@ -100,6 +102,7 @@ def plan_suite(file: Path, seeds: int | None, overrides: Sequence[str]) -> Plan:
         vary=tuple(dict.fromkeys(path for arm in variants for path in arm.changes)),
         experiment=None,
         claims=suite.claims,
+        tuned=suite.tuned,
         **suite.rules,
     )
     for arm, planned in zip(suite.arms, plan.arms[1:], strict=True):
