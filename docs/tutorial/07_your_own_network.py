@@ -123,11 +123,12 @@ for name, values in accuracies.items():
 page = (folder / "parts/comparison.md").read_text()
 print(page.partition("Effects and interactions")[2].partition("\n#")[0])
 means = {name: np.mean(values) for name, values in accuracies.items()}
-assert means["shortcut=False normalized=False"] < means["normalized=False"] < means["skipping"]
+assert abs(means["skipping"] - means["shortcut=False"]) < 0.05
+assert means["normalized=False"] - means["shortcut=False normalized=False"] > 0.05
 
 # %% [markdown]
 # With normalization the shortcut makes no difference that could be seen; without it, it is worth
-# more than ten points. Had you taken away one part at a time from the whole network, you would
+# many points. Had you taken away one part at a time from the whole network, you would
 # have called it useless. That is what a factorial is for, and why its table has a row for the
 # interaction. Three seeds leave most of it undecided: the page says how many more are needed.
 

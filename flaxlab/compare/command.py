@@ -73,12 +73,13 @@ def read_comparison(
     """
     require_fields(vary, "--vary")
     runs, unfinished = find_runs(folders)
-    suites = _find_suites(folders)
+    found = _find_suites(folders)
+    suites = list(found.values())
     claims, remarks = merge_claims(suites)
     if not suites:
         remarks = ["No claims are judged: no suite.json in these folders says what they are."]
-    for each in suites:
-        of_suite = [run for run in runs if run.config.name in each.arms]
+    for place, each in found.items():
+        of_suite = [run for run in runs if run.folder.resolve().is_relative_to(place)]
         digests = {str(x.folder): x.summary["suite"] for x in of_suite if x.summary.get("suite")}
         remarks += changes_after_the_start(each, digests)
     vary = [*vary, *(field for suite in suites for field in suite.vary)]
@@ -127,8 +128,8 @@ def _common_rules(suites: Sequence[SuiteRecord]) -> Design:
     return found[0] if found else Design()
 
 
-def _find_suites(folders: Sequence[Path]) -> list[SuiteRecord]:
-    """Returns the suites that the runs in some folders are of, each once.
+def _find_suites(folders: Sequence[Path]) -> dict[Path, SuiteRecord]:
+    """Returns the suites that the runs in some folders are of, by their own folders.
 
     A folder may be that of a suite, of one of its arms or runs, or hold several suites.
     """
@@ -141,8 +142,8 @@ def _find_suites(folders: Sequence[Path]) -> list[SuiteRecord]:
             *(file.parent for file in whole.rglob(SUITE_FILE)),
         ]
         found |= dict.fromkeys(place for place in places if (place / SUITE_FILE).is_file())
-    records = map(read_suite_file, found)
-    return [record for record in records if record is not None]
+    records = {place: read_suite_file(place) for place in found}
+    return {place: record for place, record in records.items() if record is not None}
 
 
 def _print(console: Console, comparison: Comparison) -> None:

@@ -191,7 +191,9 @@ def _complete(stored: dict[str, Any]) -> ConfigDict:
     return complete(configs.from_dict(stored))
 
 
-def _ended_by(failure: Path) -> str:
+def ended_by(folder: Path) -> str:
+    """Returns what ended a run that is not finished, see `Unfinished.ended_by`."""
+    failure = folder / FAILURE_FILE
     if not failure.is_file():
         return ""
     return "divergence" if Diverged.__name__ in failure.read_text() else "error"
@@ -202,7 +204,7 @@ def _unfinished(folder: Path) -> Unfinished:
         folder=folder,
         config=_complete(json.loads((folder / "config.json").read_text())),
         epochs=max(saved_epochs(folder), 0),
-        ended_by=_ended_by(folder / FAILURE_FILE),
+        ended_by=ended_by(folder),
     )
 
 

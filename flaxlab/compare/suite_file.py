@@ -140,15 +140,14 @@ def changes_after_the_start(suite: SuiteRecord, digests: Mapping[str, str]) -> l
     found = []
     if suite.changed:
         found.append(
-            f"The file of the suite {suite.name} says otherwise since runs were begun, about"
-            f" {', '.join(suite.changed)}: what it said before the first run counts."
+            f"Since the first run, the file of the suite {suite.name} has changed in:"
+            f" {', '.join(suite.changed)}. The first version counts."
         )
     others = sorted(run for run, digest in digests.items() if digest != suite.digest)
     if others:
         found.append(
-            f"The claims or rules in {SUITE_FILE} of {suite.name} are not those from before the"
-            f" runs: {len(others)} of {len(digests)} runs were made under others, such as"
-            f" {others[0]}."
+            f"{SUITE_FILE} of {suite.name} has other claims or rules than those under which"
+            f" {len(others)} of {len(digests)} runs were started, such as {others[0]}."
         )
     return found
 

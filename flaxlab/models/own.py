@@ -95,12 +95,14 @@ def same_network(name: str, other: str) -> bool:
     """Returns whether two names are of one network, as far as that is known without running it.
 
     They are if the classes have one name and their files the same contents. Where a file is not
-    there any more, or the module is not loaded, the files need only have one name: fingerprints
-    tell other code.
+    there any more, or its module is not loaded, the files need only have one name. Modules of
+    different names are never one.
     """
     if name == other:
         return True
     places = [each.rpartition(":")[0] for each in (name, other)]
+    if not any(place.endswith(".py") for place in places):
+        return False
     files = [_file_of(place) for place in places]
     if name.rpartition(":")[2] != other.rpartition(":")[2] or None in files:
         return False
@@ -134,7 +136,7 @@ def require_importable(name: str, folder: Path) -> None:
     given = f"name it: --model=FILE.py:{attribute}, or model=... in flaxlab.load"
     if module.endswith(".py"):
         raise UsageError(
-            f"the network {name} is in a file, and a file that a run names is not run; {given}"
+            f"the network {name} is in a file, and flaxlab runs no file that a run names; {given}"
         )
     found = _locations(module)
     if not found:
@@ -174,12 +176,13 @@ def _around(folder: Path) -> list[Path]:
     """Returns the folders of a checkpoint from which nothing is run.
 
     These are its run directory, three levels up, and all folders up to the current one: a module
-    may be in another run beside it. Links are not followed, and followed.
+    may be in another run beside it. Links are not followed, and followed. A folder with the
+    interpreter's own packages is none of them: above a copy of a single checkpoint it may be.
     """
     here, found = Path.cwd(), []
     for place in (folder.absolute(), folder.resolve()):
-        run = [each for each in place.parents[:3] if each == here or each not in here.parents]
-        found += [place, *run]
+        above = [each for each in place.parents[:3] if each not in Path(sys.prefix).parents]
+        found += [place, *above]
         found += [each for each in place.parents if here in each.parents]
     return found
 

@@ -2,7 +2,7 @@
 
 The learning rate grows from step to step, by the same factor, while the loss of each batch is
 recorded: the range test of Smith (2017), "Cyclical Learning Rates for Training Neural Networks". It
-ends when the loss is no number, or four times its lowest value. Nothing of the network is saved.
+ends when the loss is not a number, or four times its lowest value. Nothing of the network is saved.
 """
 
 from __future__ import annotations

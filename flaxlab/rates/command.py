@@ -35,11 +35,12 @@ def find_rates(
 
     Raises:
         UsageError: the file, an override, the data set or the range is wrong.
+        RunFailed: the loss is not a number before the first step.
     """
     if not low < high or steps < 2:
         raise UsageError(
-            f"--low={low:g} --high={high:g} --steps={steps} is no range; expected low below high,"
-            " and at least 2 steps"
+            f"--low={low:g} --high={high:g} --steps={steps} is not a range; expected low below"
+            " high, and at least 2 steps"
         )
     keep_compiled_programs()
     config = resolve_config(config_file, overrides)
@@ -77,7 +78,9 @@ def describe(found: RangeTest, used: float) -> list[str]:
     lines = [f"the loss diverged {end}" if found.diverged else f"the loss did not diverge {end}"]
     if found.steepest is not None:
         lines.append(f"it falls fastest at {found.steepest:.2g}: a first guess")
-    if found.largest is None:
+    if found.largest is None and found.diverged:
+        lines.append("it fell until it diverged: use more --steps, to see where")
+    elif found.largest is None:
         lines.append("it is lowest at the last rate: use a larger --high")
     else:
         lines.append(

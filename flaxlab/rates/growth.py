@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +32,7 @@ class RangeTest:
         rates: learning rate of each step, growing, float64 (steps,).
         losses: cross entropy of each batch before its step, in nats, float64 (steps,).
         smoothed: running mean of the losses, corrected for its start, float64 (steps,).
-        diverged: whether the test ended early, as the loss was no number or far above its lowest.
+        diverged: whether the test ended early: the loss was not a number, or far above its lowest.
     """
 
     rates: np.ndarray
@@ -77,22 +77,29 @@ def range_test(
 
     Raises:
         UsageError: the experiment cannot be assembled, see `assemble`.
-        RunFailed: the loss is no number before the first step.
+        RunFailed: the loss is not a number before the first step.
     """
     # One step a call, so that the loss of each is known.
     config = replaced(config, train={**config.train, "steps_per_execution": 1})
     growth = (high / low) ** (1 / (steps - 1))
     experiment = assemble(config, dataset, schedule=optax.exponential_decay(low, 1, growth))
     rates = low * growth ** np.arange(steps)
-    losses = _losses(experiment)
-    with contextlib.closing(losses):
-        found = list(itertools.islice(_until_divergence(losses), steps))
-    diverged = _has_diverged(found)
-    if not math.isfinite(found[-1]):
-        found = found[:-1]
+    found: list[float] = []
+    smoothed: list[float] = []
+    diverged = False
+    with contextlib.closing(_losses(experiment)) as losses:
+        for loss in itertools.islice(losses, steps):
+            diverged = not math.isfinite(loss)
+            if diverged:
+                break
+            found.append(loss)
+            smoothed.append(_next_mean(smoothed, loss))
+            diverged = smoothed[-1] > _DIVERGED * min(smoothed)
+            if diverged:
+                break
     if not found:
-        raise RunFailed("the loss of the first batch is no number: no learning rate can mend that")
-    return RangeTest(rates[: len(found)], np.array(found), _smooth(found), diverged)
+        raise RunFailed("the loss of the first batch is not a number: no learning rate helps")
+    return RangeTest(rates[: len(found)], np.array(found), np.array(smoothed), diverged)
 
 
 def _losses(experiment: Experiment) -> Generator[float]:
@@ -107,25 +114,8 @@ def _losses(experiment: Experiment) -> Generator[float]:
                 yield means(totals)["loss"]
 
 
-def _until_divergence(losses: Iterator[float]) -> Iterator[float]:
-    seen: list[float] = []
-    for loss in losses:
-        seen.append(loss)
-        yield loss
-        if _has_diverged(seen):
-            return
-
-
-def _has_diverged(losses: Sequence[float]) -> bool:
-    if not math.isfinite(losses[-1]):
-        return True
-    smoothed = _smooth(losses)
-    return bool(smoothed[-1] > _DIVERGED * smoothed.min())
-
-
-def _smooth(losses: Sequence[float]) -> np.ndarray:
-    mean, found = 0.0, []
-    for count, loss in enumerate(losses, start=1):
-        mean = _MEMORY * mean + (1 - _MEMORY) * loss
-        found.append(mean / (1 - _MEMORY**count))
-    return np.array(found)
+def _next_mean(means: Sequence[float], value: float) -> float:
+    """Returns the next of the running means, without the bias towards a start from zero."""
+    count = len(means)
+    sums = means[-1] * (1 - _MEMORY**count) if means else 0.0
+    return (_MEMORY * sums + (1 - _MEMORY) * value) / (1 - _MEMORY ** (count + 1))

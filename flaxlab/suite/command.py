@@ -75,36 +75,40 @@ def run(options: argparse.Namespace) -> None:
             " the option out, or `tuned`"
         )
     if plan.tuned is not None and not options.show:
-        _run_tuned(console, plan, workdir, options)
+        failed = _run_tuned(console, plan, workdir, options)
     else:
-        _run_plan(console, plan, workdir, options)
+        _, failed = _run_plan(console, plan, workdir, options)
+    if failed:
+        raise RunFailed(
+            f"{failed}. The others are complete; start the same command again to retry these"
+        )
 
 
-def _run_tuned(console: Console, plan: Plan, workdir: Path, options: argparse.Namespace) -> None:
-    """Runs the trials, and then the suite twice: as given, and each arm at its best."""
+def _run_tuned(console: Console, plan: Plan, workdir: Path, options: argparse.Namespace) -> str:
+    """Runs the trials, and then the suite twice: as given, and each arm at its best.
+
+    Returns:
+        Which runs of the two failed; "" if none did. A trial that diverged is a result.
+    """
+    workdir = workdir.absolute()
     tuning, best = (workdir.with_name(f"{workdir.name}_{word}") for word in ("tuning", "at_best"))
-    failure: RunFailed | None = None
-    try:
-        _run_plan(console, trials_of(plan), tuning, options, compared=False)
-    except RunFailed as error:
-        failure = error  # a run that diverged is a result as well
+    _run_plan(console, trials_of(plan), tuning, options, compared=False)
     trials = read_trials(plan, tuning)
-    if failure is not None:
-        _print(console, f"trials that diverged: {failure}", style="yellow")
-    given = _run_plan(console, plan, workdir, options)
+    given, failed = _run_plan(console, plan, workdir, options)
     tuned = plan_at_best(plan, trials)
     take_over(plan, tuned, workdir, best)
-    at_best = _run_plan(console, tuned, best, options)
+    at_best, failed_at_best = _run_plan(console, tuned, best, options)
     said = describe_trials(plan, trials)
-    for folder, others, title in (
-        (workdir, at_best, f"Each arm at its best, {best.name}/comparison.html"),
-        (best, given, f"As given, {workdir.name}/comparison.html"),
+    for folder, own, other, title in (
+        (workdir, given, at_best, f"Each arm at its best, {best.name}/comparison.html"),
+        (best, at_best, given, f"As given, {workdir.name}/comparison.html"),
     ):
         record = read_suite_file(folder)
-        if record is not None and others is not None:
-            notes = tuple([*said, *other_verdicts(others, title)])
+        if record is not None and own is not None:
+            notes = (*said, other_verdicts(other, title))
             write_suite_file(replace(record, notes=notes), folder)
             compare_folders(console, [folder], folder)
+    return "; ".join(filter(None, (failed, failed_at_best)))
 
 
 def _run_plan(
@@ -114,8 +118,12 @@ def _run_plan(
     options: argparse.Namespace,
     *,
     compared: bool = True,
-) -> Comparison | None:
-    """Does the runs of a plan that are not finished, and compares them; None if that cannot be."""
+) -> tuple[Comparison | None, str]:
+    """Does the runs of a plan that are not finished, and compares them.
+
+    Returns:
+        The comparison, None if there is none, and which runs failed, "" if none did.
+    """
     comparison: Comparison | None = None
     versions()  # remembers them now, since a commit may follow during the runs
     for arm in plan.arms:
@@ -135,7 +143,7 @@ def _run_plan(
     if options.show:
         whole = replace(with_recorded_rules(plan, workdir), seeds=seeds)
         _print_outlook(console, whole, left, workdir, options)
-        return None
+        return None, ""
     make_folder(workdir, "--workdir")
     with locked(workdir):
         needed = left or options.until
@@ -164,12 +172,8 @@ def _run_plan(
             _print(console, f"not compared: {error}", style="yellow")
     done = [run for run in possible if run.seed in plan.seeds or run.folder.exists()]
     failures = [f"{run} ({reasons[run.folder]})" for run in done if run.folder in reasons]
-    if failures:
-        raise RunFailed(
-            f"{len(failures)} of {len(done)} runs: {'; '.join(failures)}. The others are complete;"
-            " start the same command again to retry these"
-        )
-    return comparison
+    failed = f"{len(failures)} of {len(done)} runs: {'; '.join(failures)}" if failures else ""
+    return comparison, failed
 
 
 def _chosen(plan: Plan, names: str | None) -> Sequence[PlannedArm]:
@@ -240,8 +244,8 @@ def _print_plan(console: Console, plan: Plan) -> None:
         path, values = plan.tuned
         _print(
             console,
-            f"tuned: each arm also at the best of {path}={', '.join(map(str, values))}, which"
-            f" {len(plan.arms) * len(values)} runs on a holdout choose",
+            f"tuned: each arm also at the best of {path}={', '.join(map(str, values))}, chosen"
+            f" by {len(plan.arms) * len(values)} runs on a holdout",
         )
     for number, claim in plan.claims.items():
         _print(console, f"claim {number}: {claim.text}")

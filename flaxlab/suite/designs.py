@@ -54,8 +54,7 @@ def factorial(
     In a fraction, whether some changes are made follows from the others: with four changes and
     `generators={"d": ("a", "b", "c")}`, d is made where an odd number of a, b and c is, so that
     eight arms stand in for sixteen; the effect of d is then aliased with the interaction of the
-    three
-    (Box, Hunter and Hunter, "Statistics for Experimenters", 2005, chapter 6).
+    three (Box, Hunter and Hunter, "Statistics for Experimenters", 2005, chapter 6).
 
     Args:
         changes: {field: (the baseline's value, the other value)}.

@@ -116,7 +116,22 @@ def plan_suite(file: Path, seeds: int | None, overrides: Sequence[str]) -> Plan:
             " --config.data.validation=test"
         )
     _require_distinct(plan.arms)
+    _require_tunable(plan)
     return plan
+
+
+def _require_tunable(plan: Plan) -> None:
+    """Checks the field that arms tune, and each of its values in each arm."""
+    if plan.tuned is None:
+        return
+    path, values = plan.tuned
+    if path in (*plan.vary, "seed", "name", "data.validation"):
+        raise UsageError(
+            f"the suite's `tuned` is about {path}, in which arms differ or which trials need; tune"
+            " another field"
+        )
+    for arm, value in itertools.product(plan.arms, values):
+        resolve_config(arm.file, [*arm.overrides, f"--config.{path}={value}"])
 
 
 def _plan_suite_arm(

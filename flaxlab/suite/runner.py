@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from flaxlab.claims import claims_to_json
 from flaxlab.compare.procedures import ANYTIME, PAIRED
 from flaxlab.compare.suite_file import SUITE_FILE, SuiteRecord, read_suite_file, write_suite_file
 from flaxlab.config.origin import read_origin
@@ -115,13 +116,13 @@ def write_record(plan: Plan, workdir: Path, command: str) -> None:
 def _changed(before: SuiteRecord, now: SuiteRecord) -> list[str]:
     """Names the claims and rules, and the baseline, that are not those of the first start."""
     rules = ["baseline", *before.rules]
-    numbers = sorted({*before.claims, *now.claims})
+    old, new = (claims_to_json(record.claims) for record in (before, now))
     return [
         *(name for name in rules if getattr(before, name) != getattr(now, name)),
         *(
             f"claim {number}"
-            for number in numbers
-            if before.claims.get(number) != now.claims.get(number)
+            for number in sorted({*old, *new})
+            if old.get(number) != new.get(number)
         ),
     ]
 

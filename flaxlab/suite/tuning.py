@@ -7,6 +7,7 @@ training split. The test split has no part in the choice.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from typing import Any
 
 from flaxlab import config as configs
 from flaxlab.compare.results import Comparison
-from flaxlab.compare.runs import find_runs
+from flaxlab.compare.runs import ended_by
 from flaxlab.config.read import resolve_config
 from flaxlab.errors import RunFailed
 from flaxlab.suite.plan import Plan, PlannedArm
@@ -74,23 +75,39 @@ def read_trials(plan: Plan, folder: Path) -> dict[str, Trials]:
     """Returns what the trials in `folder` have shown, by arm.
 
     Raises:
-        RunFailed: a trial ended by anything but divergence, or all of an arm diverged.
+        RunFailed: a trial is not finished for another reason than divergence, or all of an arm
+            diverged.
     """
     assert plan.tuned is not None
     path, values = plan.tuned
-    runs, unfinished = find_runs([folder])
-    failed = [str(each.folder) for each in unfinished if each.ended_by != "divergence"]
-    if failed:
-        raise RunFailed(f"trials did not finish: {', '.join(failed)}; start the same command again")
-    reached = {run.config.name: float(run.summary["best_val_accuracy"]) for run in runs}
-    found = {}
+    trials = iter(trials_of(plan).arms)
+    found, unfinished = {}, []
     for arm in plan.arms:
-        own = dict(configs.flatten(arm.config))[path]
-        accuracies = {value: reached.get(trial_name(plan, arm, value)) for value in values}
-        if not any(accuracy is not None for accuracy in accuracies.values()):
+        accuracies: dict[Any, float | None] = {}
+        for value in values:
+            run = run_folder(folder, next(trials), plan.seeds[0])
+            accuracies[value] = _accuracy(run)
+            if accuracies[value] is None and not _diverged(run):
+                unfinished.append(str(run))
+        if not unfinished and not any(each is not None for each in accuracies.values()):
             raise RunFailed(f"{arm.name} diverged with each of {path}={values}; give other values")
-        found[arm.name] = Trials(accuracies, own)
+        found[arm.name] = Trials(accuracies, dict(configs.flatten(arm.config))[path])
+    if unfinished:
+        raise RunFailed(
+            f"trials did not finish: {', '.join(unfinished)}; start the same command again"
+        )
     return found
+
+
+def _accuracy(run: Path) -> float | None:
+    summary = run / "summary.json"
+    if not summary.is_file():
+        return None
+    return float(json.loads(summary.read_text())["best_val_accuracy"])
+
+
+def _diverged(run: Path) -> bool:
+    return ended_by(run) == "divergence"
 
 
 def plan_at_best(plan: Plan, trials: Mapping[str, Trials]) -> Plan:
@@ -148,12 +165,14 @@ def describe_trials(plan: Plan, trials: Mapping[str, Trials]) -> list[str]:
     epochs = sum(arm.config.train.epochs for arm in plan.arms) * len(values)
     return [
         f"Tuned on a holdout of the training split, {path} of each arm: {'; '.join(chosen)}.",
-        f"The tuning took {len(plan.arms) * len(values)} runs of {epochs} epochs in all,"
-        " the same number for each arm.",
+        f"The budget of the tuning: {len(plan.arms) * len(values)} runs, {epochs} epochs in all,"
+        " the same for each arm.",
     ]
 
 
-def other_verdicts(comparison: Comparison, title: str) -> list[str]:
+def other_verdicts(comparison: Comparison | None, title: str) -> str:
     """Returns the verdicts of the other comparison of the same arms, under a title."""
+    if comparison is None:
+        return f"{title}: not compared, since runs failed."
     said = "; ".join(f"{arm.name}: {arm.verdict}" for arm in comparison.arms[1:])
-    return [f"{title}: {said}."] if said else []
+    return f"{title}: {said or 'no arm beside the baseline has finished'}."

@@ -206,6 +206,16 @@ def test_code_in_a_run_directory_is_never_run(stranger, monkeypatch, name, insid
         inspect([str(stranger)])
 
 
+@pytest.mark.parametrize("below", ["source", "checkpoints", "checkpoints/latest"])
+def test_a_folder_inside_a_run_directory_is_no_safer(stranger, monkeypatch, below):
+    shutil.copy(stranger / "evil.py", stranger / below)
+    monkeypatch.chdir(stranger / below)
+    monkeypatch.syspath_prepend(str(stranger / below))
+    rename_network(stranger, "evil:Tiny")
+    with pytest.raises(UsageError, match="from which no code is run"):
+        flaxlab.load(stranger)
+
+
 def test_a_link_does_not_hide_a_run_directory(stranger, monkeypatch):
     monkeypatch.chdir(stranger)
     monkeypatch.syspath_prepend(str(stranger))
@@ -310,6 +320,7 @@ def test_two_networks_of_one_name_are_two(tmp_path):
     a, b, c = (default_config(name) for name in names)
     assert configs.meaningful_differences(a, b) == {"model.name": (names[0], names[1])}
     assert configs.meaningful_differences(a, c) == {}
+    assert not models.same_network("one.model:Tiny", "other.model:Tiny")
 
 
 def test_a_file_and_the_module_of_it_are_one_network(tiny, monkeypatch):

@@ -101,5 +101,5 @@ def test_a_loss_that_is_no_number_from_the_start_is_told(monkeypatch):
     monkeypatch.setattr(
         "flaxlab.rates.growth._losses", lambda experiment: (x for x in [float("nan")])
     )
-    with pytest.raises(RunFailed, match="the first batch is no number"):
+    with pytest.raises(RunFailed, match="the first batch is not a number"):
         range_test(small_config(), small_dataset(), 1e-3, 1e-1, 6)

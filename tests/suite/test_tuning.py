@@ -7,7 +7,7 @@ import pytest
 from flaxlab.compare.runs import find_runs
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.suite.__main__ import main
-from flaxlab.suite.plan import plan_suite
+from flaxlab.suite.plan import folder_name, plan_suite
 from flaxlab.suite.tuning import Trials, plan_at_best, read_trials, trial_name, trials_of
 from tests.helpers.finished_runs import write_run
 from tests.helpers.runs import SMALL_RUN
@@ -61,7 +61,7 @@ def write_trials(plan, folder, accuracies):
     for arm, row in zip(plan.arms, accuracies, strict=True):
         for value, accuracy in zip(plan.tuned[1], row, strict=True):
             name = trial_name(plan, arm, value)
-            run = folder / name / "seed_0"
+            run = folder / folder_name(name) / "seed_0"
             write_run(
                 run, "alexnet_pool", 0, [accuracy or 0.1], extra={"best_val_accuracy": accuracy}
             )
@@ -91,6 +91,16 @@ def test_an_arm_that_diverges_with_every_value_is_told(tmp_path):
         read_trials(plan, tmp_path / "trials")
 
 
+def test_a_trial_that_is_missing_or_another_runs_is_not_taken_for_divergence(tmp_path):
+    plan = plan_suite(suite_file(tmp_path), 3, [])
+    write_trials(plan, tmp_path / "trials", [(0.8, 0.9), (0.7, 0.6)])
+    lost = tmp_path / "trials" / folder_name("norm=none learning_rate=0.001") / "seed_0"
+    lost.rename(lost.with_name("seed_7"))
+    write_run(tmp_path / "trials/of/seed_0", "alexnet_pool", 0, [0.9])  # of an earlier value
+    with pytest.raises(RunFailed, match=r"did not finish: .*learning_rate.*0\.001"):
+        read_trials(plan, tmp_path / "trials")
+
+
 @pytest.mark.parametrize(
     ("rates", "options", "message"),
     [
@@ -98,6 +108,7 @@ def test_an_arm_that_diverges_with_every_value_is_told(tmp_path):
         ("(0.1, 0.1)", [], "two or more values"),
         ("[0.1, 0.2]", [], "two or more values"),
         ("(0.1, -1.0)", [], "expected a number above 0"),
+        ('("a", "b")', [], "is of the wrong kind"),
         (RATES, ["--until=decided"], "leave the option out"),
         (RATES, ["--arms=alexnet_pool"], "leave the option out"),
     ],
@@ -105,6 +116,14 @@ def test_an_arm_that_diverges_with_every_value_is_told(tmp_path):
 def test_a_wrong_tuning_is_one_line(tmp_path, rates, options, message):
     with pytest.raises(UsageError, match=message):
         main([f"--config={suite_file(tmp_path, rates)}", *options, *SMALL_RUN])
+
+
+@pytest.mark.parametrize("path", ["model.norm", "seed", "data.validation"])
+def test_a_field_that_cannot_be_tuned_is_one_line(tmp_path, path):
+    file = suite_file(tmp_path)
+    file.write_text(file.read_text().replace("optimizer.learning_rate", path))
+    with pytest.raises(UsageError, match="tune another field"):
+        plan_suite(file, 2, [])
 
 
 def test_both_verdicts_are_on_both_pages_and_no_run_is_made_twice(tmp_path, capsys):
@@ -120,7 +139,7 @@ def test_both_verdicts_are_on_both_pages_and_no_run_is_made_twice(tmp_path, caps
         assert "alexnet_pool 0.005 (0.005: " in page
         assert "1e+30: diverged)" in page
         assert f"{other}/comparison.html: norm=none: " in page
-        assert "4 runs of 16 epochs in all" in page
+        assert "4 runs, 16 epochs in all" in page
     given, best = (
         {path.parent.name: path.read_text() for path in (tmp_path / name).rglob("history.csv")}
         for name in ("tried", "tried_at_best")
@@ -129,3 +148,14 @@ def test_both_verdicts_are_on_both_pages_and_no_run_is_made_twice(tmp_path, caps
     capsys.readouterr()
     main([*command, "--config.train.epochs=4"])
     assert "train loss" not in capsys.readouterr().out
+
+
+def test_arms_that_diverge_as_given_are_compared_at_their_best(tmp_path):
+    path = suite_file(tmp_path)
+    small = [*SMALL_RUN, "--config.train.epochs=4", "--config.optimizer.learning_rate=1e30"]
+    command = [f"--config={path}", f"--workdir={tmp_path / 'tried'}", "--seeds=1", *small]
+    with pytest.raises(RunFailed, match="2 of 2 runs"):
+        main(command)
+    page = (tmp_path / "tried_at_best/comparison.md").read_text()
+    assert "Tuned on a holdout" in page
+    assert "norm=none" in page
