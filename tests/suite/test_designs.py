@@ -19,9 +19,8 @@ from flaxlab.suite.definition import Suite
 from flaxlab.suite.designs import Variant, add_one_in, factorial, leave_one_out
 from flaxlab.suite.plan import plan_suite, suite_record
 from tests.helpers.finished_runs import write_run
-from tests.helpers.runs import EXPERIMENTS, SMALL_RUN
+from tests.helpers.runs import SMALL_RUN
 
-SUITES = EXPERIMENTS / "suites"
 CHANGES = {"model.norm": ("batch", "none"), "model.head_dropout": ((0.5, 0.5), ())}
 IMPORTS = "from flaxlab.suite.definition import Suite\nfrom flaxlab.suite.designs import *\n"
 
@@ -275,12 +274,3 @@ def test_a_factorial_runs_from_a_file_of_a_few_lines(tmp_path):
     for group, effect in zip(groups, least_squares(runs, factors, groups), strict=True):
         (line,) = [x for x in table.splitlines() if x.startswith(f"| {' × '.join(group)} |")]
         assert float(line.split("|")[2].split("[")[0]) == pytest.approx(100 * effect, abs=0.006)
-
-
-@pytest.mark.parametrize("file", sorted(path.name for path in SUITES.glob("[!_]*.py")))
-def test_the_suites_of_flaxlab_can_be_planned(file):
-    path = SUITES / file
-    plan = plan_suite(path, None, [])
-    assert plan.name == path.stem
-    assert len(plan.arms) > 1
-    assert f"python -m flaxlab.suite --config=experiments/suites/{path.name}" in path.read_text()
