@@ -1,6 +1,8 @@
 """Kinds of normalization in AlexNet on Fashion-MNIST, each in the place of batch normalization.
 
-python -m flaxlab.suite --config=experiments/suites/normalizations.py
+    python -m flaxlab.suite --config=experiments/suites/normalizations.py
+
+Group normalization has 32 groups, as in Wu and He (2018).
 """
 
 from flaxlab.suite.definition import Suite

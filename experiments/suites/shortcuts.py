@@ -1,6 +1,8 @@
 """The residual network of 20 layers with and without its shortcuts on CIFAR-10.
 
-python -m flaxlab.suite --config=experiments/suites/shortcuts.py
+    python -m flaxlab.suite --config=experiments/suites/shortcuts.py
+
+The third arm has convolutions of 1x1 in its shortcuts where a stage begins.
 """
 
 from flaxlab.suite.definition import Suite
