@@ -109,7 +109,7 @@ def _step_fingerprints(
     preprocess: Callable[[jax.Array], jax.Array],
     penalty: Callable[[Any], jax.Array],
     augment: Callable[[jax.Array, jax.Array], jax.Array] | None,
-    soften: Callable[..., tuple[jax.Array, jax.Array]] | None = None,
+    soften: Callable[..., tuple[jax.Array, jax.Array]] | None,
 ) -> dict[str, str]:
     """Returns the digests of what a training step does besides its network."""
     model, image_shape = _Small(), (8, 8, 3)

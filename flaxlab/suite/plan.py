@@ -20,6 +20,7 @@ from flaxlab.config.read import call_in_file, experiment_file, load_lab_report, 
 from flaxlab.errors import UsageError
 from flaxlab.suite.definition import Suite
 from flaxlab.suite.designs import Variant, shortest
+from flaxlab.suite.sweeps import parse_sweep
 
 _LONGEST_FOLDER = 100
 
@@ -204,7 +205,7 @@ def plan_sweep(
     Raises:
         UsageError: a sweep is malformed, or a field or value is wrong.
     """
-    axes = [_parse_sweep(sweep) for sweep in sweeps]
+    axes = [parse_sweep(sweep) for sweep in sweeps]
     own = resolve_config(file, overrides)
     short = shortest([path for path, _ in axes])
     arms = []
@@ -230,32 +231,6 @@ def _require_distinct(arms: Sequence[PlannedArm]) -> None:
                     f"the arms {other.name} and {arm.name} would give the same runs: they differ"
                     " in nothing that changes a number; leave one out"
                 )
-
-
-def _parse_sweep(argument: str) -> tuple[str, list[str]]:
-    found = re.fullmatch(r"--sweep\.([\w.]+)=(.+)", argument)
-    if found is None:
-        raise UsageError(
-            f"{argument} is not a sweep; expected --sweep.FIELD=VALUE,VALUE,..., for example"
-            " --sweep.optimizer.learning_rate=1e-2,1e-3"
-        )
-    values = _split_outside_brackets(found[2])
-    if found[1] == "seed":
-        raise UsageError("every arm has the same seeds; give their number by --seeds=N")
-    if len(values) < 2 or not all(values):
-        raise UsageError(f"{argument} does not have two or more values with commas between them")
-    return found[1], values
-
-
-def _split_outside_brackets(text: str) -> list[str]:
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character == "(") - (character == ")")
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts]
 
 
 def more_seeds(plan: Plan, count: int) -> tuple[int, ...]:
