@@ -57,7 +57,8 @@ def test_a_suite_killed_half_way_resumes_and_finishes(tmp_path, capsys):
     runs = sorted(path.parent for path in workdir.rglob("summary.json"))
     assert len(runs) == 4
     assert {run.parent.name for run in runs} == {"alexnet_default", "alexnet_no_dropout"}
-    assert all({path.name for path in run.iterdir()} == RUN_FILES for run in runs)
+    # The first may have been killed between its summary and giving back its lock.
+    assert all({path.name for path in run.iterdir()} - {".lock"} == RUN_FILES for run in runs)
     # What was finished was left alone.
     assert all(path.stat().st_mtime_ns == changed for path, changed in done.items())
     assert {path.name for path in workdir.iterdir() if path.is_file()} == {
