@@ -52,6 +52,17 @@ def compile_once(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Unloads the programs of a test module.
+
+    Each takes three of the 65,530 memory mappings that Linux allows a process by default; with
+    those of all modules XLA would crash.
+    """
+    yield
+    jax.clear_caches()
+
+
 def use_own_folders(tmp_path_factory, patch):
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("tfds")))
