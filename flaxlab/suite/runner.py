@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import jax
+
 from flaxlab.claims import claims_to_json
 from flaxlab.compare.procedures import ANYTIME, PAIRED
 from flaxlab.compare.suite_file import SUITE_FILE, SuiteRecord, read_suite_file, write_suite_file
@@ -40,6 +42,9 @@ def do_runs(runs: Sequence[SuiteRun], progress: SuiteProgress) -> dict[Path, str
                 continue
             arm = run.experiment
             if arm is not compiled:
+                # On a CPU an arm's programs take some 200 of the 65,530 memory mappings that Linux
+                # allows a process by default: a sweep of 300 arms would crash.
+                jax.clear_caches()
                 programs = compile_programs(arm.train_step, arm.eval_step, arm.devices)
                 compiled = arm
             progress.run_begins(run)
