@@ -30,13 +30,6 @@ from tests.helpers.run_directories import (
 LAST = EPOCHS * STEPS_PER_EPOCH
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("undisturbed")
-    assert Training(workdir).end()[0] == 0
-    return outcome(workdir)
-
-
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of its own: room for two or three checkpoints of the small network."""

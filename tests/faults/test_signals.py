@@ -31,16 +31,15 @@ def test_a_signal_saves_inside_of_an_epoch_and_says_how_to_go_on(tmp_path, numbe
     assert again.end()[0] == code
 
 
-def test_a_run_that_was_interrupted_ends_with_the_same_bits(tmp_path):
-    assert Training(tmp_path / "undisturbed").end()[0] == 0
+def test_a_run_that_was_interrupted_ends_with_the_same_bits(tmp_path, undisturbed):
     for epoch in (1, 4):
-        training = Training(tmp_path / "interrupted")
+        training = Training(tmp_path)
         training.wait_for_line(f"epoch {epoch}/6")
         training.send(signal.SIGTERM)
         assert training.end()[0] in (143, 0)
-    assert Training(tmp_path / "interrupted").end()[0] == 0
-    assert_same_outcome(outcome(tmp_path / "interrupted"), outcome(tmp_path / "undisturbed"))
-    require_clean(tmp_path / "interrupted")
+    assert Training(tmp_path).end()[0] == 0
+    assert_same_outcome(outcome(tmp_path), undisturbed)
+    require_clean(tmp_path)
 
 
 def send_before_any_step_can_end(training, *numbers):

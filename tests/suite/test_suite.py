@@ -3,6 +3,9 @@
 import dataclasses
 import io
 import json
+import shutil
+from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -18,7 +21,7 @@ from flaxlab.errors import RunFailed, UsageError
 from flaxlab.suite import runner
 from flaxlab.suite import runs as suite_runs
 from flaxlab.suite.__main__ import main
-from flaxlab.suite.plan import plan_suite
+from flaxlab.suite.plan import Plan, plan_suite
 from flaxlab.suite.progress import SuiteProgress
 from flaxlab.suite.runs import list_runs
 from flaxlab.training import experiment as experiments
@@ -111,23 +114,64 @@ def test_a_sweep_runs_and_is_compared(tmp_path, capsys):
     assert digests == {read_suite_file(tmp_path).digest}
 
 
-@pytest.fixture
-def planned(tmp_path, monkeypatch):
-    """A plan of two small arms on made-up images, and the folder of its runs."""
-    path = write_suite(tmp_path, "('alexnet_no_dropout',)")
-    dataset = small_dataset(48, 30, (28, 28, 1), classes=10)
-    monkeypatch.setattr(suite_runs, "load_dataset", lambda config: dataset)
-    return plan_suite(path, 2, SMALL), tmp_path / "runs"
+def small_images():
+    return small_dataset(48, 30, (28, 28, 1), classes=10)
 
 
-def list_planned(planned):
-    plan, workdir = planned
-    return list_runs(plan.arms, plan.seeds, workdir)
+def list_small(plan, workdir, dataset=None):
+    """Lists the runs of a plan, on made-up images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suite_runs, "load_dataset", lambda config: dataset or small_images())
+        return list_runs(plan.arms, plan.seeds, workdir)
 
 
-def run_planned(planned):
-    runs = list_planned(planned)
+def do_small(plan, workdir):
+    runs = list_small(plan, workdir)
     return runner.do_runs(runs, SuiteProgress(Console(width=200), "lines", runs))
+
+
+class Finished(NamedTuple):
+    """A suite of two arms and two seeds that is done.
+
+    Attributes:
+        plan: its plan.
+        workdir: the folder of its runs; a test must not change it.
+        traced: the training and evaluation steps that were traced for it, in order.
+        drawn: how many programs that draw an initial state were loaded at its end.
+    """
+
+    plan: Plan
+    workdir: Path
+    traced: list[str]
+    drawn: int
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    plan = plan_suite(write_suite(folder, "('alexnet_no_dropout',)"), 2, SMALL)
+    traced, original = [], runner.compile_programs
+
+    def compile_programs(train_step, eval_step, devices):
+        def counted(step, name):
+            def traced_step(state, batch):
+                traced.append(name)
+                return step(state, batch)
+
+            return traced_step
+
+        return original(counted(train_step, "train"), counted(eval_step, "evaluate"), devices)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "compile_programs", compile_programs)
+        assert do_small(plan, folder / "runs") == {}
+    return Finished(plan, folder / "runs", traced, state._draw_state._cache_size())
+
+
+@pytest.fixture
+def own_copy(finished, tmp_path):
+    """The plan of the finished suite, and a copy of its folder."""
+    return finished.plan, shutil.copytree(finished.workdir, tmp_path / "runs")
 
 
 def test_claims_are_written_before_the_first_run_and_stay(tmp_path, monkeypatch, caplog):
@@ -184,39 +228,31 @@ def test_rules_are_numbers(tmp_path, field):
         plan_suite(path, 2, SMALL)
 
 
-def test_an_arm_is_compiled_once_for_all_its_seeds(planned, monkeypatch):
-    compiled, drawn = [], state._draw_state._cache_size()
-    original = runner.compile_programs
-
-    def compile_programs(*arguments):
-        compiled.append(original(*arguments))
-        return compiled[-1]
-
-    monkeypatch.setattr(runner, "compile_programs", compile_programs)
-    run_planned(planned)
-    assert len(compiled) == 2
-    for programs in compiled:
-        assert programs.train._cache_size() == programs.evaluate._cache_size() == 1
-    assert state._draw_state._cache_size() == drawn + 2
+def test_an_arm_is_compiled_once_for_all_its_seeds_and_unloaded_after_them(finished):
+    assert finished.traced == ["train", "evaluate"] * 2
+    assert finished.drawn == 1  # the last arm's
 
 
-def test_a_failed_run_does_not_stop_the_others_and_is_tried_again(planned, monkeypatch, capsys):
+def test_a_failed_run_does_not_stop_the_others_and_is_tried_again(own_copy, monkeypatch, capsys):
+    plan, workdir = own_copy
+    lost, other = (workdir / f"alexnet_default/seed_{seed}" for seed in (0, 1))
+    shutil.rmtree(lost)
+    shutil.rmtree(other)
     original = runner.train_and_report
 
     def fails(experiment, *arguments):
-        if experiment.config.name == "alexnet_default" and experiment.config.seed == 1:
+        if experiment.config.seed == 0:
             raise MemoryError("no room")
         return original(experiment, *arguments)
 
     monkeypatch.setattr(runner, "train_and_report", fails)
-    folder = planned[1] / "alexnet_default/seed_1"
-    assert run_planned(planned) == {folder: "MemoryError: no room"}
-    assert "MemoryError: no room" in (folder / "failure.txt").read_text()
-    assert len(list(planned[1].rglob("summary.json"))) == 3
+    assert do_small(plan, workdir) == {lost: "MemoryError: no room"}
+    assert "MemoryError: no room" in (lost / "failure.txt").read_text()
+    assert (other / "summary.json").exists()
     monkeypatch.setattr(runner, "train_and_report", original)
-    assert run_planned(planned) == {}
-    assert len(list(planned[1].rglob("summary.json"))) == 4
-    assert not (folder / "failure.txt").exists()
+    assert do_small(plan, workdir) == {}
+    assert (lost / "summary.json").exists()
+    assert not (lost / "failure.txt").exists()
 
 
 def test_a_failed_suite_exits_with_1_and_compares_what_is_there(tmp_path, monkeypatch, capsys):
@@ -237,34 +273,34 @@ def test_a_failed_suite_exits_with_1_and_compares_what_is_there(tmp_path, monkey
     assert "One seed only" in (tmp_path / "w/comparison.md").read_text()
 
 
-def test_runs_of_another_config_are_refused_before_anything_is_trained(planned):
-    run_planned(planned)
-    path = planned[1] / "alexnet_no_dropout/seed_1/config.json"
+def test_runs_of_another_config_are_refused_before_anything_is_trained(own_copy):
+    plan, workdir = own_copy
+    path = workdir / "alexnet_no_dropout/seed_1/config.json"
     config = json.loads(path.read_text())
     config["optimizer"]["learning_rate"] = 0.5
     path.write_text(json.dumps(config))
     with pytest.raises(UsageError, match=r"optimizer.learning_rate: 0.5 there, 0.001 now"):
-        list_planned(planned)
+        list_small(plan, workdir)
     path.write_text("[]")
     with pytest.raises(UsageError, match="cannot be read"):
-        list_planned(planned)
+        list_small(plan, workdir)
 
 
-def test_fewer_epochs_or_other_data_are_refused_too(planned, monkeypatch):
-    run_planned(planned)
-    workdir = planned[1]
+def test_fewer_epochs_or_other_data_are_refused_too(own_copy):
+    plan, workdir = own_copy
     history = workdir / "alexnet_default/seed_0/history.csv"
     text = history.read_text()
     history.write_text(text + text.splitlines()[-1] + "\n")
     with pytest.raises(UsageError, match=r"train\.epochs: 2 there, 1 now"):
-        list_planned(planned)
+        list_small(plan, workdir)
     history.write_text(text)
-    other = dataclasses.replace(suite_runs.load_dataset(None), fingerprint="another")
-    monkeypatch.setattr(suite_runs, "load_dataset", lambda config: other)
+    other = dataclasses.replace(small_images(), fingerprint="another")
     with pytest.raises(UsageError, match="Brightness, changed since"):
-        list_planned(planned)
-    # A run's report shows differences from its experiment file, not from the suite's baseline.
-    page = (workdir / "alexnet_default/seed_0/report.html").read_text()
+        list_small(plan, workdir, other)
+
+
+def test_a_report_shows_differences_from_its_experiment_file(finished):
+    page = (finished.workdir / "alexnet_default/seed_0/report.html").read_text()
     assert "No difference" not in page
     assert "train.epochs" in page
 
