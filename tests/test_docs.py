@@ -2,11 +2,14 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
+import flaxlab
 from docs.update_links import ROOT, definition_line, documents, relative_links, updated
 from flaxlab import config as configs
 from flaxlab import load
@@ -152,3 +155,16 @@ def test_lines_of_inspect_are_taken_as_they_stand(document):
         if line.startswith("python -m flaxlab.inspect"):
             options = re.findall(r"--(?:stats|plot|verify|diff)\b", line)
             assert len(options) <= 1, line
+
+
+def test_the_citation_is_of_this_version():
+    """By the fields that CFF 1.2.0 requires of a file, and its names for them."""
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert cited["cff-version"] == "1.2.0"
+    assert cited["message"]
+    what = project["description"]
+    assert cited["title"] == f"flaxlab: {what[0].lower()}{what[1:]}"
+    assert cited["authors"] == [{"name": "The flaxlab authors"}]
+    assert cited["license"] == project["license"]
+    assert cited["version"] == project["version"] == flaxlab.__version__
