@@ -15,6 +15,7 @@ _EXAMPLES = """examples:
   python -m flaxlab.compare runs/alexnet_fashion
   python -m flaxlab.compare runs/alexnet_default runs/alexnet_pool --to=runs/pool_or_not
   python -m flaxlab.compare runs --baseline=alexnet_default
+  python -m flaxlab.compare runs/alexnet_fashion --format=latex --pictures=pdf > arms.tex
   python -m flaxlab.compare runs/pool_1 runs/pool_2 --vary=optimizer.learning_rate
 
 Arms are told apart by name and config, the runs of an arm by seed. All runs must share data,
@@ -34,6 +35,19 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--to", type=Path, help="folder to write to; default: the first folder")
     parser.add_argument("--baseline", help="the arm to compare with")
     parser.add_argument("--vary", default="", help="fields that may differ, with commas between")
+    parser.add_argument(
+        "--format",
+        choices=("table", "csv", "latex"),
+        default="table",
+        help="what to print: a table and verdicts (the default), the numbers as comparison.csv has"
+        " them, or a table for a paper",
+    )
+    parser.add_argument(
+        "--pictures",
+        choices=("png", "pdf"),
+        default="png",
+        help="the kind of the pictures beside the page; default: png",
+    )
     options = parser.parse_args(arguments)
     from flaxlab.compare.command import compare_folders
 
@@ -44,6 +58,8 @@ def main(arguments: Sequence[str]) -> None:
         (options.to or folders[0]).expanduser(),
         options.baseline,
         [field.strip() for field in options.vary.split(",") if field.strip()],
+        options.format,
+        options.pictures,
     )
 
 

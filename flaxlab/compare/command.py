@@ -13,9 +13,11 @@ from rich.table import Table
 from flaxlab.compare import page
 from flaxlab.compare.claims_table import claim_verdict_text
 from flaxlab.compare.comparison import compare
+from flaxlab.compare.latex import to_latex
 from flaxlab.compare.outcomes import Design
 from flaxlab.compare.results import Comparison
 from flaxlab.compare.runs import find_runs, require_one_protocol
+from flaxlab.compare.spreadsheet import to_csv
 from flaxlab.compare.suite_file import (
     SUITE_FILE,
     SuiteRecord,
@@ -35,22 +37,31 @@ def compare_folders(
     to: Path,
     baseline: str | None = None,
     vary: Sequence[str] = (),
+    form: str = "table",
+    picture_form: str = "png",
 ) -> Comparison:
     """Compares the finished runs in some folders and writes comparison.* to `to`.
 
     Args:
-        console: where to print the verdicts.
+        console: where to print `form`.
         folders: see `read_comparison`.
         to: folder to write to.
         baseline: see `read_comparison`.
         vary: see `read_comparison`.
+        form: what to print: "table", with notes, verdicts and the path of the page, or nothing but
+            "csv" or "latex".
+        picture_form: see `page.write`.
 
     Raises:
         UsageError: the runs cannot be compared.
     """
     comparison = read_comparison(folders, baseline, vary)
     make_folder(to, "--to")
-    written = page.write(comparison, to)
+    written = page.write(comparison, to, picture_form)
+    if form != "table":
+        text = to_csv(comparison) if form == "csv" else to_latex(comparison)
+        console.file.write(text)
+        return comparison
     _print(console, comparison)
     console.print(f"comparison: {written}", highlight=False, markup=False, soft_wrap=True)
     return comparison
