@@ -24,7 +24,7 @@ from flaxlab.compare.outcomes import (
 from flaxlab.compare.procedures import PAIRED
 from flaxlab.compare.results import BASELINE, ComparedArm, Comparison, Difference, Reported
 from flaxlab.compare.rules import accuracy_step
-from flaxlab.compare.run_scores import LATE, SHARES
+from flaxlab.compare.run_scores import GAPS, LATE, SHARES
 from flaxlab.compare.runs import Run, Unfinished, group_by_arm
 from flaxlab.compare.statistics import Estimate, mean_interval, prediction_interval
 from flaxlab.compare.verdicts import ArmValues, JudgedClaim, decide
@@ -149,6 +149,7 @@ def _arm(
         if all(key in each for each in scores)
     }
     shares = {key: means[key].clipped() for key in SHARES if key in means}
+    shares |= {key: means[key].clipped(-1.0, 1.0) for key in GAPS if key in means}
     prediction = prediction_interval([each["accuracy"] for each in scores]).clipped()
     right = [run.right for run in scored]
     return ComparedArm(

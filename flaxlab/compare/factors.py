@@ -76,6 +76,9 @@ def effects(
         nothing = dict.fromkeys(values, 0.0)
         estimate = difference_interval(design.test, values, nothing, LEVEL / len(groups), step)
         p = difference_p(design.test, values, nothing, step)
+        # Each further change is a difference of two such effects.
+        most = 2.0 ** (len(group) - 1)
+        estimate = estimate.clipped(-most, most)
         found.append(Effect(group, aliases, estimate, bonferroni(p, len(groups))))
     return found
 

@@ -103,7 +103,7 @@ class ComparedArm:
         outcomes: what became of all of its runs.
         changes: its config's differences to the baseline, {path: (baseline, arm)}.
         means: mean and interval of each field of `RunScores` over `scored`; those of shares within
-            [0, 1].
+            [0, 1], those of gaps within [-1, 1].
         prediction: where the accuracy of one further run that learns would lie, within [0, 1].
         spread: between its runs; None where fewer than two learned.
         difference: to the baseline; None for the baseline and without a seed in common.

@@ -21,6 +21,9 @@ SHARES = (
     "fitted_accuracy",
 )
 
+# Those that are differences of two such.
+GAPS = ("gap", "keras_gap")
+
 LATE = 3  # epochs
 
 

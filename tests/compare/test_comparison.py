@@ -181,13 +181,16 @@ def test_equal_seeds_have_no_interval_and_say_so(tmp_path):
 def test_intervals_end_at_what_is_possible(tmp_path):
     for name, values in {"alexnet_default": (0.99, 0.6), "alexnet_pool": (0.51, 0.99)}.items():
         for seed, value in enumerate(values):
-            write_run(tmp_path / name / f"{seed}", name, seed, [value])
+            folder = tmp_path / name / f"{seed}"
+            write_run(folder, name, seed, [value], extra={"fitted_accuracy": 1.0})
     main([str(tmp_path)])
     rows = read_csv(tmp_path)
     for key in ("accuracy", "final_accuracy", "best_accuracy", "prediction"):
         assert float(rows["alexnet_default"][f"{key}_high"]) == 1
         assert float(rows["alexnet_pool"][f"{key}_low"]) == 0
-    # A difference of shares.
+    # Differences of shares.
+    gap = compare(find_runs([tmp_path])[0], "alexnet_pool", "").arms[0].means["gap"]
+    assert (gap.mean, gap.low, gap.high) == (pytest.approx(0.25), -1, 1)
     pool = rows["alexnet_pool"]
     assert (float(pool["difference_low"]), float(pool["difference_high"])) == (-1, 1)
     assert "100.00]" in (tmp_path / "comparison.md").read_text()

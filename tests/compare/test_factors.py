@@ -106,3 +106,15 @@ def test_factors_that_are_no_factorial_are_refused(factors):
         ("arm", "other", "both"),
         factors={"a": ("arm", "both"), "b": ("other", "both")},
     )
+
+
+def test_no_effect_is_larger_than_accuracies_allow(tmp_path):
+    """A change is worth 100 points at most, and where another is made, 200 more or fewer."""
+    swings = ((0.9, 0.5), (0.5, 0.9), (0.7, 0.7), (0.5, 0.9))
+    for name, values in zip(ARMS, swings, strict=True):
+        for seed, value in enumerate(values):
+            write_run(tmp_path / name / f"{seed}", name, seed, [value], "CIFAR-10")
+    design = Design(ARMS, (0, 1), factors=FACTORS)
+    found = compare(find_runs([tmp_path])[0], ARMS[0], "", design=design).effects
+    bounds = [(effect.estimate.low, effect.estimate.high) for effect in found]
+    assert bounds == [(-1, 1), (-1, 1), (-2, 2)]
