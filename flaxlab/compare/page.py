@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from flaxlab import files
-from flaxlab.compare import pictures
+from flaxlab.compare import class_pictures, pictures
 from flaxlab.compare.claims_table import claims_table
 from flaxlab.compare.contents import contents, reduced
+from flaxlab.compare.procedures import WELCH
 from flaxlab.compare.results import Comparison
 from flaxlab.compare.rules import OUTCOMES
 from flaxlab.compare.spreadsheet import to_csv
@@ -16,14 +17,19 @@ from flaxlab.pages import plots
 from flaxlab.pages.render import render
 
 _PICTURES = {
-    "curves": "Accuracy over the epochs: mean of the seeds, and from the lowest to the highest, as"
-    " far as all seeds go",
+    "curves": "Accuracy and training loss over the epochs: mean of the seeds, and from the lowest"
+    " to the highest, as far as all seeds go",
     "differences": "Difference of each arm to the baseline with its interval, corrected for the"
     " number of arms; a coloured dot where it leaves out 0, else a grey diamond",
     "seeds": "Accuracy of every run; a cross has collapsed",
+    "pairs": "The runs of each seed, joined: the baseline's at the left, the arm's at the right,"
+    " blue where the arm is better; the thick line is their mean; each arm has a scale of its own",
+    "sweeps": "What was swept: mean with its 95% interval, and each run that learned; black is the"
+    " baseline",
     "class_accuracy": "Share of each class that each arm gets right, mean over the seeds",
     "confusion": "Confusion matrices, mean over the seeds, in percent of the true class",
-    "confusion_difference": "Confusion matrices minus the baseline's, in points",
+    "confusion_difference": "Confusion matrices minus the baseline's, in points; blue is good: more"
+    " on the diagonal, fewer beside it",
 }
 
 
@@ -41,12 +47,11 @@ def write(comparison: Comparison, folder: Path, form: str = "png") -> Path:
     footnote = reduced(comparison)
     drawn = {}
     for name, figure in _draw(comparison).items():
-        if figure is not None:
-            if footnote:  # a picture is shown without its page as well
-                pictures.annotate(figure, footnote)
-            drawn[name] = plots.png(figure)
-            beside = drawn[name] if form == "png" else plots.FORMS[form](figure)
-            files.write_bytes(folder / f"comparison_{name}.{form}", beside)
+        if footnote:  # a picture is shown without its page as well
+            pictures.annotate(figure, footnote)
+        drawn[name] = plots.png(figure)
+        beside = drawn[name] if form == "png" else plots.FORMS[form](figure)
+        files.write_bytes(folder / f"comparison_{name}.{form}", beside)
     found = contents(comparison)
     links = {name: f"comparison_{name}.{form}" for name in drawn}
     files.write_text(folder / "comparison.csv", to_csv(comparison))
@@ -57,21 +62,23 @@ def write(comparison: Comparison, folder: Path, form: str = "png") -> Path:
 
 
 def _draw(comparison: Comparison) -> dict[str, Any]:
-    arms = comparison.arms
+    arms, design = comparison.arms, comparison.design
     class_names = list(comparison.baseline.first.summary["classes"])
     same = all(list(arm.first.summary["classes"]) == class_names for arm in arms)
     others = any(arm.difference is not None for arm in arms)
-    outcome = OUTCOMES[comparison.design.outcome]
-    return {
-        "curves": pictures.curves(arms),
-        "differences": pictures.forest(arms, outcome) if others else None,
-        "seeds": pictures.dots(arms),
-        "class_accuracy": pictures.class_accuracy(arms, class_names) if same else None,
-        "confusion": pictures.confusions(arms, class_names) if same else None,
-        "confusion_difference": (
-            pictures.confusion_differences(arms, class_names) if same and others else None
-        ),
-    }
+    drawn = {"curves": pictures.curves(arms), "seeds": pictures.dots(arms)}
+    if others:
+        drawn["differences"] = pictures.forest(arms, OUTCOMES[design.outcome])
+    if others and design.test != WELCH:
+        drawn["pairs"] = pictures.pairs(arms, design.outcome)
+    if pictures.swept(arms):
+        drawn["sweeps"] = pictures.sweeps(arms, design.outcome)
+    if same:
+        drawn["class_accuracy"] = class_pictures.class_accuracy(arms, class_names)
+        drawn["confusion"] = class_pictures.confusions(arms, class_names)
+    if same and others:
+        drawn["confusion_difference"] = class_pictures.confusion_differences(arms, class_names)
+    return drawn
 
 
 def _markdown(contents: dict[str, Any], links: dict[str, str]) -> str:

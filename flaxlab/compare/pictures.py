@@ -1,9 +1,9 @@
-"""The pictures of a comparison of arms."""
+"""The pictures of a comparison that are about whole arms."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from flaxlab.compare.results import BETTER, WORSE, ComparedArm
+from flaxlab.compare.rules import OUTCOMES
 from flaxlab.pages.plots import GREY, over_epochs, quiet
-from flaxlab.scores import class_scores
 
 # Okabe and Ito (2008), black for the baseline; further arms begin again with another line style.
 _COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _STYLES = ("-", "--", ":")
-_MAX_CELLS_WITH_TEXT = 12
-_PANELS_IN_A_ROW = 3
+_BETTER, _WORSE = _COLORS[1:3]
+_PANELS_IN_A_ROW = 5
+_LOGARITHMIC_FROM = 10  # from the smallest value to the largest
 _CHARACTERS_PER_INCH = 15  # at 8 points
 
 # In the dot plot.
@@ -30,12 +31,14 @@ _REPORTED: dict[str, Any] = {"linestyle": "", "marker": "D", "markersize": 8, "m
 
 
 def curves(arms: Sequence[ComparedArm]) -> Figure:
-    """Draws validation and training accuracy: the mean of the seeds, and from lowest to highest."""
-    figure = Figure(figsize=(11, 4.8), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+    """Draws accuracies and training loss: the mean of the seeds, and from lowest to highest."""
+    figure = Figure(figsize=(13, 4.4), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    middle.sharey(left)
     for axes, key, label in (
         (left, "val_accuracy", "validation accuracy"),
-        (right, "train_accuracy", "training accuracy (mean over the epoch, dropout on)"),
+        (middle, "train_accuracy", "training accuracy (dropout on)"),
+        (right, "train_loss", "training cross entropy (nats)"),
     ):
         for index, arm in enumerate(arms):
             # A run that stopped early ends there; the mean goes as far as all seeds do.
@@ -69,7 +72,7 @@ def forest(arms: Sequence[ComparedArm], outcome: str) -> Figure:
     for row, arm in enumerate(tested):
         assert arm.difference is not None
         estimate = arm.difference.estimate
-        color = {BETTER: "#0072B2", WORSE: "#D55E00"}.get(arm.word, GREY)
+        color = {BETTER: _BETTER, WORSE: _WORSE}.get(arm.word, GREY)
         decided = color != GREY
         text = f"{estimate.mean * 100:+.1f}"
         if estimate.low is not None and estimate.high is not None:
@@ -83,6 +86,8 @@ def forest(arms: Sequence[ComparedArm], outcome: str) -> Figure:
         )
     axes.set_yticks(range(len(tested)), [arm.name for arm in tested], parse_math=False)
     axes.set_ylim(len(tested) - 0.5, -0.5)
+    low, high = axes.get_xlim()
+    axes.set_xlim(max(low, -100), min(high, 100))
     label = f"{outcome} minus that of {arms[0].name}, in points; 95% for all arms together"
     axes.set_xlabel(label, parse_math=False)
     quiet(axes)
@@ -126,38 +131,107 @@ def dots(arms: Sequence[ComparedArm]) -> Figure:
     return figure
 
 
-def confusions(arms: Sequence[ComparedArm], class_names: Sequence[str]) -> Figure:
-    """Draws the confusion matrix of each arm, mean over the seeds, as shares of the true class."""
-    percent = {arm.name: _shares(arm) * 100 for arm in arms}
-    return _matrices(percent, class_names, "Blues", (0, 100), "{:.0f}", "percent of the true class")
+def pairs(arms: Sequence[ComparedArm], outcome: str) -> Figure:
+    """Draws each arm beside the baseline, the runs of a seed joined by a line.
 
-
-def confusion_differences(arms: Sequence[ComparedArm], class_names: Sequence[str]) -> Figure:
-    """Draws the confusion matrix of each arm minus that of the baseline, in points."""
-    baseline = _shares(arms[0])
-    points = {arm.name: (_shares(arm) - baseline) * 100 for arm in arms[1:]}
-    bound = max(float(np.abs(change).max()) for change in points.values()) or 1.0
-    label = f"points more (blue) or fewer (red) than {arms[0].name}"
-    return _matrices(points, class_names, "RdBu", (-bound, bound), "{:+.0f}", label)
-
-
-def class_accuracy(arms: Sequence[ComparedArm], class_names: Sequence[str]) -> Figure:
-    """Draws which share of each class each arm gets right, mean over the seeds."""
-    recalls = np.array([class_scores(arm.confusion()).recall for arm in arms])
-    width = 3 + 0.75 * len(class_names)
-    figure = Figure(figsize=(width, 0.5 * len(arms) + 1.8), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(recalls, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    figure.colorbar(image, ax=axes, label="share that is right")
-    if len(class_names) <= 2 * _MAX_CELLS_WITH_TEXT:
-        for (row, column), value in np.ndenumerate(recalls):
-            color = "white" if value > 0.5 else "black"
-            axes.text(column, row, f"{value:.0%}", ha="center", va="center", color=color)
-    axes.set_yticks(range(len(arms)), [arm.name for arm in arms], parse_math=False)
-    axes.set_xticks(range(len(class_names)), class_names, parse_math=False)
-    _slant(axes)
-    _frameless(axes)
+    Args:
+        arms: the baseline first; arms without a learned seed in common with it are left out.
+        outcome: field of `RunScores` to draw.
+    """
+    baseline = _learned(arms[0], outcome)
+    shown = [arm for arm in arms[1:] if baseline.keys() & _learned(arm, outcome).keys()]
+    columns = min(len(shown), _PANELS_IN_A_ROW)
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(2.6 * columns + 0.4, 3 * rows), layout="constrained")
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, arm in zip(grid, shown, strict=False):
+        values = _learned(arm, outcome)
+        ends = np.array([(baseline[seed], values[seed]) for seed in baseline if seed in values])
+        for end in ends:
+            color = {1: _BETTER, -1: _WORSE}.get(int(np.sign(end[1] - end[0])), GREY)
+            axes.plot((0, 1), end, marker="o", markersize=5, linewidth=1.2, color=color)
+        if len(ends) > 1:
+            axes.plot((0, 1), ends.mean(axis=0), color=_COLORS[0], linewidth=3)
+        axes.set_title(arm.name, fontsize=10, parse_math=False)
+        axes.set_xticks((0, 1), ("baseline", "arm"))
+        axes.set_xlim(-0.25, 1.25)
+        quiet(axes)
+    for axes in grid[len(shown) :]:
+        axes.set_axis_off()
+    figure.supylabel(OUTCOMES[outcome])
     return figure
+
+
+def sweeps(arms: Sequence[ComparedArm], outcome: str) -> Figure:
+    """Draws the outcome against each number that several arms differ in, with its interval.
+
+    Args:
+        arms: the baseline first; `swept` must find something.
+        outcome: field of `RunScores` to draw.
+    """
+    found = swept(arms)
+    figure = Figure(figsize=(5.2 * len(found), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(found), squeeze=False, sharey=True).flat
+    for axes, (path, by_value) in zip(panels, found.items(), strict=True):
+        values = list(by_value)
+        means = [arm.means[outcome].mean for arm in by_value.values()]
+        axes.plot(values, means, color=GREY, linewidth=1)
+        for value, arm in by_value.items():
+            estimate = arm.means[outcome]
+            color = _COLORS[0] if arm is arms[0] else _BETTER
+            seeds = [getattr(run.scores, outcome) for run in arm.scored.values()]
+            axes.plot([value] * len(seeds), seeds, "o", color=color, alpha=0.3, markersize=4)
+            if estimate.low is not None and estimate.high is not None:
+                ends = [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]
+                axes.errorbar(value, estimate.mean, ends, color=color, capsize=5)
+            axes.plot(value, estimate.mean, "D" if arm.outcomes.learned else "x", color=color)
+        _scale(axes, values)
+        axes.set_xlabel(path, parse_math=False)
+        axes.set_ylabel(OUTCOMES[outcome])
+        quiet(axes)
+        axes.label_outer()
+    return figure
+
+
+def swept(arms: Sequence[ComparedArm]) -> dict[str, dict[float, ComparedArm]]:
+    """Returns the fields in which several arms differ from the baseline by a number alone.
+
+    Args:
+        arms: the baseline first.
+
+    Returns:
+        {field: {value: arm}}, the baseline's value among them, in rising order; of fields with
+        three values or more.
+    """
+    found: dict[str, dict[float, ComparedArm]] = {}
+    for arm in arms[1:]:
+        for path, (old, new) in arm.changes.items():
+            numbers = isinstance(old, int | float) and isinstance(new, int | float)
+            if len(arm.changes) == 1 and numbers:
+                found.setdefault(path, {old: arms[0]})[new] = arm
+    return {
+        path: dict(sorted(by_value.items()))
+        for path, by_value in found.items()
+        if len(by_value) > 2
+    }
+
+
+def _scale(axes: Axes, values: Sequence[float]) -> None:
+    """Marks the values on x, on a logarithmic axis if they go up by factors; 0 stands beside it."""
+    above = [value for value in values if value > 0]
+    if len(above) > 1 and values[0] >= 0 and max(above) >= _LOGARITHMIC_FROM * min(above):
+        if values[0] == 0:
+            axes.set_xscale("symlog", linthresh=min(above))
+        else:
+            axes.set_xscale("log")
+    axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.minorticks_off()
+    axes.margins(x=0.08)
+
+
+def _learned(arm: ComparedArm, outcome: str) -> dict[int, float]:
+    """Returns {seed: outcome} of the runs that learned."""
+    return {seed: getattr(arm.runs[seed].scores, outcome) for seed in arm.outcomes.learned}
 
 
 def annotate(figure: Figure, text: str) -> None:
@@ -172,54 +246,3 @@ def annotate(figure: Figure, text: str) -> None:
 
 def _look(index: int) -> tuple[str, str]:
     return _COLORS[index % len(_COLORS)], _STYLES[index // len(_COLORS) % len(_STYLES)]
-
-
-def _shares(arm: ComparedArm) -> np.ndarray:
-    counts = arm.confusion()
-    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-
-
-def _matrices(
-    matrices: Mapping[str, np.ndarray],
-    class_names: Sequence[str],
-    colors: str,
-    limits: tuple[float, float],
-    form: str,
-    label: str,
-) -> Figure:
-    """Draws matrices (classes, classes) side by side, on one scale of colours."""
-    columns = min(len(matrices), _PANELS_IN_A_ROW)
-    rows = -(-len(matrices) // columns)
-    figure = Figure(figsize=(4.3 * columns + 1, 4.3 * rows), layout="constrained")
-    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in grid:
-        axes.set_axis_off()
-    dark_from = max(limits) / 2
-    ticks = range(len(class_names))
-    for axes, (name, matrix) in zip(grid, matrices.items(), strict=False):
-        axes.set_axis_on()
-        image = axes.imshow(matrix, cmap=colors, vmin=limits[0], vmax=limits[1])
-        for (row, column), value in np.ndenumerate(matrix):
-            if abs(value) >= 0.5 and len(class_names) <= _MAX_CELLS_WITH_TEXT:
-                color = "white" if abs(value) > dark_from else "black"
-                text = form.format(value)
-                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
-        axes.set_title(name, fontsize=11, parse_math=False)
-        axes.set_xticks(ticks, class_names, fontsize=8, parse_math=False)
-        axes.set_yticks(ticks, class_names, fontsize=8, parse_math=False)
-        _slant(axes)
-        _frameless(axes)
-    bar = figure.colorbar(image, ax=grid, shrink=0.5, aspect=40)
-    bar.set_label(label, parse_math=False)
-    return figure
-
-
-def _slant(axes: Axes) -> None:
-    axes.tick_params("x", rotation=45)
-    for label in axes.get_xticklabels():
-        label.set(ha="right", rotation_mode="anchor")
-
-
-def _frameless(axes: Axes) -> None:
-    for spine in axes.spines.values():
-        spine.set_visible(False)

@@ -101,7 +101,7 @@ def test_the_page_renders_and_its_tables_sort(tmp_path, width):
     # The baseline has no difference, and stays at the end.
     assert seen["up"] == ["alexnet_no_dropout", "alexnet_pool", "alexnet_default"]
     assert seen["down"] == ["alexnet_pool", "alexnet_no_dropout", "alexnet_default"]
-    assert len(seen["images"]) == 6
+    assert len(seen["images"]) == 7
     assert all(seen["images"])
     assert seen["width"] == width
     assert seen["wide"] == 0  # wide tables scroll by themselves, the page does not

@@ -24,6 +24,7 @@ COMPARISON_FILES = {"comparison.md", "comparison.csv", "comparison.html"} | {
     for name in (
         "curves",
         "differences",
+        "pairs",
         "seeds",
         "class_accuracy",
         "confusion",
