@@ -15,13 +15,14 @@ from update_results import ROOT, arms, experiments_of
 from flaxlab.compare.runs import Run
 from flaxlab.compare.statistics import prediction_interval
 from flaxlab.config.read import experiment_file, load_lab_report
-from flaxlab.pages import plots
+from flaxlab.pages import style
 
 DRAWING = ROOT / "docs/images/report.png"
 
-_OURS, _REPORT = "#0072B2", "#D55E00"  # of the palette of Okabe and Ito (2008)
+_OURS, _REPORT = style.BLUE, style.VERMILLION
 
 
+@style.styled
 def draw(found: dict[str, dict[int, Run]], experiments: list[str]) -> Figure:
     """Returns one row for each experiment, and one panel for each data set.
 
@@ -35,13 +36,13 @@ def draw(found: dict[str, dict[int, Run]], experiments: list[str]) -> Figure:
     for name in experiments:
         if found.get(name):
             panels.setdefault(next(iter(found[name].values())).summary["dataset"], []).append(name)
-    figure = Figure(figsize=(9, 0.9 + 0.36 * sum(map(len, panels.values()))), layout="constrained")
+    figure = Figure(figsize=(9, 0.9 + 0.36 * sum(map(len, panels.values()))))
     heights = [len(names) for names in panels.values()]
     grid = figure.subplots(len(panels), squeeze=False, gridspec_kw={"height_ratios": heights})
     for axes, (title, names) in zip(grid[:, 0], panels.items(), strict=True):
         _draw_panel(axes, title, {name: found[name] for name in names})
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
 
 
@@ -64,11 +65,10 @@ def _draw_panel(axes: Axes, title: str, found: dict[str, dict[int, Run]]) -> Non
     axes.set_yticks(range(len(found)), list(found))
     axes.invert_yaxis()
     axes.set_title(f"{title}: accuracy on the test images after ten epochs, %", loc="left")
-    axes.grid(axis="x", alpha=0.3)
-    plots.quiet(axes)
+    axes.grid()
 
 
 if __name__ == "__main__":
     readme = ROOT / "README.md"
-    DRAWING.write_bytes(plots.png(draw(arms(), experiments_of(readme.read_text()))))
+    DRAWING.write_bytes(style.png(draw(arms(), experiments_of(readme.read_text()))))
     print(f"drew {DRAWING.name}")

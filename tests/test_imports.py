@@ -32,7 +32,7 @@ def importers(library):
         ("tensorstore", "checkpoints/*.py"),
         ("tensorflow_datasets", "data/tfds_store.py"),
         ("grain", "batches/grain.py"),
-        ("matplotlib", "pages/plots.py"),
+        ("matplotlib", "pages/*.py"),
         ("submitit", "suite/launchers/*.py"),
     ],
 )

@@ -9,18 +9,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flaxlab.compare.results import ComparedArm
+from flaxlab.pages.style import styled
 from flaxlab.scores import class_scores
 
 _MAX_CELLS_WITH_TEXT = 12
 _PANELS_IN_A_ROW = 3
 
 
+@styled
 def confusions(arms: Sequence[ComparedArm], class_names: Sequence[str]) -> Figure:
     """Draws the confusion matrix of each arm, mean over the seeds, as shares of the true class."""
     percent = {arm.name: _shares(arm) * 100 for arm in arms}
     return _matrices(percent, class_names, "Blues", (0, 100), "{:.0f}", "percent of the true class")
 
 
+@styled
 def confusion_differences(arms: Sequence[ComparedArm], class_names: Sequence[str]) -> Figure:
     """Draws the confusion matrix of each arm minus that of the baseline, in points.
 
@@ -34,11 +37,12 @@ def confusion_differences(arms: Sequence[ComparedArm], class_names: Sequence[str
     return _matrices(points, class_names, "RdBu", (-bound, bound), "{:+.0f}", label, good)
 
 
+@styled
 def class_accuracy(arms: Sequence[ComparedArm], class_names: Sequence[str]) -> Figure:
     """Draws which share of each class each arm gets right, mean over the seeds."""
     recalls = np.array([class_scores(arm.confusion()).recall for arm in arms])
     width = 3 + 0.75 * len(class_names)
-    figure = Figure(figsize=(width, 0.5 * len(arms) + 1.8), layout="constrained")
+    figure = Figure(figsize=(width, 0.5 * len(arms) + 1.8))
     axes = figure.subplots()
     image = axes.imshow(recalls, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     figure.colorbar(image, ax=axes, label="share that is right")
@@ -73,7 +77,7 @@ def _matrices(
     """
     columns = min(len(matrices), _PANELS_IN_A_ROW)
     rows = -(-len(matrices) // columns)
-    figure = Figure(figsize=(4.3 * columns + 1, 4.3 * rows), layout="constrained")
+    figure = Figure(figsize=(4.3 * columns + 1, 4.3 * rows))
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in grid:
         axes.set_axis_off()

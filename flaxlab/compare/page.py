@@ -13,7 +13,7 @@ from flaxlab.compare.procedures import WELCH
 from flaxlab.compare.results import Comparison
 from flaxlab.compare.rules import OUTCOMES
 from flaxlab.compare.spreadsheet import to_csv
-from flaxlab.pages import plots
+from flaxlab.pages import style
 from flaxlab.pages.render import render
 
 _PICTURES = {
@@ -39,7 +39,7 @@ def write(comparison: Comparison, folder: Path, form: str = "png") -> Path:
     Args:
         comparison: what to write.
         folder: where to.
-        form: of the pictures comparison_*, one of `plots.FORMS`.
+        form: of the pictures comparison_*, one of `style.FORMS`.
 
     Returns:
         The path of the page.
@@ -47,11 +47,12 @@ def write(comparison: Comparison, folder: Path, form: str = "png") -> Path:
     footnote = reduced(comparison)
     drawn = {}
     for name, figure in _draw(comparison).items():
-        if footnote:  # a picture is shown without its page as well
+        drawn[name] = style.svg(figure, name)
+        if footnote:  # the page says it once; a picture is shown without its page as well
             pictures.annotate(figure, footnote)
-        drawn[name] = plots.png(figure)
-        beside = drawn[name] if form == "png" else plots.FORMS[form](figure)
-        files.write_bytes(folder / f"comparison_{name}.{form}", beside)
+        else:
+            figure.set_layout_engine("none")  # it is laid out
+        files.write_bytes(folder / f"comparison_{name}.{form}", style.FORMS[form](figure))
     found = contents(comparison)
     links = {name: f"comparison_{name}.{form}" for name in drawn}
     files.write_text(folder / "comparison.csv", to_csv(comparison))

@@ -13,12 +13,22 @@ from matplotlib.lines import Line2D
 
 from flaxlab.compare.results import BETTER, WORSE, ComparedArm
 from flaxlab.compare.rules import OUTCOMES
-from flaxlab.pages.plots import GREY, over_epochs, quiet
+from flaxlab.pages.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    over_epochs,
+    styled,
+)
 
-# Okabe and Ito (2008), black for the baseline; further arms begin again with another line style.
-_COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# The first is the baseline's; further arms begin again with another line style.
+_COLORS = (INK, BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 _STYLES = ("-", "--", ":")
-_BETTER, _WORSE = _COLORS[1:3]
 _PANELS_IN_A_ROW = 5
 _LOGARITHMIC_FROM = 10  # from the smallest value to the largest
 _CHARACTERS_PER_INCH = 15  # at 8 points
@@ -30,9 +40,10 @@ _MEAN: dict[str, Any] = {"linestyle": "", "marker": "|", "markersize": 20, "mark
 _REPORTED: dict[str, Any] = {"linestyle": "", "marker": "D", "markersize": 8, "mfc": "none"}
 
 
+@styled
 def curves(arms: Sequence[ComparedArm]) -> Figure:
     """Draws accuracies and training loss: the mean of the seeds, and from lowest to highest."""
-    figure = Figure(figsize=(13, 4.4), layout="constrained")
+    figure = Figure(figsize=(13, 4.4))
     left, middle, right = figure.subplots(1, 3)
     middle.sharey(left)
     for axes, key, label in (
@@ -55,24 +66,25 @@ def curves(arms: Sequence[ComparedArm]) -> Figure:
                 )
         axes.set_ylabel(label)
         over_epochs(axes, max(len(run.history[key]) for arm in arms for run in arm.runs.values()))
-        quiet(axes)
+        axes.grid()
     handles, labels = left.get_legend_handles_labels()
-    legend = figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    legend = figure.legend(handles, labels, loc="outside upper center", ncols=3)
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure
 
 
+@styled
 def forest(arms: Sequence[ComparedArm], outcome: str) -> Figure:
     """Draws each arm's difference to the baseline with its interval, in points of `outcome`."""
     tested = [arm for arm in arms if arm.difference is not None]
-    figure = Figure(figsize=(9, 0.55 * len(tested) + 1.5), layout="constrained")
+    figure = Figure(figsize=(9, 0.55 * len(tested) + 1.5))
     axes = figure.subplots()
     axes.axvline(0, color=GREY, linewidth=1)
     for row, arm in enumerate(tested):
         assert arm.difference is not None
         estimate = arm.difference.estimate
-        color = {BETTER: _BETTER, WORSE: _WORSE}.get(arm.word, GREY)
+        color = {BETTER: BLUE, WORSE: VERMILLION}.get(arm.word, GREY)
         decided = color != GREY
         text = f"{estimate.mean * 100:+.1f}"
         if estimate.low is not None and estimate.high is not None:
@@ -90,15 +102,16 @@ def forest(arms: Sequence[ComparedArm], outcome: str) -> Figure:
     axes.set_xlim(max(low, -100), min(high, 100))
     label = f"{outcome} minus that of {arms[0].name}, in points; 95% for all arms together"
     axes.set_xlabel(label, parse_math=False)
-    quiet(axes)
+    axes.grid()
     axes.spines["left"].set_visible(False)
     axes.tick_params("y", length=0)
     return figure
 
 
+@styled
 def dots(arms: Sequence[ComparedArm]) -> Figure:
     """Draws the accuracy of every seed, the mean, and the lab report's number."""
-    figure = Figure(figsize=(9, 0.55 * len(arms) + 1.7), layout="constrained")
+    figure = Figure(figsize=(9, 0.55 * len(arms) + 1.7))
     axes = figure.subplots()
     for row, arm in enumerate(arms):
         values = {seed: run.scores.accuracy for seed, run in arm.runs.items()}
@@ -125,12 +138,12 @@ def dots(arms: Sequence[ComparedArm]) -> Figure:
         loc="lower center",
         bbox_to_anchor=(0.5, 1),
         ncols=4,
-        frameon=False,
     )
-    quiet(axes)
+    axes.grid()
     return figure
 
 
+@styled
 def pairs(arms: Sequence[ComparedArm], outcome: str) -> Figure:
     """Draws each arm beside the baseline, the runs of a seed joined by a line.
 
@@ -142,26 +155,27 @@ def pairs(arms: Sequence[ComparedArm], outcome: str) -> Figure:
     shown = [arm for arm in arms[1:] if baseline.keys() & _learned(arm, outcome).keys()]
     columns = min(len(shown), _PANELS_IN_A_ROW)
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(2.6 * columns + 0.4, 3 * rows), layout="constrained")
+    figure = Figure(figsize=(2.6 * columns + 0.4, 3 * rows))
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, arm in zip(grid, shown, strict=False):
         values = _learned(arm, outcome)
         ends = np.array([(baseline[seed], values[seed]) for seed in baseline if seed in values])
         for end in ends:
-            color = {1: _BETTER, -1: _WORSE}.get(int(np.sign(end[1] - end[0])), GREY)
+            color = {1: BLUE, -1: VERMILLION}.get(int(np.sign(end[1] - end[0])), GREY)
             axes.plot((0, 1), end, marker="o", markersize=5, linewidth=1.2, color=color)
         if len(ends) > 1:
-            axes.plot((0, 1), ends.mean(axis=0), color=_COLORS[0], linewidth=3)
+            axes.plot((0, 1), ends.mean(axis=0), color=INK, linewidth=3)
         axes.set_title(arm.name, fontsize=10, parse_math=False)
         axes.set_xticks((0, 1), ("baseline", "arm"))
         axes.set_xlim(-0.25, 1.25)
-        quiet(axes)
+        axes.grid()
     for axes in grid[len(shown) :]:
         axes.set_axis_off()
     figure.supylabel(OUTCOMES[outcome])
     return figure
 
 
+@styled
 def sweeps(arms: Sequence[ComparedArm], outcome: str) -> Figure:
     """Draws the outcome against each number that several arms differ in, with its interval.
 
@@ -170,7 +184,7 @@ def sweeps(arms: Sequence[ComparedArm], outcome: str) -> Figure:
         outcome: field of `RunScores` to draw.
     """
     found = swept(arms)
-    figure = Figure(figsize=(5.2 * len(found), 3.8), layout="constrained")
+    figure = Figure(figsize=(5.2 * len(found), 3.8))
     panels = figure.subplots(1, len(found), squeeze=False, sharey=True).flat
     for axes, (path, by_value) in zip(panels, found.items(), strict=True):
         values = list(by_value)
@@ -178,7 +192,7 @@ def sweeps(arms: Sequence[ComparedArm], outcome: str) -> Figure:
         axes.plot(values, means, color=GREY, linewidth=1)
         for value, arm in by_value.items():
             estimate = arm.means[outcome]
-            color = _COLORS[0] if arm is arms[0] else _BETTER
+            color = INK if arm is arms[0] else BLUE
             seeds = [getattr(run.scores, outcome) for run in arm.scored.values()]
             axes.plot([value] * len(seeds), seeds, "o", color=color, alpha=0.3, markersize=4)
             if estimate.low is not None and estimate.high is not None:
@@ -188,7 +202,7 @@ def sweeps(arms: Sequence[ComparedArm], outcome: str) -> Figure:
         _scale(axes, values)
         axes.set_xlabel(path, parse_math=False)
         axes.set_ylabel(OUTCOMES[outcome])
-        quiet(axes)
+        axes.grid()
         axes.label_outer()
     return figure
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from flaxlab import files
 from flaxlab.data.dataset import Dataset, Split
-from flaxlab.pages import plots
+from flaxlab.pages import plots, style
 from flaxlab.pages.render import render
 
 _CHUNK = 10_000  # images at a time: float64 copies of a whole split may not fit into memory
@@ -30,9 +30,12 @@ def write_data_sheet(dataset: Dataset, folder: Path) -> Path:
         "pixels": plots.histogram(pixel_counts(train), f"{dataset.title}, training split"),
         "means": plots.class_means(class_means(train, len(names)), names),
     }
-    drawn = {name: plots.png(figure) for name, figure in figures.items()}
-    for name, content in drawn.items():
+    drawn: dict[str, str | bytes] = {}
+    for name, figure in figures.items():
+        drawn[name] = content = style.png(figure)
         files.write_bytes(folder / f"{name}.png", content)
+    for name in ("classes", "pixels"):
+        drawn[name] = style.svg(figures[name], name)
     text = json.dumps(statistics, indent=2, allow_nan=False)
     files.write_text(folder / "statistics.json", text + "\n")
     page = folder / "data_sheet.html"

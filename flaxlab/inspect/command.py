@@ -233,7 +233,7 @@ def plot(path: Path, step: str, keep: Keep, to: Path) -> None:
             be made.
     """
     from flaxlab.inspect import pictures
-    from flaxlab.pages import plots
+    from flaxlab.pages import style
 
     chosen = choose(find_saved(path), step)
     require_intact(chosen)
@@ -264,5 +264,5 @@ def plot(path: Path, step: str, keep: Keep, to: Path) -> None:
         )
     files.make_folder(to, "--plot")
     for name, figure in figures.items():
-        files.write_bytes(to / f"{name}.png", plots.png(figure))
+        files.write_bytes(to / f"{name}.png", style.png(figure))
         print(f"wrote {to / name}.png")

@@ -8,18 +8,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from flaxlab.inspect.statistics import ArrayStatistics
-from flaxlab.pages.plots import GREY, quiet
+from flaxlab.pages.style import BLUE, GREY, styled
 
-_BLUE = "#0072B2"
 _COLUMNS = 4
 _MAX_FILTERS = 96
 
 
+@styled
 def weight_histograms(found: Mapping[str, ArrayStatistics]) -> Figure:
     """Draws the histogram of each array of weights in {path: statistics}, at least one."""
     columns = min(len(found), _COLUMNS)
     rows = -(-len(found) // columns)
-    figure = Figure(figsize=(3.2 * columns, 2.2 * rows), layout="constrained")
+    figure = Figure(figsize=(3.2 * columns, 2.2 * rows))
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -27,14 +27,15 @@ def weight_histograms(found: Mapping[str, ArrayStatistics]) -> Figure:
         axes.set_axis_on()
         if np.isfinite(statistics.high - statistics.low):
             edges = np.linspace(statistics.low, statistics.high, len(statistics.histogram) + 1)
-            axes.stairs(statistics.histogram, edges, fill=True, color=_BLUE)
+            axes.stairs(statistics.histogram, edges, fill=True, color=BLUE)
         axes.set_title(path, fontsize=8, parse_math=False)
         axes.tick_params(labelsize=7)
         axes.set_yticks([])
-        quiet(axes)
+        axes.grid()
     return figure
 
 
+@styled
 def filters(kernel: np.ndarray, path: str) -> Figure:
     """Draws the filters of a convolution, floats (H, W, C, F).
 
@@ -47,7 +48,7 @@ def filters(kernel: np.ndarray, path: str) -> Figure:
     count = min(kernel.shape[3], _MAX_FILTERS)
     columns = min(count, 12)
     rows = -(-count // columns)
-    figure = Figure(figsize=(0.8 * columns + 0.4, 0.8 * rows + 0.6), layout="constrained")
+    figure = Figure(figsize=(0.8 * columns + 0.4, 0.8 * rows + 0.6))
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -58,6 +59,7 @@ def filters(kernel: np.ndarray, path: str) -> Figure:
     return figure
 
 
+@styled
 def normalization(layers: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     """Draws the scale, running mean and running variance of each normalization layer.
 
@@ -67,11 +69,11 @@ def normalization(layers: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     titles = {"scale": "scale", "mean": "running mean", "var": "running variance"}
     names = [key for key in titles if any(key in each for each in layers.values())]
     width = 1.5 + 0.5 * len(layers)
-    figure = Figure(figsize=(max(width, 4) * len(names), 3.8), layout="constrained")
+    figure = Figure(figsize=(max(width, 4) * len(names), 3.8))
     for axes, key in zip(figure.subplots(1, len(names), squeeze=False).flat, names, strict=True):
         values: Sequence[np.ndarray] = [each[key] for each in layers.values() if key in each]
         labels = [path for path, each in layers.items() if key in each]
-        axes.boxplot(values, tick_labels=labels, medianprops={"color": _BLUE}, widths=0.6)
+        axes.boxplot(values, tick_labels=labels, medianprops={"color": BLUE}, widths=0.6)
         axes.set_title(titles[key])
         axes.tick_params("x", rotation=60, labelsize=8)
         axes.axhline({"scale": 1.0, "mean": 0.0, "var": 1.0}[key], color=GREY, linewidth=0.8)
@@ -81,5 +83,5 @@ def normalization(layers: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         # Within one power of ten, a logarithmic axis has no round numbers to label.
         if key == "var" and lowest > 0 and highest >= 10 * lowest:
             axes.set_yscale("log")
-        quiet(axes)
+        axes.grid()
     return figure

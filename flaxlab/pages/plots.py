@@ -1,53 +1,31 @@
-"""Draws the pictures of a run; `flaxlab.compare.pictures` draws those of a comparison.
+"""Draws the pictures of a run and of its data, in the style of `flaxlab.pages.style`.
 
-Colours are from the palette of Okabe and Ito (2008), which people with colour-blindness can tell
-apart; training and validation differ in line style as well.
+`flaxlab.compare.pictures` draws those of a comparison.
 """
 
 from __future__ import annotations
 
-import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
+from flaxlab.pages.style import BLUE, GREY, VERMILLION, over_epochs, styled
 from flaxlab.scores import Mistake
 
 if TYPE_CHECKING:  # pages import no other package: data and runs import them
     from flaxlab.data.lazy import Images
     from flaxlab.training.metrics import History
 
-GREY = "#595959"
-_BLUE, _VERMILLION = "#0072B2", "#D55E00"
 _MAX_CELLS_WITH_TEXT = 20  # classes; with more there is no room for counts
 _MOST_NAMES = 100  # of classes beside a matrix
 _MOST_ROWS = 50  # of samples: a sheet of a thousand would take gigabytes
 
 
-def png(figure: Figure) -> bytes:
-    """Renders a figure as a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
-
-
-def pdf(figure: Figure) -> bytes:
-    """Renders a figure as a PDF file for a paper: the same bytes for the same figure."""
-    buffer = io.BytesIO()
-    # Some publishers refuse the outlines of letters that are matplotlib's default (Type 3).
-    with rc_context({"pdf.fonttype": 42}):
-        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
-    return buffer.getvalue()
-
-
-FORMS = {"png": png, "pdf": pdf}
-
-
+@styled
 def curves(history: History, title: str, reported: float | None) -> Figure:
     """Draws accuracy and loss over the epochs, training against validation.
 
@@ -56,8 +34,8 @@ def curves(history: History, title: str, reported: float | None) -> Figure:
         title: title of the figure.
         reported: validation accuracy to compare with, drawn as a line; None for none.
     """
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    figure.suptitle(title, fontweight="bold", parse_math=False)
+    figure = Figure(figsize=(10, 4))
+    figure.suptitle(title, parse_math=False)
     left, right = figure.subplots(1, 2)
     _curve(left, history, "accuracy")
     _curve(right, history, "loss")
@@ -66,22 +44,23 @@ def curves(history: History, title: str, reported: float | None) -> Figure:
         left.axhline(reported, color=GREY, linestyle=":", linewidth=1.5, label=label)
     left.set_ylabel("accuracy")
     right.set_ylabel("cross entropy (nats)")
-    left.legend(frameon=False, loc="lower right")
+    left.legend(loc="lower right")
     return figure
 
 
 def _curve(axes: Axes, history: History, quantity: str) -> None:
     epochs = [row.epoch for row in history]
     for key, label, color, style in (
-        ("train", "training", _VERMILLION, "--"),
-        ("val", "validation", _BLUE, "-"),
+        ("train", "training", VERMILLION, "--"),
+        ("val", "validation", BLUE, "-"),
     ):
         values = [getattr(row, f"{key}_{quantity}") for row in history]
         axes.plot(epochs, values, style, marker="o", markersize=4, color=color, label=label)
     over_epochs(axes, int(epochs[-1]))
-    quiet(axes)
+    axes.grid()
 
 
+@styled
 def range_test(
     rates: np.ndarray,
     losses: np.ndarray,
@@ -98,22 +77,23 @@ def range_test(
         marks: rates to point out, by what they are.
         title: title of the figure.
     """
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    figure.suptitle(title, fontweight="bold", parse_math=False)
+    figure = Figure(figsize=(7, 4))
+    figure.suptitle(title, parse_math=False)
     axes = figure.subplots()
     axes.plot(rates, losses, color=GREY, linewidth=0.8, alpha=0.6, label="each batch")
-    axes.plot(rates, smoothed, color=_BLUE, linewidth=2, label="running mean")
+    axes.plot(rates, smoothed, color=BLUE, linewidth=2, label="running mean")
     for (label, rate), style in zip(marks.items(), ("--", ":"), strict=False):
         text = f"{label}: {rate:.2g}"
-        axes.axvline(rate, color=_VERMILLION, linestyle=style, linewidth=1.5, label=text)
+        axes.axvline(rate, color=VERMILLION, linestyle=style, linewidth=1.5, label=text)
     axes.set_xscale("log")
     axes.set_xlabel("learning rate")
     axes.set_ylabel("cross entropy (nats)")
-    axes.legend(frameon=False)
-    quiet(axes)
+    axes.legend()
+    axes.grid()
     return figure
 
 
+@styled
 def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
     """Draws a confusion matrix: counts as text, each row's shares as colour.
 
@@ -124,7 +104,7 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Fig
     """
     classes = len(class_names)
     side = min(max(0.62 * classes + 2.4, 5.0), 16.0)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    figure = Figure(figsize=(side + 0.8, side))
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -139,7 +119,7 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Fig
     axes.set_yticks(range(classes), class_names, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title(title, fontweight="bold", parse_math=False)
+    figure.suptitle(title, parse_math=False)
     if classes <= _MAX_CELLS_WITH_TEXT:
         for (row, column), count in np.ndenumerate(matrix):
             color = "white" if shares[row, column] > 0.5 else ("black" if count else "#BBBBBB")
@@ -149,6 +129,7 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Fig
     return figure
 
 
+@styled
 def samples(
     images: Images, labels: np.ndarray, class_names: Sequence[str], per_class: int = 10
 ) -> Figure:
@@ -170,9 +151,8 @@ def samples(
     for label in range(len(class_names)):
         chosen = rng.permutation(np.flatnonzero(labels == label))[:per_class]
         for place, image in enumerate(images[chosen]):
-            top, left = label * rows, place * columns
-            sheet[top : top + height, left : left + width] = image
-    figure = Figure(figsize=(per_class * 0.8 + 1.8, len(class_names) * 0.8), layout="constrained")
+            _paste(sheet, image, label * rows, place * columns)
+    figure = Figure(figsize=(per_class * 0.8 + 1.8, len(class_names) * 0.8))
     axes = figure.subplots()
     _show(axes, sheet)
     axes.set_xticks([])
@@ -184,6 +164,7 @@ def samples(
     return figure
 
 
+@styled
 def mistakes(
     images: Images, found: Sequence[Mistake], class_names: Sequence[str], columns: int = 6
 ) -> Figure:
@@ -196,21 +177,37 @@ def mistakes(
         columns: pictures in a row.
     """
     rows = max(-(-len(found) // columns), 1)
-    figure = Figure(figsize=(columns * 1.9, rows * 2.3), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for axes, mistake in zip(grid.flat, found, strict=False):
-        _show(axes, images[mistake.example])
-        axes.set_title(
+    figure = Figure(figsize=(columns * 1.9, rows * 2.3))
+    axes = figure.subplots()
+    axes.set_axis_off()
+    height, width, channels = images.shape[1:]
+    # As in `samples`; above an image there is room for its two lines.
+    down, right = height + math.ceil(0.4 * width), width + math.ceil(0.2 * width)
+    sheet = np.full((rows * down, columns * right, channels), 255, np.uint8)
+    for place, mistake in enumerate(found):
+        row, column = divmod(place, columns)
+        top, left = (row + 1) * down - height, column * right
+        _paste(sheet, images[mistake.example], top, left)
+        axes.text(
+            left + (width - 1) / 2,
+            top - 0.5 - 0.04 * width,
             f"taken for {class_names[mistake.predicted]} ({mistake.probability:.1%})\n"
             f"is {class_names[mistake.label]}",
             fontsize=8,
+            ha="center",
+            va="bottom",
             parse_math=False,
         )
-    if not found:
+    if found:
+        _show(axes, sheet)
+    else:
         figure.text(0.5, 0.5, "no mistakes", ha="center", va="center")
     return figure
+
+
+def _paste(sheet: np.ndarray, image: np.ndarray, top: int, left: int) -> None:
+    height, width = image.shape[:2]
+    sheet[top : top + height, left : left + width] = image
 
 
 def _show(axes: Axes, image: np.ndarray) -> None:
@@ -220,40 +217,27 @@ def _show(axes: Axes, image: np.ndarray) -> None:
         axes.imshow(image)
 
 
-def quiet(axes: Axes) -> None:
-    """Gives axes a faint grid and no frame at the top and right."""
-    axes.grid(color="#E6E6E6")
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-
-
-def over_epochs(axes: Axes, epochs: int) -> None:
-    """Makes x an axis of `epochs` epochs, with whole numbers even where there is one alone."""
-    axes.set_xlabel("epoch")
-    axes.set_xlim(0.5, epochs + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-
-
+@styled
 def class_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     """Draws the number of training and test examples of each class, {class: {split: number}}."""
-    figure = Figure(figsize=(8, 0.32 * len(counts) + 1.4), layout="constrained")
+    figure = Figure(figsize=(8, 0.32 * len(counts) + 1.4))
     axes = figure.subplots()
     rows = np.arange(len(counts))
-    for offset, split, color in ((-0.2, "train", _BLUE), (0.2, "test", _VERMILLION)):
+    for offset, split, color in ((-0.2, "train", BLUE), (0.2, "test", VERMILLION)):
         numbers = [each[split] for each in counts.values()]
         axes.barh(rows + offset, numbers, 0.38, color=color, label=split)
     axes.set_yticks(rows, list(counts), parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel("examples")
-    axes.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
-    quiet(axes)
+    axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
+    axes.grid()
     return figure
 
 
+@styled
 def histogram(counts: np.ndarray, title: str) -> Figure:
     """Draws how often each pixel value occurs in each channel, from integers (channels, 256)."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = Figure(figsize=(8, 3.2))
     axes = figure.subplots()
     one = len(counts) == 1
     for channel, color in zip(counts, (GREY,) if one else ("red", "green", "blue"), strict=False):
@@ -263,15 +247,16 @@ def histogram(counts: np.ndarray, title: str) -> Figure:
     axes.set_xlabel("pixel value")
     axes.set_ylabel("share of the pixels")
     axes.set_title(title, parse_math=False)
-    quiet(axes)
+    axes.grid()
     return figure
 
 
+@styled
 def class_means(means: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Draws the mean image of each class, from floats (classes, H, W, C), 0 to 255."""
     columns = min(len(means), 10)
     rows = -(-len(means) // columns)
-    figure = Figure(figsize=(columns * 1.1, rows * 1.4), layout="constrained")
+    figure = Figure(figsize=(columns * 1.1, rows * 1.4))
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -281,9 +266,10 @@ def class_means(means: np.ndarray, class_names: Sequence[str]) -> Figure:
     return figure
 
 
+@styled
 def saliency(image: np.ndarray, strength: np.ndarray, title: str) -> Figure:
     """Draws an image uint8 (H, W, C) beside how strongly a logit depends on its pixels (H, W)."""
-    figure = Figure(figsize=(6, 3.3), layout="constrained")
+    figure = Figure(figsize=(6, 3.3))
     left, right = figure.subplots(1, 2)
     _show(left, image)
     left.set_title(title, fontsize=10, parse_math=False)

@@ -53,7 +53,7 @@ def predict(
             table.add_row(str(each.path), *texts)
         open_console().print(table)
     if explain is not None:
-        from flaxlab.pages import plots
+        from flaxlab.pages import plots, style
 
         files.make_folder(explain, "--explain")
         for number, each in enumerate(predictions):
@@ -65,7 +65,7 @@ def predict(
             )
             # Numbered, since pictures in different folders may have the same name.
             target = explain / f"{number:04d}_{each.path.stem}.png"
-            files.write_bytes(target, plots.png(figure))
+            files.write_bytes(target, style.png(figure))
 
 
 def _as_dict(each: Prediction, names: Sequence[str], top: int) -> dict[str, object]:

@@ -11,7 +11,7 @@ from flaxlab.config.read import resolve_config
 from flaxlab.data.load import load_dataset
 from flaxlab.errors import UsageError
 from flaxlab.machine import keep_compiled_programs
-from flaxlab.pages import plots
+from flaxlab.pages import plots, style
 from flaxlab.rates.growth import RangeTest, range_test
 
 
@@ -60,7 +60,7 @@ def find_rates(
         {label: rate for label, rate in marks.items() if rate is not None},
         title,
     )
-    files.write_bytes(folder / "rates.png", plots.png(figure))
+    files.write_bytes(folder / "rates.png", style.png(figure))
     console = open_console()
     for line in describe(found, config.optimizer.learning_rate):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

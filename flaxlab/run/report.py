@@ -22,7 +22,7 @@ from flaxlab.config import ConfigDict, LabReport
 from flaxlab.config.origin import Origin
 from flaxlab.data.catalog import is_original
 from flaxlab.machine import describe_machine
-from flaxlab.pages import plots
+from flaxlab.pages import plots, style
 from flaxlab.pages.render import render
 from flaxlab.run.advice import penalised_paths, warnings
 from flaxlab.run.fingerprint import fingerprints
@@ -82,9 +82,13 @@ def write_report(
         ),
         "mistakes": plots.mistakes(test.images, mistakes, names),
     }
-    pictures = {key: plots.png(figure) for key, figure in figures.items()}
-    for key, content in pictures.items():
+    pictures: dict[str, str | bytes] = {}
+    for key, figure in figures.items():
+        pictures[key] = content = style.png(figure)
         files.write_bytes(workdir / f"{key}.png", content)
+    for key in ("curves", "confusion_matrix"):
+        figures[key].set_layout_engine("none")  # it is laid out
+        pictures[key] = style.svg(figures[key], key)
     files.write_bytes(
         workdir / scores.PREDICTIONS_FILE, scores.full_form(scored.logits, scored.labels)
     )

@@ -7,8 +7,8 @@ from flaxlab.compare import class_pictures, pictures
 from flaxlab.compare.__main__ import main
 from flaxlab.compare.comparison import compare
 from flaxlab.compare.runs import find_runs
-from flaxlab.pages import plots
-from flaxlab.pages.plots import GREY
+from flaxlab.pages import style
+from flaxlab.pages.style import GREY
 from tests.helpers.finished_runs import write_run
 
 
@@ -59,7 +59,7 @@ def test_runs_of_a_seed_are_joined_and_coloured_by_who_wins(tmp_path):
         for seed, value in enumerate(values):
             write_run(tmp_path / name / f"{seed}", name, seed, [value])
     (axes,) = pictures.pairs(compare(find_runs([tmp_path])[0], None, "").arms, "accuracy").axes
-    blue, red = "#0072B2", "#D55E00"
+    blue, red = "#0072b2", "#d55e00"
     assert lines(axes, "o") == [([0, 1], [0.8, 0.85], blue), ([0, 1], [0.9, 0.88], red)]
     ((x, mean, _),) = lines(axes, "None")
     assert (x, mean) == ([0, 1], pytest.approx([0.85, 0.865]))
@@ -141,12 +141,15 @@ def test_a_reduced_protocol_stands_in_every_picture(tmp_path, monkeypatch):
             folder = tmp_path / name / f"{seed}"
             write_run(folder, name, seed, [0.8, 0.9], data__train_examples=6000)
     drawn = []
-    original = plots.png
-    monkeypatch.setattr(plots, "png", lambda figure: drawn.append(figure) or original(figure))
+    original = style.png
+    seen = {"png": lambda figure: drawn.append(figure) or original(figure)}
+    monkeypatch.setattr(style, "FORMS", seen)
     main([str(tmp_path)])
     assert len(drawn) == len(list(tmp_path.glob("*.png"))) == 7
     sentence = "Not the protocol of the experiment files: data.train_examples: 6000 instead of None"
     assert sentence in (tmp_path / "comparison.md").read_text()
+    # The page says it once, and not in each of its pictures.
+    assert (tmp_path / "comparison.html").read_text().count("Not the protocol") == 1
     for figure in drawn:
         assert figure.get_supxlabel().replace("\n", " ").startswith(sentence)
         # It lies in the figure, and on nothing of what that shows.

@@ -73,7 +73,8 @@ def test_the_command_writes_all_files(tmp_path, capsys):
     assert found["image_shape"] == [8, 8, 1]
     assert found["examples"] == {"train": 1437, "test": 360}
     page = (tmp_path / "data_sheet.html").read_text()
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count('<img src="data:image/png;base64,') == 2
+    assert page.count("<svg role=") == 2
     assert "http" not in page
     assert str(tmp_path / "data_sheet.html") in capsys.readouterr().out
 

@@ -17,7 +17,7 @@ from sklearn import metrics as sklearn_metrics
 from flaxlab import scores as metrics
 from flaxlab.config import LabReport
 from flaxlab.config.origin import Origin
-from flaxlab.pages import plots
+from flaxlab.pages import plots, style
 from flaxlab.run.report import products, write_report
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
@@ -78,7 +78,7 @@ def test_a_run_says_how_it_multiplies(device, fields, expected):
 
 
 def size(figure):
-    return Image.open(io.BytesIO(plots.png(figure))).size
+    return Image.open(io.BytesIO(style.png(figure))).size
 
 
 @pytest.mark.parametrize("classes", [2, 10, 40])
@@ -145,7 +145,9 @@ def test_the_page_stands_alone_and_shows_the_run(finished):
     page = (workdir / "report.html").read_text()
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
     assert "http" not in page
-    assert page.count('src="data:image/png;base64,') == 4
+    assert page.count('<img src="data:image/png;base64,') == 2
+    assert page.count("<svg role=") == 2
+    assert len(page) < 1_500_000
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert f"{summary['test_accuracy'] * 100:.2f}%" in page
