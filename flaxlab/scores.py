@@ -82,25 +82,55 @@ def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(np.sum(missed**2, axis=1)))
 
 
-def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Returns by how much the predicted class's probability misses the share that is right.
+class Reliability(NamedTuple):
+    """Predictions by how sure they are, float64 (bins,) each; NaN for the means of an empty bin.
 
-    The expected calibration error (Guo, Pleiss, Sun and Weinberger, 2017): predictions are put
-    into bins of equal width by their probability, and the distances of the bins' mean probability
-    and accuracy are averaged, weighted by their sizes.
+    Attributes:
+        examples: number of predictions.
+        confidence: mean probability of the predicted class.
+        accuracy: share that is right.
+    """
+
+    examples: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+
+def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Reliability:
+    """Returns what a reliability diagram shows (Guo, Pleiss, Sun and Weinberger, 2017).
 
     Args:
         probabilities: probability of each class, floats (N, classes).
         labels: integers (N,).
-        bins: how many.
-
-    Returns:
-        From 0 to 1.
+        bins: how many, of equal width, for the probability of the predicted class.
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
     place = np.minimum((confidence * bins).astype(int), bins - 1)
-    return float(np.abs(np.bincount(place, right - confidence)).sum() / len(labels))
+    examples, sure, hits = (
+        np.bincount(place, weights, bins) for weights in (np.ones(len(labels)), confidence, right)
+    )
+    empty = np.where(examples > 0, examples, np.nan)
+    return Reliability(examples, sure / empty, hits / empty)
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """Returns by how much the predicted class's probability misses the share that is right.
+
+    The expected calibration error of the same authors: the distances of the bins' confidence and
+    accuracy are averaged, weighted by their examples.
+
+    Args:
+        probabilities: probability of each class, floats (N, classes).
+        labels: integers (N,).
+        bins: see `reliability`.
+
+    Returns:
+        From 0 to 1.
+    """
+    found = reliability(probabilities, labels, bins)
+    gaps = np.abs(found.accuracy - found.confidence)
+    return float(np.nansum(found.examples * gaps) / len(labels))
 
 
 def most_confident_mistakes(logits: np.ndarray, labels: np.ndarray, count: int) -> list[Mistake]:

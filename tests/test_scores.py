@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flaxlab.scores import brier_score, calibration_error, from_logits, probabilities
+from flaxlab.scores import brier_score, calibration_error, from_logits, probabilities, reliability
 
 
 def test_the_brier_score_by_hand():
@@ -21,6 +21,18 @@ def test_the_calibration_error_by_hand():
     expected = 0.5 * (1 - 0.95) + 0.5 * (0.67 - 0.5)
     assert calibration_error(shares, labels, bins=10) == pytest.approx(expected)
     assert calibration_error(np.eye(2), np.array([0, 1])) == 0
+
+
+def test_a_reliability_diagram_by_hand():
+    """As above, and one prediction with 1.0, which is no bin of its own."""
+    shares = np.array([[0.95, 0.05], [0.05, 0.95], [0.65, 0.35], [0.31, 0.69], [1.0, 0.0]])
+    found = reliability(shares, np.array([0, 1, 0, 0, 1]), bins=10)
+    assert found.examples.tolist() == [0, 0, 0, 0, 0, 0, 2, 0, 0, 3]
+    assert found.confidence[[6, 9]] == pytest.approx([0.67, 2.9 / 3])
+    assert found.accuracy[[6, 9]] == pytest.approx([1 / 2, 2 / 3])
+    assert np.isnan(found.accuracy[:6]).all()
+    assert np.isnan(found.confidence[:6]).all()
+    assert len(reliability(shares, np.array([0, 1, 0, 0, 1])).examples) == 15
 
 
 def test_labels_drawn_by_their_probabilities_are_calibrated():

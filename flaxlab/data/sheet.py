@@ -10,7 +10,7 @@ import numpy as np
 
 from flaxlab import files
 from flaxlab.data.dataset import Dataset, Split
-from flaxlab.pages import plots, style
+from flaxlab.pages import image_plots, plots, style
 from flaxlab.pages.render import render
 
 _CHUNK = 10_000  # images at a time: float64 copies of a whole split may not fit into memory
@@ -25,10 +25,10 @@ def write_data_sheet(dataset: Dataset, folder: Path) -> Path:
     statistics = describe(dataset)
     train, names = dataset.train, dataset.class_names
     figures = {
-        "samples": plots.samples(train.images, train.labels, names),
+        "samples": image_plots.samples(train.images, train.labels, names),
         "classes": plots.class_counts(statistics["classes"]),
         "pixels": plots.histogram(pixel_counts(train), f"{dataset.title}, training split"),
-        "means": plots.class_means(class_means(train, len(names)), names),
+        "means": image_plots.class_means(class_means(train, len(names)), names),
     }
     drawn: dict[str, str | bytes] = {}
     for name, figure in figures.items():

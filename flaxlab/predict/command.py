@@ -53,12 +53,12 @@ def predict(
             table.add_row(str(each.path), *texts)
         open_console().print(table)
     if explain is not None:
-        from flaxlab.pages import plots, style
+        from flaxlab.pages import image_plots, style
 
         files.make_folder(explain, "--explain")
         for number, each in enumerate(predictions):
             label = each.order[0]
-            figure = plots.saliency(
+            figure = image_plots.saliency(
                 each.image,
                 saliency(stored, each.image, label),
                 f"{stored.class_names[label]} {each.probabilities[label]:.1%}",

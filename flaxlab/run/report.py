@@ -22,9 +22,10 @@ from flaxlab.config import ConfigDict, LabReport
 from flaxlab.config.origin import Origin
 from flaxlab.data.catalog import is_original
 from flaxlab.machine import describe_machine
-from flaxlab.pages import plots, style
+from flaxlab.pages import image_plots, plots, style
 from flaxlab.pages.render import render
 from flaxlab.run.advice import penalised_paths, warnings
+from flaxlab.run.augmented import augmented_images
 from flaxlab.run.fingerprint import fingerprints
 from flaxlab.run.history import best_row
 from flaxlab.run.record import versions
@@ -77,10 +78,10 @@ def write_report(
         "confusion_matrix": plots.confusion(
             confusion, names, f"{name} on {dataset.title}: accuracy {scored.accuracy:.4f}"
         ),
-        "samples": plots.samples(
+        "samples": image_plots.samples(
             experiment.splits.train.images, experiment.splits.train.labels, names
         ),
-        "mistakes": plots.mistakes(test.images, mistakes, names),
+        "mistakes": image_plots.mistakes(test.images, mistakes, names),
     }
     pictures: dict[str, str | bytes] = {}
     for key, figure in figures.items():
@@ -89,6 +90,12 @@ def write_report(
     for key in ("curves", "confusion_matrix"):
         figures[key].set_layout_engine("none")  # it is laid out
         pictures[key] = style.svg(figures[key], key)
+    probabilities = scores.probabilities(scored.logits)
+    sureness = plots.reliability(scores.reliability(probabilities, scored.labels))
+    pictures["reliability"] = style.svg(sureness, "reliability")
+    changed = augmented_images(experiment)
+    if changed is not None:
+        pictures["augmented"] = style.png(image_plots.augmented(*changed))
     files.write_bytes(
         workdir / scores.PREDICTIONS_FILE, scores.full_form(scored.logits, scored.labels)
     )
@@ -99,6 +106,7 @@ def write_report(
         config=experiment.config,
         summary=summary,
         scored=scored,
+        calibration_error=scores.calibration_error(probabilities, scored.labels),
         scored_epoch=result.test_epoch,
         history=result.history,
         layers=experiment.layers,

@@ -17,7 +17,7 @@ from sklearn import metrics as sklearn_metrics
 from flaxlab import scores as metrics
 from flaxlab.config import LabReport
 from flaxlab.config.origin import Origin
-from flaxlab.pages import plots, style
+from flaxlab.pages import image_plots, plots, style
 from flaxlab.run.report import products, write_report
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
@@ -87,10 +87,10 @@ def test_pictures_take_any_number_of_classes(classes):
     labels = np.arange(classes)
     images = np.zeros((classes, 4, 4, 3), np.uint8)
     assert min(size(plots.confusion(np.eye(classes, dtype=int), names, "title"))) > 400
-    assert min(size(plots.samples(images, labels, names))) > 100
+    assert min(size(image_plots.samples(images, labels, names))) > 100
     mistakes = [metrics.Mistake(0, 0, 1, 0.9)] * classes
-    assert min(size(plots.mistakes(images, mistakes, names))) > 100
-    assert min(size(plots.mistakes(images, [], names))) > 100
+    assert min(size(image_plots.mistakes(images, mistakes, names))) > 100
+    assert min(size(image_plots.mistakes(images, [], names))) > 100
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_the_page_stands_alone_and_shows_the_run(finished):
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
     assert "http" not in page
     assert page.count('<img src="data:image/png;base64,') == 2
-    assert page.count("<svg role=") == 2
+    assert page.count("<svg role=") == 3
     assert len(page) < 1_500_000
     assert "<script" not in page
     assert "&lt;script&gt;" in page
@@ -155,6 +155,43 @@ def test_the_page_stands_alone_and_shows_the_run(finished):
     assert "data.validation" in page
     assert "python -m flaxlab.main &#39;--config=x y.py&#39;" in page
     assert "cannot settle" in page
+    assert "Training changes images" not in page
+
+
+def test_the_page_says_how_sure_the_model_is(finished):
+    """The mean distance of probability and share, over fifteen bins, by a loop."""
+    workdir, *_ = finished
+    with np.load(workdir / "predictions.npz", allow_pickle=False) as stored:
+        shares, labels = metrics.probabilities(stored["logits"]), stored["labels"]
+    sure, right = shares.max(axis=1), shares.argmax(axis=1) == labels
+    error = 0.0
+    for low in range(15):
+        inside = (sure >= low / 15) & (sure < (low + 1) / 15)
+        if inside.any():
+            error += inside.mean() * abs(right[inside].mean() - sure[inside].mean())
+    page = (workdir / "report.html").read_text()
+    assert f"Expected calibration error {error * 100:.2f}%" in page
+
+
+def test_the_reliability_diagram_has_a_point_for_each_bin():
+    found = metrics.Reliability(
+        np.array([2.0, 0.0, 6.0]), np.array([0.3, np.nan, 0.9]), np.array([0.5, np.nan, 0.8])
+    )
+    top, bottom = plots.reliability(found).axes
+    (points,) = [line for line in top.lines if line.get_marker() == "o"]
+    np.testing.assert_array_equal(points.get_xydata(), [[0.3, 0.5], [np.nan] * 2, [0.9, 0.8]])
+    (shares,) = bottom.patches
+    np.testing.assert_allclose(shares.get_data().values, [0.25, 0, 0.75])
+
+
+def test_the_page_shows_what_augmentation_does(tmp_path):
+    config = small_config(**{"data.augment.flip": True, "train.epochs": 1})
+    experiment = assemble(config, small_dataset())
+    write_report(experiment, ORIGIN, train(experiment, tmp_path), tmp_path, [])
+    page = (tmp_path / "report.html").read_text()
+    assert "Training changes images at random." in page
+    assert page.count('<img src="data:image/png;base64,') == 3
+    assert {path.name for path in tmp_path.iterdir()} == RUN_FILES - {"source"}
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 10])
