@@ -153,6 +153,19 @@ def read_collection(tree: Path, collection: str) -> dict[str, Any]:
     return nested
 
 
+def read_variables(tree: Path) -> dict[str, dict[str, Any]]:
+    """Reads the "params" and "batch_stats" that are scored, see `TrainState.scored`; {} if absent.
+
+    Raises:
+        UsageError: see `read_collection`.
+    """
+    averages = {"params": "average", "batch_stats": "average_stats"}
+    return {
+        name: read_collection(tree, average) or read_collection(tree, name)
+        for name, average in averages.items()
+    }
+
+
 def _read(leaf: Leaf, tree: Path) -> tuple[np.ndarray]:
     with reading(f"{leaf.path} in {tree}"):
         return (_open(leaf, tree).read().result(),)

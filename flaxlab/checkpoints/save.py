@@ -2,7 +2,7 @@
 
     checkpoints/latest/<step>/state/     the whole TrainState at the end of an epoch
     checkpoints/midway/<step>/state/     the same within an epoch; removed once its end is saved
-    checkpoints/best/<step>/state/       params and batch_stats of the best epoch
+    checkpoints/best/<step>/state/       params and batch_stats that the best epoch was scored with
     checkpoints/*/<step>/record/         JSON: config, history, versions
     checkpoints/*/<step>/sha256.json     digests of all that, checked before anything is restored
     checkpoints/damaged/                 steps that no longer match their digests
@@ -18,16 +18,13 @@ import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flaxlab.checkpoints.folder import Record, StepManager
 from flaxlab.checkpoints.manifest import find_damage
 from flaxlab.errors import RunFailed
 from flaxlab.processes import from_main, in_several, is_main
-from flaxlab.training.state import TrainState
-
-# {"params": ..., "batch_stats": ...}
-Variables = dict[str, Any]
+from flaxlab.training.state import TrainState, Variables
 
 _NONE = -1  # no step
 
@@ -89,7 +86,7 @@ class Checkpoints:
         self._midway.save(int(state.step), state, record)
 
     def save_best(self, step: int, variables: Variables, record: Record) -> None:
-        """Saves the parameters and running statistics of a step as the best so far.
+        """Saves what was scored after a step, `TrainState.scored`, as the best so far.
 
         A later `save_latest` waits for it.
         """
@@ -148,7 +145,7 @@ class Checkpoints:
         return _NONE, 0
 
     def restore_best(self, like: TrainState, step: int) -> TrainState:
-        """Returns `like` with the parameters and running statistics of the best epoch.
+        """Returns `like`, but with what was scored in the best epoch.
 
         Args:
             like: a state of the same structure, whose devices the arrays are put on.
@@ -168,7 +165,7 @@ class Checkpoints:
                 f"cannot score the test split: the parameters of the best epoch (step {step}) are"
                 f" missing ({reason}); start the run again in another --workdir"
             )
-        return like.replace(**self._best.restore(step, variables_of(like)))
+        return like.scoring(self._best.restore(step, like.scored))
 
     def forget_best_after(self, step: int) -> None:
         """Deletes best checkpoints of steps that a run which resumes at `step` will repeat.
@@ -192,8 +189,3 @@ class Checkpoints:
                 place,
             )
         return bool(damage)
-
-
-def variables_of(state: TrainState) -> Variables:
-    """Returns what a model needs of a state: its parameters and running statistics."""
-    return {"params": state.params, "batch_stats": state.batch_stats}

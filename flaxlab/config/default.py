@@ -82,18 +82,22 @@ def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
     config.loss.label_smoothing = 0.0
 
     config.optimizer = ConfigDict()
-    config.optimizer.name = "adam"  # adam, adamw, sgd, rmsprop, lion, muon
+    # adam, adamw, sgd, rmsprop, lion, muon; schedule_free_sgd, schedule_free_adamw (Defazio et
+    # al., 2024), which score an average of the parameters, and need no schedule.
+    config.optimizer.name = "adam"
     config.optimizer.learning_rate = 1e-3
-    config.optimizer.b1 = 0.9  # adam, adamw, lion
-    config.optimizer.b2 = 0.999  # adam, adamw, lion (0.99 in its paper)
+    # adam, adamw, lion; schedule_free_*: share of the average where gradients are taken
+    config.optimizer.b1 = 0.9
+    config.optimizer.b2 = 0.999  # adam, adamw, schedule_free_adamw, lion (0.99 in its paper)
     config.optimizer.rms_decay = 0.9  # rmsprop; Keras's rho
-    config.optimizer.epsilon = 1e-7  # adam, adamw, rmsprop; Keras's default (optax's is 1e-8)
+    # adam, adamw, schedule_free_adamw, rmsprop; Keras's default (optax's is 1e-8)
+    config.optimizer.epsilon = 1e-7
     # adam, adamw: where epsilon is added. "keras": to sqrt(v), before the bias is corrected, as
     # Keras does; "paper": to the corrected one, as Optax and PyTorch do.
     config.optimizer.adam_form = "keras"
     config.optimizer.momentum = 0.9  # sgd, muon (0.95 in its author's code)
     config.optimizer.nesterov = False  # sgd, muon
-    config.optimizer.weight_decay = 1e-4  # adamw, lion, muon
+    config.optimizer.weight_decay = 1e-4  # adamw, lion, muon, schedule_free_*
     # Gradients whose norm over all parameters is larger are scaled down to it; 0.0: never.
     config.optimizer.clip_norm = 0.0
     # constant; cosine (to 0 at the end); step; one_cycle (Smith and Topin, 2018: up from 1/25 of
@@ -118,6 +122,9 @@ def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
     # factors to 10 bits (TensorFloat-32); "tensorfloat32"; "float32", in full. A CPU always
     # computes in full.
     config.train.matmul_precision = "default"
+    # Share of the average of the parameters that a step keeps, 0.999 for example: that average is
+    # what is scored and stored, with batch statistics of its own; 0.0: no average.
+    config.train.ema_decay = 0.0
     # Start from the parameters and running statistics of another run, where path and shape fit.
     config.train.init_from = placeholder(str)
     # A trace of ten calls by jax.profiler, to profile/ in the run directory.

@@ -15,7 +15,8 @@ from flaxlab.config.model_rules import ENTRIES, MAY_BE_EMPTY, MODEL_RULES
 from flaxlab.errors import UsageError
 
 _TFDS_NAME = r"tfds:[A-Za-z]\w*(/[\w.+-]+)?"  # tfds:NAME or tfds:NAME/CONFIG
-OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "lion", "muon")
+_SCHEDULE_FREE = ("schedule_free_sgd", "schedule_free_adamw")
+OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "lion", "muon", *_SCHEDULE_FREE)
 _DATA_NAMES = ("fashion_mnist", "cifar10", "digits", "folder")
 
 _RULES: dict[str, Rule] = {
@@ -59,6 +60,7 @@ _RULES: dict[str, Rule] = {
     "optimizer.warmup_epochs": at_least(0.0),
     "optimizer.step_epochs": above(0.0),
     "optimizer.step_factor": above(0.0),
+    "train.ema_decay": within(0.0, 1.0),
     "train.epochs": at_least(1),
     "train.batch_size": at_least(1),
     "train.parallel": one_of("sharded", "pmap"),
@@ -121,11 +123,7 @@ def validate(config: ConfigDict) -> None:
             "config.data.augment.random_resized_crop needs the original pictures: use"
             f" --config.data.placement=grain, not {config.data.placement}, or pad_and_crop"
         )
-    if config.optimizer.schedule == "one_cycle" and config.optimizer.warmup_epochs:
-        raise UsageError(
-            "config.optimizer.schedule=one_cycle begins with a warm-up of its own; use"
-            " --config.optimizer.warmup_epochs=0, or another schedule"
-        )
+    _check_recipe(config)
     if values.get("model.stochastic_depth") and values.get("model.shortcut") == "none" and not own:
         raise UsageError(
             "config.model.stochastic_depth leaves blocks out, which a network needs shortcuts for;"
@@ -139,6 +137,32 @@ def validate(config: ConfigDict) -> None:
                 f"config.{path} has {given} entries, but {of} has {needed};"
                 f" give one for each{_written(path, values, known[path])}"
             )
+
+
+def _check_recipe(config: ConfigDict) -> None:
+    """Raises a `UsageError` if values of the optimizer and of the averages exclude each other."""
+    optimizer, schedule = config.optimizer, config.optimizer.schedule
+    if schedule == "one_cycle" and optimizer.warmup_epochs:
+        raise UsageError(
+            "config.optimizer.schedule=one_cycle begins with a warm-up of its own; use"
+            " --config.optimizer.warmup_epochs=0, or another schedule"
+        )
+    if optimizer.name not in _SCHEDULE_FREE:
+        return
+    if schedule != "constant":
+        raise UsageError(
+            f"config.optimizer.name={optimizer.name} takes the place of a schedule; use"
+            f" --config.optimizer.schedule=constant, not {schedule}, with a warm-up if need be"
+        )
+    if config.train.ema_decay:
+        raise UsageError(
+            f"config.optimizer.name={optimizer.name} scores an average of its own; use"
+            " --config.train.ema_decay=0, or another optimizer"
+        )
+    if not optimizer.b1:
+        raise UsageError(
+            f"config.optimizer.b1 is 0; with {optimizer.name}, expected a number above 0"
+        )
 
 
 def _holds(check: Callable[[Any], bool], value: Any) -> bool:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flaxlab import kernels, models
 from flaxlab.batches.augment import scale_pixels
@@ -20,11 +17,18 @@ from flaxlab.batches.feed import Batches, Feed
 from flaxlab.batches.order import epoch_order
 from flaxlab.data.dataset import Split
 from flaxlab.errors import UsageError
-from flaxlab.run.load import StoredModel, Variables, eval_state
+from flaxlab.run.load import StoredModel, eval_state
+from flaxlab.training.batch_statistics import (
+    Moments,
+    apply_by_batch,
+    batch_moments,
+    no_moments,
+    statistics_of,
+)
 from flaxlab.training.loop import score
 from flaxlab.training.metrics import Metrics, batch_metrics
 from flaxlab.training.programs import compile_evaluation
-from flaxlab.training.state import TrainState
+from flaxlab.training.state import Params, TrainState, Variables
 from flaxlab.training.step import Batch, EvalStep, make_eval_step, with_precision
 
 KINDS = ("running", "batch", "recomputed")
@@ -111,8 +115,7 @@ def _make_batch_step(model: nn.Module, preprocess: Callable[[jax.Array], jax.Arr
     """Returns a step like `make_eval_step`'s, but with the statistics of the batch itself."""
 
     def batch_step(state: TrainState, batch: Batch) -> tuple[Metrics, jax.Array]:
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        logits, _ = _apply_by_batch(model, variables, preprocess(batch["image"]))
+        logits, _ = apply_by_batch(model, state.scored, preprocess(batch["image"]))
         return batch_metrics(logits, batch["label"], batch["mask"]), logits
 
     return batch_step
@@ -120,11 +123,10 @@ def _make_batch_step(model: nn.Module, preprocess: Callable[[jax.Array], jax.Arr
 
 def recompute_statistics(
     model: nn.Module, variables: Variables, split: Split, scaling: str, batch_size: int
-) -> Variables:
+) -> Params:
     """Recomputes the running statistics as the exact mean and variance over a split.
 
-    In each batch, layers are normalized by the batch's own statistics, as in training. The variance
-    is that over all examples: E[v + m^2] - E[m]^2 of the batches' means m and variances v.
+    In each batch, layers are normalized by the batch's own statistics, as in training.
 
     Args:
         model: a model with batch normalization.
@@ -138,72 +140,14 @@ def recompute_statistics(
     """
 
     @jax.jit
-    def moments(variables: Variables, images: jax.Array) -> Variables:
-        _, found = _apply_by_batch(model, variables, scale_pixels(images, scaling))
-        return jax.tree.map(
-            lambda layer: {"mean": layer["mean"], "square": layer["var"] + layer["mean"] ** 2},
-            found,
-            is_leaf=lambda node: "mean" in node,
-        )
+    def moments(variables: Variables, images: jax.Array) -> Moments:
+        _, found = apply_by_batch(model, variables, scale_pixels(images, scaling))
+        return batch_moments(found, len(images))
 
     order = np.random.default_rng(_ORDER_SEED).permutation(len(split))
-    sums: Variables | None = None
+    totals = no_moments(variables["batch_stats"])
     for start in range(0, len(split), batch_size):
+        # The last batch is smaller: every example counts once.
         indices = order[start : start + batch_size]
-        # The last batch is smaller: weighted by size, every example counts once.
-        weight = len(indices) / len(split)
-        found = moments(variables, split.images[indices])
-        weighted = jax.tree.map(functools.partial(jnp.multiply, weight), found)
-        sums = weighted if sums is None else jax.tree.map(jnp.add, sums, weighted)
-    return jax.tree.map(
-        lambda layer: {
-            "mean": layer["mean"],
-            "var": jnp.maximum(layer["square"] - layer["mean"] ** 2, 0.0),
-        },
-        sums,
-        is_leaf=lambda node: "mean" in node,
-    )
-
-
-def _apply_by_batch(
-    model: nn.Module, variables: Variables, images: jax.Array
-) -> tuple[jax.Array, Variables]:
-    """Applies a model as in training, but without dropout.
-
-    Returns:
-        Logits, and the "batch_stats" of this batch alone.
-    """
-    calls, _ = models.trace_modules(model, images.shape[1:])
-    kept = {path[:-1] for path in flatten_dict(variables["batch_stats"])}
-    momenta = {
-        path: module.momentum
-        for path, (module, _) in calls.items()
-        if isinstance(module, nn.BatchNorm)
-    }
-
-    if others := kept - momenta.keys():
-        names = ", ".join("/".join(path) or "the network itself" for path in sorted(others))
-        raise UsageError(
-            f"the statistics of {names} are not those of flax.linen.BatchNorm, and only these can"
-            " be taken from batches; use --batch_stats=running"
-        )
-
-    def without_dropout(call: Callable, args: Any, kwargs: Any, context: Any) -> Any:
-        dropout = isinstance(context.module, nn.Dropout | models.Dropout)
-        return args[0] if dropout and context.method_name == "__call__" else call(*args, **kwargs)
-
-    # Of statistics that are 0, a step keeps nothing, and adds (1 - momentum) of the batch's.
-    nothing = jax.tree.map(jnp.zeros_like, variables["batch_stats"])
-    with nn.intercept_methods(without_dropout):
-        logits, updated = model.apply(
-            {**variables, "batch_stats": nothing},
-            images,
-            train=True,
-            rngs={"dropout": jax.random.key(0)},  # for layers that draw, and are no dropout
-            mutable=["batch_stats"],
-        )
-    found = {
-        path: value / (1 - momenta[path[:-1]])
-        for path, value in flatten_dict(updated["batch_stats"]).items()
-    }
-    return logits, unflatten_dict(found)
+        totals += moments(variables, split.images[indices])
+    return statistics_of(totals)

@@ -53,6 +53,8 @@ def _slow(experiment: Experiment) -> list[str]:
 
 
 def _unsettled(experiment: Experiment) -> list[str]:
+    if experiment.moments_step is not None:  # the running statistics are not those it scores with
+        return []
     calls, _ = trace_modules(experiment.model, experiment.dataset.image_shape)
     norms = [module for module, _ in calls.values() if isinstance(module, nn.BatchNorm)]
     momentum = max((norm.momentum for norm in norms), default=0.0)

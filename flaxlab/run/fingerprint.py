@@ -23,6 +23,7 @@ import optax
 from flaxlab import config as configs
 from flaxlab import models
 from flaxlab.config import ConfigDict
+from flaxlab.training.averages import averaged
 from flaxlab.training.experiment import Experiment, step_parts
 from flaxlab.training.metrics import batch_metrics
 from flaxlab.training.state import draw_state
@@ -65,7 +66,7 @@ def _fingerprints(
     plain = models.build(config.model, classes)
     return {
         **network_fingerprints(plain, parts["preprocess"], image_shape),
-        **_step_fingerprints(optimizer, **parts),
+        **_step_fingerprints(optimizer, parts),
     }
 
 
@@ -105,16 +106,14 @@ def network_fingerprints(
 
 
 def _step_fingerprints(
-    optimizer: optax.GradientTransformation,
-    preprocess: Callable[[jax.Array], jax.Array],
-    penalty: Callable[[Any], jax.Array],
-    augment: Callable[[jax.Array, jax.Array], jax.Array] | None,
-    soften: Callable[..., tuple[jax.Array, jax.Array]] | None,
+    optimizer: optax.GradientTransformation, parts: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Returns the digests of what a training step does besides its network."""
+    """Returns the digests of what a training step does besides its network; see `step_parts`."""
     model, image_shape = _Small(), (8, 8, 3)
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(functools.partial(draw_state, model, optimizer, image_shape), key)
+    if parts["average"] is not None:
+        state = jax.eval_shape(averaged, state)
     batch = {
         "image": jax.ShapeDtypeStruct((_IMAGES, *image_shape), jnp.uint8),
         "label": jax.ShapeDtypeStruct((_IMAGES,), jnp.int32),
@@ -123,12 +122,12 @@ def _step_fingerprints(
     logits = jax.ShapeDtypeStruct((_IMAGES, 2), jnp.float32)
 
     def loss(params: Any, logits: jax.Array, label: jax.Array, mask: jax.Array) -> Any:
-        return batch_metrics(logits, label, mask).loss, penalty(params)
+        return batch_metrics(logits, label, mask).loss, parts["penalty"](params)
 
     def update(params: Any, opt_state: optax.OptState) -> Any:
         return optimizer.update(params, opt_state, params)
 
-    step = make_train_step(model, optimizer, preprocess, penalty, augment=augment, soften=soften)
+    step = make_train_step(model, optimizer, **parts)
     return {
         "loss": _digest(loss, state.params, logits, batch["label"], batch["mask"]),
         "optimizer": _digest(update, state.params, state.opt_state),

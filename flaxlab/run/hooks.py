@@ -15,16 +15,17 @@ import jax
 import jax.numpy as jnp
 
 from flaxlab.checkpoints.folder import Record
-from flaxlab.checkpoints.save import Checkpoints, Variables, variables_of
+from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.errors import GO_ON, Diverged, Interrupted, RunFailed
 from flaxlab.processes import Agreement, is_main
 from flaxlab.run.history import HistoryFile, best_row
 from flaxlab.run.record import make_record
 from flaxlab.run.timing import Profile, Stopwatch, Throttle
+from flaxlab.training.batch_statistics import Moments
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import Hooks, Progress, Start, finished
 from flaxlab.training.metrics import History, Metrics, Row, first_nonfinite_step, means
-from flaxlab.training.state import TrainState
+from flaxlab.training.state import TrainState, Variables
 
 # Returns the signal that asked the run to stop, if any. Called after each call of a program; with
 # several processes, whenever they agree on what to do.
@@ -147,7 +148,7 @@ class RunHooks(Hooks):
         if last:
             self._report_skipped(progress)
 
-    def after_batch(self, totals: Metrics) -> None:
+    def after_batch(self, totals: Metrics | Moments) -> None:
         """See `Hooks` and `after_step`."""
         self._throttle.add(totals.count)
         (received,) = self._agreement.when_due(self._stop() or 0)
@@ -181,7 +182,7 @@ class RunHooks(Hooks):
         record = make_record(self._experiment, history)
         if best_row(history) is history[-1]:
             # A copy, since the next step reuses the memory of the state.
-            self._best = int(state.step), jax.tree.map(jnp.copy, variables_of(state)), record
+            self._best = int(state.step), jax.tree.map(jnp.copy, state.scored), record
         if received or due or finished(config.train, history):
             self._save_best()
             self._checkpoints.save_latest(state, record)

@@ -18,14 +18,12 @@ from flaxlab import config as configs
 from flaxlab import models
 from flaxlab.batches.augment import scale_pixels
 from flaxlab.checkpoints.find import Saved, choose, epoch_of, find_saved, require_intact
-from flaxlab.checkpoints.read import read_collection
+from flaxlab.checkpoints.read import read_variables
 from flaxlab.config import ConfigDict
 from flaxlab.config.rules import complete
 from flaxlab.errors import UsageError
 from flaxlab.run.fingerprint import describe_other_code, network_fingerprints
-from flaxlab.training.state import TrainState
-
-Variables = dict[str, Any]
+from flaxlab.training.state import TrainState, Variables
 
 _SHOWN = 5  # arrays named in a message, at most
 
@@ -39,7 +37,8 @@ class StoredModel:
     Attributes:
         model: the linen module; it computes with plain `lax`.
         variables: {"params": ..., "batch_stats": ...}, nested dicts of NumPy arrays; no
-            "batch_stats" without batch normalization.
+            "batch_stats" without batch normalization. Where a run scored an average of its
+            parameters, they are that average, with its statistics.
         config: resolved config of the run.
         class_names: the class of each logit.
         saved: the checkpoint.
@@ -92,12 +91,11 @@ def load_stored(path: Path, step: str | None = None, model: str | None = None) -
             " config; python -m flaxlab.inspect shows what is in it"
         )
     config = complete(configs.from_dict(record["config"]))
-    params = read_collection(saved.trees["state"], "params")
-    batch_stats = read_collection(saved.trees["state"], "batch_stats")
+    read = read_variables(saved.trees["state"])
     names = tuple(record["dataset"]["class_names"])
     config = _with_network(config, model, saved.folder)
     network = models.build(config.model, len(names))
-    variables = {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
+    variables = {name: tree for name, tree in read.items() if tree or name == "params"}
     _require_structure(saved, network, config, variables)
     preprocess = functools.partial(scale_pixels, scaling=config.data.scaling)
     now = network_fingerprints(network, preprocess, config.data.image_shape)

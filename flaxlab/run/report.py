@@ -30,6 +30,7 @@ from flaxlab.run.fingerprint import fingerprints
 from flaxlab.run.history import best_row
 from flaxlab.run.record import versions
 from flaxlab.run.result import RunResult
+from flaxlab.training.averages import make_average
 from flaxlab.training.experiment import Experiment
 
 _MISTAKES = 18
@@ -112,6 +113,7 @@ def write_report(
         layers=experiment.layers,
         flops=sum(row.flops for row in experiment.layers),
         warnings=warnings(experiment),
+        averaged=make_average(experiment.config) is not None,
         reported=reported,
         differences=configs.meaningful_differences(origin.baseline, experiment.config),
         baseline=origin.baseline.name,

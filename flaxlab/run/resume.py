@@ -10,12 +10,13 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flaxlab.checkpoints.find import choose, find_saved, require_intact
-from flaxlab.checkpoints.read import read_collection
+from flaxlab.checkpoints.read import read_variables
 from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.errors import UsageError
 from flaxlab.run.history import from_numbers
 from flaxlab.run.load import reported_step
 from flaxlab.run.resume_rules import check_resumable
+from flaxlab.training.averages import restarted
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import Progress, Start
 from flaxlab.training.metrics import Row
@@ -45,6 +46,7 @@ def find_start(experiment: Experiment, checkpoints: Checkpoints) -> tuple[Start,
         checkpoints.forget_best_after(0)
         if experiment.config.train.init_from is not None:
             state = warm_start(state, Path(experiment.config.train.init_from))
+            state = restarted(state, experiment.optimizer)
         return Start(place(state), [], Progress.beginning(1)), 0.0
     record = newest.record
     check_resumable(record, experiment)
@@ -61,7 +63,8 @@ def find_start(experiment: Experiment, checkpoints: Checkpoints) -> tuple[Start,
 def warm_start(state: TrainState, source: Path) -> TrainState:
     """Replaces parameters and running statistics with those of another run, by path and shape.
 
-    The optimizer starts afresh. The log lists which arrays were taken, and which were not and why.
+    They are those with which that run is scored. The log lists which arrays were taken, and which
+    were not and why.
 
     Args:
         state: a newly drawn state.
@@ -78,9 +81,9 @@ def warm_start(state: TrainState, source: Path) -> TrainState:
     taken, left, unused = [], [], []
     kernels = 0
     replaced: dict[str, Any] = {}
-    for collection in ("params", "batch_stats"):
+    for collection, found_there in read_variables(tree).items():
         own = flatten_dict(getattr(state, collection), sep="/")
-        theirs = flatten_dict(read_collection(tree, collection), sep="/")
+        theirs = flatten_dict(found_there, sep="/")
         for path, value in own.items():
             other, name = theirs.get(path), f"{collection}/{path}"
             if other is None:

@@ -175,7 +175,9 @@ def train(
         Interrupted: `stop` returned a signal; the state is saved.
     """
     config, devices = experiment.config, experiment.devices
-    programs = programs or compile_programs(experiment.train_step, experiment.eval_step, devices)
+    programs = programs or compile_programs(
+        experiment.train_step, experiment.eval_step, devices, experiment.moments_step
+    )
     workdir.mkdir(parents=True, exist_ok=True)
     with (
         explain_lost_process(),

@@ -16,11 +16,13 @@ from flaxlab import kernels, models
 from flaxlab.batches.augment import augment, scale_pixels
 from flaxlab.batches.devices import Devices, find_devices
 from flaxlab.batches.feed import Feed, Reading, make_feed, place
-from flaxlab.batches.order import batches_per_epoch
+from flaxlab.batches.order import batches_per_epoch, epoch_order
 from flaxlab.data.dataset import Dataset, RunSplits, Split
 from flaxlab.data.splits import split_for_run
 from flaxlab.errors import UsageError
 from flaxlab.kernels import Kernels
+from flaxlab.training.averages import averaged, make_average
+from flaxlab.training.batch_statistics import MomentsStep, make_moments_step, momenta_of
 from flaxlab.training.optimizer import make_optimizer, make_schedule
 from flaxlab.training.penalty import penalty
 from flaxlab.training.state import TrainState, create_state
@@ -37,13 +39,20 @@ from flaxlab.training.targets import soft_targets
 # examples of a batch that is only scored.
 _MOST_STEPS = 100
 _SCORED_AT_ONCE = 512
+# Examples over which batch statistics are estimated: more change them little, see
+# `flaxlab.training.batch_statistics`.
+_STATISTICS_EXAMPLES = 10_000
 
 
 class Feeds(NamedTuple):
-    """The batches of the training split and of the split that is scored after each epoch."""
+    """The batches of the training split and of the split that is scored after each epoch.
+
+    And those of training examples over which the statistics of averages are estimated, if any are.
+    """
 
     train: Feed
     validation: Feed
+    statistics: Feed | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +69,8 @@ class Experiment:
         optimizer: the Optax transformation.
         train_step: pure (state, batch) -> (state, metrics).
         eval_step: pure (state, batch) -> (metrics, logits).
+        moments_step: pure (state, batch) -> (moments, logits), for the statistics of batch
+            normalization; None: those that training keeps are scored.
         devices: the devices that share each batch.
     """
 
@@ -72,6 +83,7 @@ class Experiment:
     optimizer: optax.GradientTransformation
     train_step: TrainStep
     eval_step: EvalStep
+    moments_step: MomentsStep | None
     devices: Devices
 
     @property
@@ -118,25 +130,42 @@ class Experiment:
             self._placement,
             self._reading,
         )
-        return Feeds(train, self.eval_feed(self.splits.validation))
+        statistics = None if self.moments_step is None else self._statistics_feed()
+        return Feeds(train, self.eval_feed(self.splits.validation), statistics)
 
-    def eval_feed(self, split: Split) -> Feed:
+    def eval_feed(self, split: Split, batch_size: int | None = None) -> Feed:
         """Returns the feed for scoring a split.
 
         On an accelerator, where the split fits, all of it lies there and is scored in one call:
         otherwise the accelerator would wait for the host.
+
+        Args:
+            split: the examples.
+            batch_size: examples of a batch; None: those of training, or more in such a call.
         """
         size, devices = self.config.train.batch_size, self.devices
         placement = place(split, devices, self.config.data.placement)
         if not devices.accelerated or devices.mapped or placement != "resident":
-            return make_feed(split, size, 1, devices, "streamed")
-        size = scoring_batch(size)
+            return make_feed(split, batch_size or size, 1, devices, "streamed")
+        size = batch_size or scoring_batch(size)
         return make_feed(split, size, -(-len(split) // size), devices, "resident")
+
+    def _statistics_feed(self) -> Feed:
+        """Returns the feed of some training examples in whole batches, in a random order.
+
+        The order matters, since each batch is normalized by itself: a split may be sorted by class.
+        It is that of epoch 0, which is not trained.
+        """
+        seen, size = self.splits.train, self.config.train.batch_size
+        batches = max(min(len(seen), _STATISTICS_EXAMPLES) // size, 1)
+        chosen = epoch_order(len(seen), self.config.seed, 0)[: batches * size]
+        return self.eval_feed(seen.take(chosen), size)
 
     def create_state(self) -> TrainState:
         """Returns the initial state, drawn with the seed of the config."""
         shape = self.dataset.image_shape
-        return create_state(self.model, self.optimizer, shape, self.config.seed)
+        state = create_state(self.model, self.optimizer, shape, self.config.seed)
+        return state if make_average(self.config) is None else averaged(state)
 
     def with_seed(self, seed: int) -> Experiment:
         """Returns the same experiment for another seed.
@@ -197,6 +226,10 @@ def assemble(
         **beside,
     )
     eval_step = make_eval_step(model, beside["preprocess"])
+    moments_step = None
+    if beside["average"] is not None and momenta_of(plain, dataset.image_shape):
+        moments_step = make_moments_step(model, beside["preprocess"])
+        moments_step = with_precision(moments_step, train.matmul_precision)
     return Experiment(
         config=config,
         dataset=dataset,
@@ -207,6 +240,7 @@ def assemble(
         optimizer=optimizer,
         train_step=with_precision(train_step, train.matmul_precision),
         eval_step=with_precision(eval_step, train.matmul_precision),
+        moments_step=moments_step,
         devices=devices,
     )
 
@@ -226,7 +260,7 @@ def _divisor(steps: int, most: int) -> int:
 def step_parts(
     config: ConfigDict, num_classes: int, axis_name: str | None = None
 ) -> dict[str, Any]:
-    """Returns functions that `make_train_step` takes: preprocess, penalty, augment, soften."""
+    """Returns what the config says of a step: arguments of `make_train_step`, by name."""
     softened = {
         "label_smoothing": config.loss.label_smoothing,
         "mixup": config.data.augment.mixup,
@@ -240,4 +274,5 @@ def step_parts(
         "penalty": functools.partial(penalty, l1=config.loss.l1, l2=config.loss.l2),
         "augment": functools.partial(augment, **on_device) if any(on_device.values()) else None,
         "soften": soften if any(softened.values()) else None,
+        "average": make_average(config),
     }

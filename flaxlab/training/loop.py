@@ -15,6 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from flaxlab.batches.feed import Feed
+from flaxlab.training.batch_statistics import Moments, with_statistics
 from flaxlab.training.experiment import Experiment, Feeds
 from flaxlab.training.metrics import History, Metrics, Row, means, no_metrics, stops_early
 from flaxlab.training.programs import EvalProgram, Programs, TrainProgram
@@ -62,8 +63,8 @@ class Hooks:
     def after_step(self, state: TrainState, progress: Progress) -> None:
         """Called after each call of the training program, with a state valid until the next."""
 
-    def after_batch(self, totals: Metrics) -> None:
-        """Called after each call of the evaluation program, with the metrics so far."""
+    def after_batch(self, totals: Metrics | Moments) -> None:
+        """Called after each call of a program that trains nothing, with its sums so far."""
 
     def timed(self, row: Row) -> Row:
         """Returns the row of an epoch with its seconds and images per second."""
@@ -132,6 +133,9 @@ def fit(
         state, progress = train_epoch(
             programs.train, state, feeds.train, config.seed, progress, hooks
         )
+        if feeds.statistics is not None:
+            assert programs.moments is not None
+            state = with_statistics(programs.moments, state, feeds.statistics, hooks.after_batch)
         scores = score(programs.evaluate, state, feeds.validation, hooks)
         history = [*history, hooks.timed(_row(experiment, state, progress, scores))]
         hooks.after_epoch(state, history)

@@ -54,6 +54,20 @@ def _make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Gradi
             return optax.rmsprop(schedule, config.rms_decay, config.epsilon)
         case "lion":
             return optax.lion(schedule, config.b1, config.b2, weight_decay=decay)
+        case "schedule_free_sgd":
+            return optax.contrib.schedule_free_sgd(
+                schedule,
+                b1=config.b1,
+                weight_decay=decay,
+            )
+        case "schedule_free_adamw":
+            return optax.contrib.schedule_free_adamw(
+                schedule,
+                b1=config.b1,
+                b2=config.b2,
+                eps=config.epsilon,
+                weight_decay=decay,
+            )
         case "muon":
             return optax.contrib.muon(
                 schedule,

@@ -7,7 +7,7 @@ sums over the devices, the statistics of batch normalization included.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -16,12 +16,14 @@ from jax import lax
 from flaxlab.batches.devices import Devices
 from flaxlab.batches.feed import Batches
 from flaxlab.batches.pmap import map_program
+from flaxlab.training.batch_statistics import Moments, MomentsProgram, MomentsStep
 from flaxlab.training.metrics import Metrics
 from flaxlab.training.state import TrainState
 from flaxlab.training.step import Batch, EvalStep, TrainStep
 
 TrainProgram = Callable[[TrainState, Metrics, Batches], tuple[TrainState, Metrics]]
 EvalProgram = Callable[[TrainState, Metrics, Batches], tuple[Metrics, jax.Array]]
+Totals = TypeVar("Totals", Metrics, Moments)
 
 
 class Programs(NamedTuple):
@@ -29,16 +31,27 @@ class Programs(NamedTuple):
 
     Both take one or several batches; another number of them, as at the end of an epoch, is compiled
     separately. `train` reuses the memory of the state, which must not be read afterwards.
-    `evaluate` returns logits (batches, examples, classes), or (examples, classes) of one batch.
+    `evaluate` returns logits (batches, examples, classes), or (examples, classes) of one batch;
+    so does `moments`, which only a run that scores averages of its parameters needs.
     """
 
     train: TrainProgram
     evaluate: EvalProgram
+    moments: MomentsProgram | None = None
 
 
-def compile_programs(train_step: TrainStep, eval_step: EvalStep, devices: Devices) -> Programs:
+def compile_programs(
+    train_step: TrainStep,
+    eval_step: EvalStep,
+    devices: Devices,
+    moments_step: MomentsStep | None = None,
+) -> Programs:
     """Returns the steps compiled for `devices`; `train_step` must have been made for their axis."""
-    return Programs(compile_training(train_step, devices), compile_evaluation(eval_step, devices))
+    return Programs(
+        compile_training(train_step, devices),
+        compile_evaluation(eval_step, devices),
+        moments_step and compile_evaluation(moments_step, devices),
+    )
 
 
 def compile_training(train_step: TrainStep, devices: Devices) -> TrainProgram:
@@ -60,11 +73,13 @@ def compile_training(train_step: TrainStep, devices: Devices) -> TrainProgram:
     return _compiled(train, devices, out_axes=None, donate_argnums=0)
 
 
-def compile_evaluation(eval_step: EvalStep, devices: Devices) -> EvalProgram:
-    """Returns the program `Programs.evaluate`."""
+def compile_evaluation(
+    eval_step: Callable[[TrainState, Batch], tuple[Totals, jax.Array]], devices: Devices
+) -> Callable[[TrainState, Totals, Batches], tuple[Totals, jax.Array]]:
+    """Returns the program `Programs.evaluate`, or `Programs.moments`."""
 
-    def evaluate(state: TrainState, totals: Metrics, batches: Batches) -> tuple[Metrics, jax.Array]:
-        def step(totals: Metrics, number: Any) -> tuple[Metrics, jax.Array]:
+    def evaluate(state: TrainState, totals: Totals, batches: Batches) -> tuple[Totals, jax.Array]:
+        def step(totals: Totals, number: Any) -> tuple[Totals, jax.Array]:
             metrics, logits = eval_step(state, take_batch(batches, number, devices))
             if devices.axis_name is not None:
                 metrics = lax.psum(metrics, devices.axis_name)

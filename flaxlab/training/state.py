@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 Params = dict[str, Any]
+Variables = dict[str, Params]  # {"params": ..., "batch_stats": ...}
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -29,6 +30,15 @@ class TrainState(flax.struct.PyTreeNode):
     batch_stats: Params
     opt_state: optax.OptState
     key: jax.Array
+
+    @property
+    def scored(self) -> Variables:
+        """The variables that are scored, kept as the best, loaded and exported."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+    def scoring(self, variables: Variables) -> TrainState:
+        """Returns the state with these variables as `scored`."""
+        return self.replace(**variables)
 
 
 def draw_state(

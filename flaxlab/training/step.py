@@ -38,6 +38,7 @@ def make_train_step(
     skip_nonfinite: bool = False,
     augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
     soften: Callable[..., tuple[jax.Array, jax.Array]] | None = None,
+    average: Callable[[Any], Any] | None = None,
 ) -> TrainStep:
     """Returns the pure function (state, batch) -> (next state, metrics of this batch).
 
@@ -58,6 +59,8 @@ def make_train_step(
         soften: maps (key, float images, labels) to the images to train on and the shares of the
             classes (N, classes) to learn, see `flaxlab.training.targets`; None: the labels. The
             metrics are of the labels.
+        average: maps the next state to one with the next average of its parameters, see
+            `flaxlab.training.averages`; None: nothing is averaged.
     """
 
     def over_devices(tree: Any) -> Any:
@@ -102,6 +105,8 @@ def make_train_step(
             batch_stats=batch_stats,
             opt_state=opt_state,
         )
+        if average is not None:
+            next_state = average(next_state)
         metrics = metrics.replace(steps=jnp.ones((), jnp.int32))
         finite = all_finite((metrics.loss, metrics.penalty, grads))
         if skip_nonfinite:
@@ -123,8 +128,8 @@ def make_eval_step(model: nn.Module, preprocess: Callable[[jax.Array], jax.Array
     """
 
     def eval_step(state: TrainState, batch: Batch) -> tuple[Metrics, jax.Array]:
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        logits = cast(jax.Array, model.apply(variables, preprocess(batch["image"]), train=False))
+        images = preprocess(batch["image"])
+        logits = cast(jax.Array, model.apply(state.scored, images, train=False))
         return batch_metrics(logits, batch["label"], batch["mask"]), logits
 
     return eval_step

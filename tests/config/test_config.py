@@ -309,6 +309,22 @@ def test_records_of_the_earlier_names_are_read_as_what_they_meant():
         ("alexnet_pool", ["--config.optimizer.clip_norm=-1"], "at least 0.0"),
         ("alexnet_pool", ["--config.optimizer.rms_decay=1"], "at least 0.0 and below 1.0"),
         ("resnet20", ["--config.optimizer.schedule=one_cycle"], "a warm-up of its own"),
+        ("alexnet_pool", ["--config.train.ema_decay=1"], "at least 0.0 and below 1.0"),
+        (
+            "resnet20",
+            ["--config.optimizer.name=schedule_free_sgd"],
+            "takes the place of a schedule; use --config.optimizer.schedule=constant, not cosine",
+        ),
+        (
+            "alexnet_pool",
+            ["--config.optimizer.name=schedule_free_adamw", "--config.train.ema_decay=0.99"],
+            "scores an average of its own; use --config.train.ema_decay=0",
+        ),
+        (
+            "alexnet_pool",
+            ["--config.optimizer.name=schedule_free_adamw", "--config.optimizer.b1=0"],
+            "b1 is 0; with schedule_free_adamw, expected a number above 0",
+        ),
         (
             "resnet20",
             ["--config.model.shortcut=none", "--config.model.stochastic_depth=0.2"],

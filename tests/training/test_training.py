@@ -325,7 +325,9 @@ def test_history_csv_keeps_every_digit(undisturbed):
     assert [float(value) for value in lines[1].split(",")] == list(dataclasses.astuple(history[1]))
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize(
+    "name", ["adam", "adamw", "sgd", "schedule_free_sgd", "schedule_free_adamw"]
+)
 def test_every_optimizer_trains(tmp_path, name):
     result = run_small(tmp_path, **{"optimizer.name": name, "optimizer.learning_rate": 0.01})
     assert result.history[-1].train_loss < result.history[0].train_loss

@@ -1,0 +1,174 @@
+"""The statistics of batch normalization for given parameters, estimated over batches.
+
+Wu and Johnson (2021), "Rethinking 'Batch' in BatchNorm", call this precise batch normalization, and
+find thousands of examples to be enough. Averages of parameters need it (Izmailov et al., 2018,
+"Averaging weights leads to wider optima and better generalization").
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from flaxlab import models
+from flaxlab.batches.feed import Batches, Feed
+from flaxlab.errors import UsageError
+from flaxlab.training.state import Params, TrainState, Variables
+from flaxlab.training.step import Batch
+
+
+class Moments(flax.struct.PyTreeNode):
+    """Sums over examples of what the normalizations of a network see; `+` merges two of them.
+
+    Attributes:
+        mean: {path: float32 (channels,)}, sum of the means.
+        square: the same for the means of squares.
+        count: int32 scalar, number of examples.
+    """
+
+    mean: dict[Any, jax.Array]
+    square: dict[Any, jax.Array]
+    count: jax.Array
+
+    def __add__(self, other: Moments) -> Moments:
+        return jax.tree.map(jnp.add, self, other)
+
+
+MomentsStep = Callable[[TrainState, Batch], tuple[Moments, jax.Array]]
+MomentsProgram = Callable[[TrainState, Moments, Batches], tuple[Moments, jax.Array]]
+
+
+def no_moments(batch_stats: Params) -> Moments:
+    """Returns the moments of no example, of layers with these statistics."""
+    zeros = {path: jnp.zeros_like(mean) for path, mean in _leaves(batch_stats, "mean").items()}
+    return Moments(mean=zeros, square=dict(zeros), count=jnp.zeros((), jnp.int32))
+
+
+def batch_moments(batch_stats: Params, examples: int) -> Moments:
+    """Returns the moments of a batch, from its statistics."""
+    means, variances = (_leaves(batch_stats, name) for name in ("mean", "var"))
+    return Moments(
+        mean={path: examples * mean for path, mean in means.items()},
+        square={path: examples * (variances[path] + means[path] ** 2) for path in means},
+        count=jnp.array(examples, jnp.int32),
+    )
+
+
+def statistics_of(moments: Moments) -> Params:
+    """Returns the mean and the variance over all examples, as "batch_stats".
+
+    With the batches' means m and variances v, the variance is E[v + m^2] - E[m]^2.
+    """
+    means = {path: total / moments.count for path, total in moments.mean.items()}
+    found = {(*path, "mean"): mean for path, mean in means.items()}
+    for path, total in moments.square.items():
+        found[*path, "var"] = jnp.maximum(total / moments.count - means[path] ** 2, 0.0)
+    return unflatten_dict(found)
+
+
+def _leaves(batch_stats: Params, name: str) -> dict[Any, jax.Array]:
+    leaves = flatten_dict(batch_stats).items()
+    return {path[:-1]: leaf for path, leaf in leaves if path[-1] == name}
+
+
+def make_moments_step(
+    model: nn.Module, preprocess: Callable[[jax.Array], jax.Array]
+) -> MomentsStep:
+    """Returns the pure function (state, batch) -> (moments, logits (N, classes)).
+
+    Padding examples count as others do.
+
+    Args:
+        model: a network with batch normalization.
+        preprocess: maps uint8 images to floats.
+    """
+
+    def moments_step(state: TrainState, batch: Batch) -> tuple[Moments, jax.Array]:
+        logits, found = apply_by_batch(model, state.scored, preprocess(batch["image"]))
+        return batch_moments(found, len(batch["image"])), logits
+
+    return moments_step
+
+
+def with_statistics(
+    program: MomentsProgram, state: TrainState, feed: Feed, after_batch: Callable[[Any], None]
+) -> TrainState:
+    """Returns a state whose scored parameters have the statistics of a feed's examples.
+
+    Args:
+        program: a step of `make_moments_step`, compiled.
+        state: the state.
+        feed: whole batches.
+        after_batch: called with the moments so far after each call of the program.
+    """
+    put = feed.devices.put
+    totals = put(no_moments(state.batch_stats))
+    with contextlib.closing(feed.eval_batches()) as batches:
+        for batch in batches:
+            totals, _ = program(state, totals, batch)
+            after_batch(totals)
+    return state.scoring({**state.scored, "batch_stats": put(statistics_of(totals))})
+
+
+def apply_by_batch(
+    model: nn.Module, variables: Variables, images: jax.Array
+) -> tuple[jax.Array, Params]:
+    """Applies a model as in training, but without dropout.
+
+    Returns:
+        Logits, and the "batch_stats" of this batch alone.
+
+    Raises:
+        UsageError: see `momenta_of`.
+    """
+    momenta = momenta_of(model, images.shape[1:])
+
+    def without_dropout(call: Callable, args: Any, kwargs: Any, context: Any) -> Any:
+        dropout = isinstance(context.module, nn.Dropout | models.Dropout)
+        return args[0] if dropout and context.method_name == "__call__" else call(*args, **kwargs)
+
+    # Of statistics that are 0, a step keeps nothing, and adds (1 - momentum) of the batch's.
+    nothing = jax.tree.map(jnp.zeros_like, variables["batch_stats"])
+    with nn.intercept_methods(without_dropout):
+        logits, updated = model.apply(
+            {**variables, "batch_stats": nothing},
+            images,
+            train=True,
+            rngs={"dropout": jax.random.key(0)},  # for layers that draw, and are no dropout
+            mutable=["batch_stats"],
+        )
+    found = {
+        path: value / (1 - momenta[path[:-1]])
+        for path, value in flatten_dict(updated["batch_stats"]).items()
+    }
+    return logits, unflatten_dict(found)
+
+
+def momenta_of(model: nn.Module, image_shape: tuple[int, ...]) -> dict[tuple[str, ...], float]:
+    """Returns the momentum of each batch normalization of a model, by path.
+
+    Raises:
+        UsageError: the model keeps other statistics, which cannot be taken from batches.
+    """
+    calls, variables = models.trace_modules(model, image_shape)
+    kept = {path[:-1] for path in flatten_dict(variables.get("batch_stats", {}))}
+    momenta = {
+        path: module.momentum
+        for path, (module, _) in calls.items()
+        if isinstance(module, nn.BatchNorm)
+    }
+    if others := kept - momenta.keys():
+        names = ", ".join("/".join(path) or "the network itself" for path in sorted(others))
+        raise UsageError(
+            f"the statistics of {names} are not those of flax.linen.BatchNorm, and only these can"
+            " be estimated over batches; use --batch_stats=running, and no average of the"
+            " parameters (train.ema_decay, schedule_free)"
+        )
+    return momenta
