@@ -100,12 +100,17 @@ def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
     config.optimizer.weight_decay = 1e-4  # adamw, lion, muon, schedule_free_*
     # Gradients whose norm over all parameters is larger are scaled down to it; 0.0: never.
     config.optimizer.clip_norm = 0.0
+    # Radius of sharpness-aware minimization (Foret et al., 2021: 0.05), whose steps take two
+    # gradients; 0.0: off.
+    config.optimizer.sam_radius = 0.0
     # constant; cosine (to 0 at the end); step; one_cycle (Smith and Topin, 2018: up from 1/25 of
-    # the learning rate in 30% of the run, then down to almost 0; without another warm-up).
+    # the learning rate in 30% of the run, then down to almost 0; without another warm-up); plateau
+    # (down by step_factor when the training loss of an epoch no longer falls).
     config.optimizer.schedule = "constant"
     config.optimizer.warmup_epochs = 0.0  # linear; the first step has a small rate already
     config.optimizer.step_epochs = 3.0  # step: every so many epochs after the warm-up ...
     config.optimizer.step_factor = 0.1  # ... the learning rate is multiplied by this
+    config.optimizer.plateau_patience = 2  # plateau: epochs without a lower loss before it is, too
 
     config.train = ConfigDict()
     config.train.epochs = 10  # of the report

@@ -56,10 +56,12 @@ _RULES: dict[str, Rule] = {
     "optimizer.weight_decay": at_least(0.0),
     "optimizer.rms_decay": within(0.0, 1.0),
     "optimizer.clip_norm": at_least(0.0),
-    "optimizer.schedule": one_of("constant", "cosine", "step", "one_cycle"),
+    "optimizer.sam_radius": at_least(0.0),
+    "optimizer.schedule": one_of("constant", "cosine", "step", "one_cycle", "plateau"),
     "optimizer.warmup_epochs": at_least(0.0),
     "optimizer.step_epochs": above(0.0),
     "optimizer.step_factor": above(0.0),
+    "optimizer.plateau_patience": at_least(1),
     "train.ema_decay": within(0.0, 1.0),
     "train.epochs": at_least(1),
     "train.batch_size": at_least(1),
@@ -146,6 +148,11 @@ def _check_recipe(config: ConfigDict) -> None:
         raise UsageError(
             "config.optimizer.schedule=one_cycle begins with a warm-up of its own; use"
             " --config.optimizer.warmup_epochs=0, or another schedule"
+        )
+    if schedule == "plateau" and not optimizer.step_factor < 1:
+        raise UsageError(
+            f"config.optimizer.step_factor is {optimizer.step_factor}; with schedule=plateau,"
+            " expected a number below 1"
         )
     if optimizer.name not in _SCHEDULE_FREE:
         return

@@ -241,6 +241,7 @@ def _print_program(console: Console, experiment: Experiment, found: FirstSteps) 
     )
     cost = found.cost
     forward = sum(row.flops for row in experiment.layers) * experiment.config.train.batch_size
+    gradients = 2 if experiment.config.optimizer.sam_radius else 1
     once = "" if found.steps == 1 else ", one step of each call"
     table = _table("one call", "", "")
     table.columns[1].justify = "right"
@@ -248,8 +249,9 @@ def _print_program(console: Console, experiment: Experiment, found: FirstSteps) 
         ("operations", _flops(cost.flops), f"counted in the compiled program{once}"),
         (
             "by the layers",
-            _flops(3.0 * forward),
-            "one step with direct convolutions: the forward pass, and twice that for gradients",
+            _flops(3.0 * forward * gradients),
+            "one step with direct convolutions: the forward pass, and twice that for gradients"
+            + ("; all of it twice, for sam_radius" if gradients == 2 else ""),
         ),
         ("memory traffic", _bytes(cost.bytes_accessed), f"summed over the operations{once}"),
         ("arguments", size(cost.arguments), "state, metrics, examples"),

@@ -79,8 +79,12 @@ def range_test(
         UsageError: the experiment cannot be assembled, see `assemble`.
         RunFailed: the loss is not a number before the first step.
     """
-    # One step a call, so that the loss of each is known.
-    config = replaced(config, train={**config.train, "steps_per_execution": 1})
+    # One step a call, so that the loss of each is known; and nothing else that changes the rate.
+    config = replaced(
+        config,
+        train={**config.train, "steps_per_execution": 1},
+        optimizer={**config.optimizer, "schedule": "constant"},
+    )
     growth = (high / low) ** (1 / (steps - 1))
     experiment = assemble(config, dataset, schedule=optax.exponential_decay(low, 1, growth))
     rates = low * growth ** np.arange(steps)

@@ -125,7 +125,10 @@ def _step_fingerprints(
         return batch_metrics(logits, label, mask).loss, parts["penalty"](params)
 
     def update(params: Any, opt_state: optax.OptState) -> Any:
-        return optimizer.update(params, opt_state, params)
+        loss = jnp.zeros(())
+        return optax.with_extra_args_support(optimizer).update(
+            params, opt_state, params, value=loss
+        )
 
     step = make_train_step(model, optimizer, **parts)
     return {

@@ -216,7 +216,7 @@ def assemble(
     steps_per_epoch = batches_per_epoch(len(splits.train), train.batch_size)
     if schedule is None:
         schedule = make_schedule(config.optimizer, steps_per_epoch, config.train.epochs)
-    optimizer = make_optimizer(config.optimizer, schedule)
+    optimizer = make_optimizer(config.optimizer, schedule, steps_per_epoch)
     beside = step_parts(config, len(dataset.class_names), devices.axis_name)
     train_step = make_train_step(
         model,
@@ -274,5 +274,6 @@ def step_parts(
         "penalty": functools.partial(penalty, l1=config.loss.l1, l2=config.loss.l2),
         "augment": functools.partial(augment, **on_device) if any(on_device.values()) else None,
         "soften": soften if any(softened.values()) else None,
+        "sam_radius": config.optimizer.sam_radius,
         "average": make_average(config),
     }

@@ -18,6 +18,7 @@ from flaxlab.batches.feed import Feed
 from flaxlab.training.batch_statistics import Moments, with_statistics
 from flaxlab.training.experiment import Experiment, Feeds
 from flaxlab.training.metrics import History, Metrics, Row, means, no_metrics, stops_early
+from flaxlab.training.optimizer import last_rate
 from flaxlab.training.programs import EvalProgram, Programs, TrainProgram
 from flaxlab.training.state import TrainState
 
@@ -158,7 +159,7 @@ def _row(experiment: Experiment, state: TrainState, progress: Progress, scores: 
         train_accuracy=trained["accuracy"],
         val_loss=scores.loss,
         val_accuracy=scores.accuracy,
-        learning_rate=float(experiment.schedule(int(state.step) - 1)),
+        learning_rate=last_rate(experiment.schedule, state),
         penalty=trained["penalty"],
         skipped_steps=int(progress.totals.skipped),
     )

@@ -10,9 +10,14 @@ import optax
 import optax.contrib
 from ml_collections import ConfigDict
 
+from flaxlab.training.state import TrainState
+
 
 def make_schedule(config: ConfigDict, steps_per_epoch: int, epochs: int) -> optax.Schedule:
     """Returns the learning rate as a function of the number of steps taken.
+
+    That of the schedule "plateau" is constant here: what it becomes depends on the losses, and is
+    a part of the optimizer, see `make_optimizer`.
 
     Args:
         config: `config.optimizer`.
@@ -37,12 +42,35 @@ def make_schedule(config: ConfigDict, steps_per_epoch: int, epochs: int) -> opta
     return optax.join_schedules([ramp, after], [warmup])
 
 
-def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Returns the optimizer `config.name` of `config.optimizer`, with this schedule."""
+def make_optimizer(
+    config: ConfigDict, schedule: optax.Schedule, steps_per_epoch: int = 1
+) -> optax.GradientTransformation:
+    """Returns the optimizer `config.name` of `config.optimizer`, with this schedule.
+
+    Args:
+        config: `config.optimizer`.
+        schedule: see `make_schedule`.
+        steps_per_epoch: number of steps whose mean loss, the penalty included, is one value for
+            the schedule "plateau": from the last of these steps on, the rate is multiplied by
+            `step_factor` if `plateau_patience` values in a row were not 0.01% below the lowest
+            before them (Optax's tolerance; that of Keras's `ReduceLROnPlateau` is absolute).
+    """
     optimizer = _make_optimizer(config, schedule)
     if config.clip_norm:
-        return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
+        optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
+    if config.schedule == "plateau":
+        reduced = optax.contrib.reduce_on_plateau(
+            config.step_factor, config.plateau_patience, accumulation_size=steps_per_epoch
+        )
+        optimizer = optax.chain(optimizer, reduced)
     return optimizer
+
+
+def last_rate(schedule: optax.Schedule, state: TrainState) -> float:
+    """Returns the learning rate of the last step that was taken; waits for the device."""
+    rate = float(schedule(int(state.step) - 1))
+    plateau = optax.tree.get(state.opt_state, "ReduceLROnPlateauState")
+    return rate if plateau is None else rate * float(plateau.scale)
 
 
 def _make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:

@@ -38,6 +38,7 @@ def make_train_step(
     skip_nonfinite: bool = False,
     augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
     soften: Callable[..., tuple[jax.Array, jax.Array]] | None = None,
+    sam_radius: float = 0.0,
     average: Callable[[Any], Any] | None = None,
 ) -> TrainStep:
     """Returns the pure function (state, batch) -> (next state, metrics of this batch).
@@ -48,7 +49,7 @@ def make_train_step(
 
     Args:
         model: maps (images, train) to logits.
-        optimizer: turns gradients into updates.
+        optimizer: turns gradients, and the loss if it asks for it, into updates.
         preprocess: maps uint8 images to floats, on the device.
         penalty: maps parameters to a scalar that is added to the loss.
         axis_name: the mapped axis under `pmap`; None otherwise.
@@ -59,6 +60,9 @@ def make_train_step(
         soften: maps (key, float images, labels) to the images to train on and the shares of the
             classes (N, classes) to learn, see `flaxlab.training.targets`; None: the labels. The
             metrics are of the labels.
+        sam_radius: sharpness-aware minimization (Foret et al., 2021): the gradients are those at
+            the parameters that lie so far uphill, in the direction of the gradients here. Metrics
+            and running statistics are those of here. 0: plain gradients.
         average: maps the next state to one with the next average of its parameters, see
             `flaxlab.training.averages`; None: nothing is averaged.
     """
@@ -96,9 +100,17 @@ def make_train_step(
             batch_stats = updates.get("batch_stats", state.batch_stats)
             return loss / count + penalty_share, (metrics, batch_stats)
 
-        grads, (metrics, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+        gradients_at = jax.grad(loss_fn, has_aux=True)
+        grads, (metrics, batch_stats) = gradients_at(state.params)
         grads, metrics = over_devices((grads, metrics))
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        if sam_radius:
+            length = optax.tree.norm(grads) + 1e-12  # not 0 where all gradients are
+            uphill = optax.tree.add_scale(state.params, sam_radius / length, grads)
+            grads = over_devices(gradients_at(uphill)[0])
+        loss = metrics.loss / count + metrics.penalty
+        updates, opt_state = optax.with_extra_args_support(optimizer).update(
+            grads, state.opt_state, state.params, value=loss
+        )
         next_state = state.replace(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),

@@ -310,6 +310,13 @@ def test_records_of_the_earlier_names_are_read_as_what_they_meant():
         ("alexnet_pool", ["--config.optimizer.rms_decay=1"], "at least 0.0 and below 1.0"),
         ("resnet20", ["--config.optimizer.schedule=one_cycle"], "a warm-up of its own"),
         ("alexnet_pool", ["--config.train.ema_decay=1"], "at least 0.0 and below 1.0"),
+        ("alexnet_pool", ["--config.optimizer.sam_radius=-1"], "at least 0.0"),
+        ("alexnet_pool", ["--config.optimizer.plateau_patience=0"], "at least 1"),
+        (
+            "alexnet_pool",
+            ["--config.optimizer.schedule=plateau", "--config.optimizer.step_factor=1"],
+            "with schedule=plateau, expected a number below 1",
+        ),
         (
             "resnet20",
             ["--config.optimizer.name=schedule_free_sgd"],
