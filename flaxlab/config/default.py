@@ -45,6 +45,8 @@ def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
     config.data.folder = placeholder(str)  # class folders of images, for data.name=folder
     config.data.train_examples = placeholder(int)  # a fixed stratified subset; None: all
     config.data.test_examples = placeholder(int)  # a fixed stratified subset; None: all
+    # Score and predict by the mean of the logits of an image and of its mirror image.
+    config.data.test_flips = False
     # Where the examples wait: "resident" on the device; "streamed" to it ahead of time, out of the
     # memory; "grain": in their files, read and decoded ahead of time. The batches are the same.
     # "auto": grain beyond a quarter of the process's memory, and for random_resized_crop; else

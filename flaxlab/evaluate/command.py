@@ -64,7 +64,12 @@ def evaluate(
     results: list[dict[str, Any]] = []
     for kind in kinds:
         found = evaluate_stored(
-            stored, test, splits.train, kind, batch_size or config.train.batch_size
+            stored,
+            test,
+            splits.train,
+            kind,
+            batch_size or config.train.batch_size,
+            config.data.test_flips,
         )
         scores = class_scores(
             confusion_matrix(test.labels, found.predicted, len(dataset.class_names))

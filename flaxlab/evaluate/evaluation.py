@@ -29,7 +29,7 @@ from flaxlab.training.loop import score
 from flaxlab.training.metrics import Metrics, batch_metrics
 from flaxlab.training.programs import compile_evaluation
 from flaxlab.training.state import Params, TrainState, Variables
-from flaxlab.training.step import Batch, EvalStep, make_eval_step, with_precision
+from flaxlab.training.step import Batch, EvalStep, make_eval_step, over_flips, with_precision
 
 KINDS = ("running", "batch", "recomputed")
 
@@ -56,7 +56,7 @@ class Evaluation:
 
 
 def evaluate_stored(
-    stored: StoredModel, test: Split, train: Split, kind: str, batch_size: int
+    stored: StoredModel, test: Split, train: Split, kind: str, batch_size: int, flips: bool = False
 ) -> Evaluation:
     """Scores every example of a split once, with the function that scores a run's epochs.
 
@@ -67,6 +67,7 @@ def evaluate_stored(
         kind: "running": the stored running statistics; "batch": each batch's own; "recomputed":
             mean and variance over all of `train`, with the stored parameters.
         batch_size: number of images at a time.
+        flips: whether to take the mean of the logits of an image and of its mirror image.
 
     Raises:
         UsageError: the model has no batch normalization, or statistics of another layer, but `kind`
@@ -87,11 +88,11 @@ def evaluate_stored(
     preprocess = functools.partial(scale_pixels, scaling=scaling)
     devices = one_device()
     if kind == "batch":
-        step = _make_batch_step(model, preprocess)
+        step = _make_batch_step(model, preprocess, flips)
         feed: Feed = _Shuffled(test, batch_size, 1, devices, {})
         order = epoch_order(len(test), _ORDER_SEED, _ORDER_EPOCH)
     else:
-        step = make_eval_step(model, preprocess)
+        step = make_eval_step(model, preprocess, flips)
         feed, order = Feed(test, batch_size, 1, devices, {}), np.arange(len(test))
     step = with_precision(step, config.train.matmul_precision)
     state = devices.put(eval_state(variables))
@@ -111,11 +112,16 @@ class _Shuffled(Feed):
         return self.train_batches(_ORDER_SEED, _ORDER_EPOCH)
 
 
-def _make_batch_step(model: nn.Module, preprocess: Callable[[jax.Array], jax.Array]) -> EvalStep:
+def _make_batch_step(
+    model: nn.Module, preprocess: Callable[[jax.Array], jax.Array], flips: bool
+) -> EvalStep:
     """Returns a step like `make_eval_step`'s, but with the statistics of the batch itself."""
 
     def batch_step(state: TrainState, batch: Batch) -> tuple[Metrics, jax.Array]:
-        logits, _ = apply_by_batch(model, state.scored, preprocess(batch["image"]))
+        def compute(images: jax.Array) -> jax.Array:
+            return apply_by_batch(model, state.scored, images)[0]
+
+        logits = over_flips(compute, flips)(preprocess(batch["image"]))
         return batch_metrics(logits, batch["label"], batch["mask"]), logits
 
     return batch_step

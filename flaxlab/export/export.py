@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from flaxlab import files
 from flaxlab.batches.augment import scale_pixels
 from flaxlab.errors import UsageError
 from flaxlab.run.load import StoredModel
-from flaxlab.training.step import with_precision
+from flaxlab.training.step import over_flips, with_precision
 
 # Platforms that the exported program can run on; each adds its own lowering to the file.
 _PLATFORMS = ("cpu", "cuda", "tpu")
@@ -53,8 +54,8 @@ def export_model(stored: StoredModel, folder: Path) -> None:
     """Writes model.bin, model.mlir, weights.safetensors, export.json and README.md.
 
     The exported function maps ({path: float32 array}, uint8 images (N, H, W, C)) to float32 logits
-    (N, classes), for any N: the scaling of the pixels is part of it. Batch normalization uses the
-    running statistics.
+    (N, classes), for any N: the scaling of the pixels is part of it, and so is the mean over mirror
+    images if the run scores by it. Batch normalization uses the running statistics.
 
     Raises:
         UsageError: `folder` holds other files.
@@ -78,6 +79,7 @@ def export_model(stored: StoredModel, folder: Path) -> None:
         "input": {"shape": ["batch", *shape], "dtype": "uint8"},
         "output": {"shape": ["batch", len(stored.class_names)], "dtype": "float32"},
         "class_names": list(stored.class_names),
+        "test_flips": stored.config.data.test_flips,
         "platforms": list(_PLATFORMS),
         "jax": jax.__version__,
     }
@@ -99,7 +101,8 @@ def _function(stored: StoredModel) -> Any:
     def logits_of(weights: dict[str, jax.Array], images: jax.Array) -> jax.Array:
         variables = unflatten_dict({tuple(path.split("/")): x for path, x in weights.items()})
         scaled = scale_pixels(images, stored.config.data.scaling)
-        logits: Any = stored.model.apply(variables, scaled, train=False)
+        compute = functools.partial(stored.model.apply, variables, train=False)
+        logits: Any = over_flips(compute, stored.config.data.test_flips)(scaled)
         return logits
 
     return with_precision(logits_of, stored.config.train.matmul_precision)

@@ -23,7 +23,7 @@ from flaxlab.scores import probabilities
 from flaxlab.training.loop import score
 from flaxlab.training.programs import compile_evaluation
 from flaxlab.training.state import Variables
-from flaxlab.training.step import make_eval_step, with_precision
+from flaxlab.training.step import make_eval_step, over_flips, with_precision
 
 _BATCH = 64
 
@@ -66,7 +66,8 @@ def predict_files(
     preprocess = functools.partial(scale_pixels, scaling=stored.config.data.scaling)
     devices = one_device()
     step = with_precision(
-        make_eval_step(stored.model, preprocess), stored.config.train.matmul_precision
+        make_eval_step(stored.model, preprocess, stored.config.data.test_flips),
+        stored.config.train.matmul_precision,
     )
     evaluate = compile_evaluation(step, devices)
     unlabelled = Split(images, np.zeros(len(images), np.int32))
@@ -91,18 +92,20 @@ def saliency(stored: StoredModel, image: np.ndarray, label: int) -> np.ndarray:
         label: the class.
     """
     scaled = scale_pixels(jnp.asarray(image)[None], stored.config.data.scaling)
-    gradient = _gradient_of_logit(stored.model, stored.variables, scaled, label)
+    flips = stored.config.data.test_flips
+    gradient = _gradient_of_logit(stored.model, flips, stored.variables, scaled, label)
     return np.asarray(jnp.max(jnp.abs(gradient[0]), axis=-1))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _gradient_of_logit(
-    model: nn.Module, variables: Variables, scaled: jax.Array, label: int
+    model: nn.Module, flips: bool, variables: Variables, scaled: jax.Array, label: int
 ) -> jax.Array:
     """Is compiled once per model: the picture, the class and the variables are arguments."""
+    compute = over_flips(functools.partial(model.apply, variables, train=False), flips)
 
     def logit(scaled: jax.Array) -> jax.Array:
-        logits: Any = model.apply(variables, scaled, train=False)
+        logits: Any = compute(scaled)
         return logits[0, label]
 
     return jax.grad(logit)(scaled)

@@ -225,7 +225,7 @@ def assemble(
         skip_nonfinite=train.on_nonfinite == "skip",
         **beside,
     )
-    eval_step = make_eval_step(model, beside["preprocess"])
+    eval_step = make_eval_step(model, beside["preprocess"], config.data.test_flips)
     moments_step = None
     if beside["average"] is not None and momenta_of(plain, dataset.image_shape):
         moments_step = make_moments_step(model, beside["preprocess"])

@@ -133,18 +133,32 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(model: nn.Module, preprocess: Callable[[jax.Array], jax.Array]) -> EvalStep:
+def make_eval_step(
+    model: nn.Module, preprocess: Callable[[jax.Array], jax.Array], flips: bool = False
+) -> EvalStep:
     """Returns the pure function (state, batch) -> (metrics, logits (N, classes)).
 
-    It uses the running statistics and no dropout, and changes nothing.
+    It uses the running statistics and no dropout, and changes nothing. With `flips`, the logits are
+    means over each image and its mirror image.
     """
 
     def eval_step(state: TrainState, batch: Batch) -> tuple[Metrics, jax.Array]:
-        images = preprocess(batch["image"])
-        logits = cast(jax.Array, model.apply(state.scored, images, train=False))
+        compute = over_flips(functools.partial(model.apply, state.scored, train=False), flips)
+        logits = compute(preprocess(batch["image"]))
         return batch_metrics(logits, batch["label"], batch["mask"]), logits
 
     return eval_step
+
+
+def over_flips(compute: Callable[[jax.Array], Any], flips: bool) -> Callable[[jax.Array], Any]:
+    """Returns `compute`, of images (N, H, W, C); with `flips`, its mean with that of their mirror.
+
+    Simonyan and Zisserman (2015) average the class probabilities so; here, as in airbench (Jordan,
+    2024), it is the logits.
+    """
+    if not flips:
+        return compute
+    return lambda images: (compute(images) + compute(jnp.flip(images, axis=2))) / 2
 
 
 def with_precision(step: Step, precision: str) -> Step:

@@ -312,6 +312,7 @@ def test_records_of_the_earlier_names_are_read_as_what_they_meant():
         ("alexnet_pool", ["--config.train.ema_decay=1"], "at least 0.0 and below 1.0"),
         ("alexnet_pool", ["--config.optimizer.sam_radius=-1"], "at least 0.0"),
         ("alexnet_pool", ["--config.optimizer.plateau_patience=0"], "at least 1"),
+        ("alexnet_pool", ["--config.data.test_flips=2"], "expected bool"),
         (
             "alexnet_pool",
             ["--config.optimizer.schedule=plateau", "--config.optimizer.step_factor=1"],

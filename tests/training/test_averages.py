@@ -238,15 +238,20 @@ def test_a_run_starts_from_the_average_of_another(tmp_path, undisturbed, overrid
 
 
 def test_a_whole_run_reports_the_average_and_evaluation_gives_the_same(tmp_path, capsys):
-    fields = ["--config.train.ema_decay=0.9", "--config.train.epochs=2"]
-    main.main([*SMALL_POOL, *fields, f"--workdir={tmp_path}"])
-    assert "Scored is an average of the parameters" in (tmp_path / "report.html").read_text()
+    recipe = ["--config.train.ema_decay=0.9", "--config.data.test_flips=true"]
+    main.main([*SMALL_POOL, *recipe, f"--workdir={tmp_path}", "--config.train.epochs=2"])
+    page = (tmp_path / "report.html").read_text()
+    assert "Scored is an average of the parameters" in page
+    assert "Logits are means over an image and its mirror image" in page
     summary = json.loads((tmp_path / "summary.json").read_text())
     capsys.readouterr()
     evaluate.main([str(tmp_path), "--format=json"])
     (found,) = json.loads(capsys.readouterr().out)["results"]
     assert found["accuracy"] == summary["final_val_accuracy"]
     assert found["loss"] == pytest.approx(summary["final_val_loss"], rel=1e-5)
+    evaluate.main([str(tmp_path), "--format=json", "--data.test_flips=false"])
+    (alone,) = json.loads(capsys.readouterr().out)["results"]
+    assert alone["loss"] != pytest.approx(found["loss"], rel=1e-5)
 
 
 class Whitened(nn.Module):
