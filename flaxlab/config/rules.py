@@ -17,7 +17,7 @@ from flaxlab.errors import UsageError
 _TFDS_NAME = r"tfds:[A-Za-z]\w*(/[\w.+-]+)?"  # tfds:NAME or tfds:NAME/CONFIG
 _SCHEDULE_FREE = ("schedule_free_sgd", "schedule_free_adamw")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "lion", "muon", *_SCHEDULE_FREE)
-_DATA_NAMES = ("fashion_mnist", "cifar10", "digits", "folder")
+_DATA_NAMES = ("fashion_mnist", "cifar10", "digits", "folder", "npz", "arrays")
 
 _RULES: dict[str, Rule] = {
     "seed": within(0, 2**32),
@@ -115,10 +115,12 @@ def validate(config: ConfigDict) -> None:
                 f"config.{path} is {values[path]!r}; expected"
                 f" {expected}{_written(path, values, known[path])}"
             )
-    if config.data.name == "folder" and not config.data.folder:
-        raise UsageError(
-            "config.data.folder is not set; data.name=folder needs --config.data.folder=DIR"
-        )
+    for name, field, value in (("folder", "folder", "DIR"), ("npz", "file", "FILE")):
+        if config.data.name == name and not config.data[field]:
+            raise UsageError(
+                f"config.data.{field} is not set; data.name={name} needs"
+                f" --config.data.{field}={value}"
+            )
     crops = config.data.augment.random_resized_crop > 0
     if crops and config.data.placement not in ("auto", "grain"):
         raise UsageError(

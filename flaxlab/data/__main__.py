@@ -15,6 +15,7 @@ _EXAMPLES = """examples:
   python -m flaxlab.data fashion_mnist
   python -m flaxlab.data cifar10 --to=sheets/cifar10
   python -m flaxlab.data folder --folder=pictures --size=32
+  python -m flaxlab.data npz --file=pictures.npz
 """
 
 
@@ -29,30 +30,37 @@ def main(arguments: Sequence[str]) -> None:
         description=__doc__,
         epilog=_EXAMPLES,
     )
-    parser.add_argument("name", choices=[*sorted(CATALOG), "digits", "folder"], help="the data set")
+    names = [*sorted(CATALOG), "digits", "folder", "npz"]
+    parser.add_argument("name", choices=names, help="the data set")
     parser.add_argument("--to", type=Path, help="folder to write to; default data_sheets/NAME")
     parser.add_argument("--data_dir", help="TFDS folder; default $TFDS_DATA_DIR or TFDS's own")
     parser.add_argument("--folder", help="class folders of images, for the data set folder")
+    parser.add_argument("--file", help="what np.savez wrote, for the data set npz")
     parser.add_argument(
         "--size", type=int, default=32, help="side of the images of a folder; default 32"
     )
     options = parser.parse_args(arguments)
     if options.name == "folder" and not options.folder:
         raise UsageError("the data set folder needs --folder=DIR, with a folder for each class")
+    if options.name == "npz" and not options.file:
+        raise UsageError("the data set npz needs --file=FILE, which np.savez wrote")
     if not 1 <= options.size <= 1024:
         raise UsageError(f"--size={options.size} is not a side of an image; expected 1 to 1024")
     # Importing JAX takes a second: not before the options are known to be right.
     from flaxlab.config import default_config
+    from flaxlab.data.arrays import shape_in_npz
     from flaxlab.data.load import load_dataset
     from flaxlab.data.sheet import write_data_sheet
 
     data = default_config().data
     data.name = options.name
-    data.data_dir, data.folder = options.data_dir, options.folder
+    data.data_dir, data.folder, data.file = options.data_dir, options.folder, options.file
     if options.name in CATALOG:
         data.image_shape = CATALOG[options.name].image_shape
     elif options.name == "digits":
         data.image_shape = (8, 8, 1)  # their own
+    elif options.name == "npz":
+        data.image_shape = shape_in_npz(Path(options.file).expanduser())
     else:
         data.image_shape = (options.size, options.size, 3)
     dataset = load_dataset(data)

@@ -107,10 +107,11 @@ def through_cache(
             return _load(folder, names)
         except OSError as error:
             _log.warning("warning: decoded data are not cached (%s)", error)
-            return made, _fingerprint(made)
+            return made, arrays_fingerprint(made)
 
 
-def _fingerprint(arrays: Sequence[np.ndarray]) -> str:
+def arrays_fingerprint(arrays: Sequence[np.ndarray]) -> str:
+    """Returns 16 hex digits of the sha256 of the shapes, dtypes and contents of arrays."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(repr((array.shape, array.dtype.str)).encode())
@@ -125,7 +126,9 @@ def _store(folder: Path, names: Sequence[str], arrays: Sequence[np.ndarray]) -> 
     try:
         for name, array in zip(names, arrays, strict=True):
             np.save(temporary / f"{name}.npy", array)
-        (temporary / "about.json").write_text(json.dumps({"fingerprint": _fingerprint(arrays)}))
+        (temporary / "about.json").write_text(
+            json.dumps({"fingerprint": arrays_fingerprint(arrays)})
+        )
         temporary.rename(folder)
     except OSError:
         if not folder.is_dir():  # else another process was faster

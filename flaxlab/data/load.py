@@ -18,6 +18,7 @@ from rich.progress import wrap_file
 
 from flaxlab import files
 from flaxlab.data.archives import Source, read_source
+from flaxlab.data.arrays import NOT_KEPT, load_npz
 from flaxlab.data.cache import files_digest, splits_through_cache
 from flaxlab.data.catalog import CATALOG, Entry
 from flaxlab.data.dataset import Dataset
@@ -57,6 +58,10 @@ def load_dataset(config: ConfigDict) -> Dataset:
         dataset = load_digits(shape)
     elif config.name == "folder":
         dataset = load_folder(Path(config.folder).expanduser(), shape, is_lazy)
+    elif config.name == "npz":
+        dataset = load_npz(Path(config.file).expanduser(), shape)
+    elif config.name == "arrays":
+        raise UsageError(NOT_KEPT)
     elif config.name.startswith(PREFIX):
         dataset = load_tfds_set(config.name, tfds_folder(config.data_dir), shape, is_lazy)
     else:
@@ -66,6 +71,11 @@ def load_dataset(config: ConfigDict) -> Dataset:
             f"config.data.image_shape is {shape}, but the images of"
             f" {dataset.title} are {dataset.image_shape}; set it to that"
         )
+    return take_subsets(dataset, config)
+
+
+def take_subsets(dataset: Dataset, config: ConfigDict) -> Dataset:
+    """Returns the data set with as many examples of each split as `config.data` says."""
     return replace(
         dataset,
         train=subset(dataset.train, config.train_examples),

@@ -29,7 +29,9 @@ LARGEST = 40 * 1024  # bytes that a run may take
 
 _KEPT = ("config.json", "history.csv", PREDICTIONS_FILE, "summary.json")
 # Options of flaxlab.suite that name a folder.
-_PLACES = ("--workdir", "--config.data.data_dir", "--config.data.folder")
+_PLACES = ("--workdir", "--config.data.data_dir", "--config.data.folder", "--config.data.file")
+# Fields of config.data that name a place on this machine, as a ledger has them.
+_NO_PLACES = {"data_dir": None, "folder": None, "file": None}
 
 # The relative rounding error of a loss in float16 is at most 1/2048.
 _LOSS_TOLERANCE = 1e-3
@@ -157,7 +159,7 @@ def _check_numbers(run: Run, predictions: Predictions) -> None:
 def _require_kept(run: Run) -> None:
     size = sum((run.folder / name).stat().st_size for name in _KEPT)
     data = run.config.data
-    if size > LARGEST or data.data_dir or data.folder or run.command != _command(run):
+    if size > LARGEST or any(data[key] for key in _NO_PLACES) or run.command != _command(run):
         raise UsageError(
             f"{run.folder} has not been stripped yet; python -m flaxlab.ledger {run.folder} does"
             " that"
@@ -172,9 +174,9 @@ def keep_run(run: Run, place: Path) -> int:
     Raises:
         UsageError: they would be larger than `LARGEST`.
     """
-    config, no_folders = configs.to_dict(run.config), {"data_dir": None, "folder": None}
+    config = configs.to_dict(run.config)
     kept = {
-        "config.json": _json({**config, "data": {**config["data"], **no_folders}}),
+        "config.json": _json({**config, "data": {**config["data"], **_NO_PLACES}}),
         "history.csv": (run.folder / "history.csv").read_bytes(),
         PREDICTIONS_FILE: compact_form(run.predictions),
         # Last: a run directory with a summary counts as complete.
