@@ -20,10 +20,11 @@ DRAWING = ROOT / "docs/images/house.svg"
 
 # From the roof to the ground: a room imports rooms of lower floors only.
 FLOORS = (
-    ("ledger",),
+    ("ledger", "flaxlab"),
+    ("notebook",),
     ("suite", "explain"),
     (
-        *("main", "flaxlab", "compare", "evaluate", "predict", "export"),
+        *("main", "compare", "evaluate", "predict", "export"),
         *("inspect", "prepare", "rates", "data.__main__"),
     ),
     ("run",),
@@ -39,7 +40,7 @@ GROUND = (
     *("command_line", "processes", "machine", "lock", "claims", "scores", "files", "user_code"),
     "errors",
 )
-_NOTES = {"flaxlab": "load()", "data.__main__": "the command"}
+_NOTES = {"flaxlab": "fit(), load()", "notebook": "runs and suites", "data.__main__": "the command"}
 _FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 
@@ -127,8 +128,8 @@ class Box:
 
 
 _WIDTH, _MARGIN, _GAP, _STORY = 960, 20, 10, 88
-_COMMANDS = 3  # floors of commands, from the roof down
-_SPINE = (210, 610)  # left and right edge of the rooms between the commands and the models
+_COMMANDS = 4  # floors of commands, from the roof down
+_SPINE = (210, 570)  # left and right edge of the rooms between the commands and the models
 # Boxes bring their own ground, and the grey of the arrows is read on white and on black.
 _FILL, _EDGE, _INK, _GREY = "#e8eefb", "#5b7bc0", "#1d2740", "#7d899c"
 
@@ -144,7 +145,7 @@ def draw(pairs: Iterable[tuple[str, str]]) -> str:
         "<title>The rooms of flaxlab: each imports from those below it</title>",
         '<marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8"'
         f' orient="auto"><path d="M0 0 8 4 0 8z" fill="{_GREY}"/></marker>',
-        *(_arrow(boxes[a], boxes[b], _FLOOR[b] - _FLOOR[a] == 1) for a, b in arrows),
+        *(_arrow(boxes[a], boxes[b], _straight(a, b)) for a, b in arrows),
         *(_drawn(boxes[room], room.split(".")[0], purpose(room)) for room in _FLOOR),
         _drawn(ground, ", ".join(GROUND), "any room may import these modules"),
         "</svg>",
@@ -182,9 +183,14 @@ def _place(arrows: Iterable[tuple[str, str]]) -> dict[str, Box]:
     return boxes
 
 
-def _arrow(a: Box, b: Box, adjacent: bool) -> str:
+def _straight(a: str, b: str) -> bool:
+    """Returns whether nothing stands between two rooms: among commands, or one floor apart."""
+    return _FLOOR[b] - _FLOOR[a] == 1 or _FLOOR[b] < _COMMANDS
+
+
+def _arrow(a: Box, b: Box, straight: bool) -> str:
     left, right = _SPINE
-    if adjacent:
+    if straight:
         points = [(a.x, a.bottom), (min(max(a.x, b.left + 20), b.right - 20), b.top)]
     elif a.x > right:  # from a command beside the spine: down, then into its side
         points = [(a.x, a.bottom), (a.x, b.y - 12), (b.right, b.y - 12)]

@@ -2,14 +2,119 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flaxlab.machine import avoid_wrong_fusions
 
+# Commands import this package first: it must not import JAX, so functions import what they need.
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+    from flaxlab.config.configure import ExperimentConfig
+    from flaxlab.notebook.run import Run
+    from flaxlab.notebook.suite import SuiteRuns
+
 __version__ = "0.1.0"
+__all__ = ["configure", "fit", "load", "open_run", "run_suite"]
 
 avoid_wrong_fusions()
+
+
+def configure(experiment: str | Path | ConfigDict, **overrides: Any) -> ExperimentConfig:
+    """Returns the config of an experiment, validated: `configure("alexnet_pool")`.
+
+    Args:
+        experiment: an experiment file; the name of an experiment in this folder, in experiments/
+            or among flaxlab's own; or a config, of which a copy is made.
+        **overrides: values by dotted path, `**{"train.epochs": 3}`.
+
+    Returns:
+        A config whose fields may be changed. It knows its experiment file, `config.file`.
+
+    Raises:
+        flaxlab.errors.UsageError: there is no such experiment or field, or a value is wrong.
+    """
+    from flaxlab.config.configure import configure
+
+    return configure(experiment, overrides)
+
+
+def fit(
+    config: str | Path | ConfigDict,
+    workdir: str | Path | None = None,
+    *,
+    data: tuple[Any, Any, Any, Any] | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Run:
+    """Trains an experiment, scores it, and writes its report, as `python -m flaxlab.main` does.
+
+    A run that was interrupted goes on where it stopped. One that is finished is not trained again,
+    and a line says so.
+
+    Args:
+        config: what `configure` returns or takes.
+        workdir: the run directory; None: runs/ and the experiment's name.
+        data: arrays of your own (x_train, y_train, x_test, y_test): images (N, H, W) or
+            (N, H, W, C), C 1 or 3, as uint8 or as floats in [0, 1], which are rounded to 256
+            levels; labels as integers from 0. They replace `config.data.name` and `image_shape`.
+        class_names: the name of each label in `data`; None: the numbers.
+
+    Raises:
+        flaxlab.errors.UsageError: the config or the data is wrong, or `workdir` holds a run with
+            another config, on other data, or of other code.
+        flaxlab.errors.RunFailed: the loss was NaN or infinite, or something could not be saved.
+        KeyboardInterrupt: the cell was interrupted; the state is saved, and goes on from there.
+    """
+    from flaxlab.notebook.fit import fit
+
+    return fit(config, workdir, data, class_names)
+
+
+def open_run(run: str | Path, model: str | None = None) -> Run:
+    """Returns a run that `fit`, a command or a suite has left: `open_run("runs/alexnet_pool")`.
+
+    Args:
+        run: the run directory.
+        model: where a network of your own is, see `load`.
+
+    Raises:
+        flaxlab.errors.UsageError: there is no run.
+    """
+    from flaxlab.notebook.run import open_run
+
+    return open_run(run, model)
+
+
+def run_suite(
+    suite: str | Path,
+    workdir: str | Path | None = None,
+    *,
+    seeds: int | None = None,
+    sweep: Mapping[str, Sequence[Any]] | None = None,
+    **overrides: Any,
+) -> SuiteRuns:
+    """Runs each arm of a suite with each seed, as `python -m flaxlab.suite` does.
+
+    Runs that are finished are not repeated, and an interrupted one goes on where it stopped.
+
+    Args:
+        suite: a suite file; with `sweep`, what `configure` takes.
+        workdir: the folder of the runs; None: runs/ and the name of the suite.
+        seeds: runs of each arm; None: the suite's own number, or 5.
+        sweep: {dotted path: values}; the arms are their combinations.
+        **overrides: values for every arm by dotted path, `**{"train.epochs": 3}`.
+
+    Raises:
+        flaxlab.errors.UsageError: the suite's file or a value is wrong, or `workdir` holds runs
+            with another config or on other data.
+        flaxlab.errors.RunFailed: some runs failed; the others are complete and compared.
+        KeyboardInterrupt: the cell was interrupted; the state of the run is saved.
+    """
+    from flaxlab.notebook.suite import run_suite
+
+    return run_suite(suite, workdir, seeds, sweep or {}, overrides)
 
 
 def load(
@@ -32,7 +137,6 @@ def load(
         flaxlab.errors.UsageError: there is no such checkpoint, it is damaged, or it was not
             written by flaxlab, or its network has to be named.
     """
-    # Commands import this package first: it must not import JAX.
     from flaxlab.run.load import load_stored
 
     stored = load_stored(Path(run), None if step is None else str(step), model)

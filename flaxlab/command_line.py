@@ -108,7 +108,9 @@ def positive_float(text: str) -> float:
 
 
 def open_console(**options: Any) -> Console:
-    """Returns a console on stdout: as wide as the terminal, or 160 columns in a file or a pipe.
+    """Returns a console on stdout: as wide as the terminal, or 160 columns elsewhere.
+
+    In a notebook it prints plain text: Rich would make an output of its own of each line.
 
     Args:
         **options: other options of `rich.console.Console`.
@@ -116,7 +118,15 @@ def open_console(**options: Any) -> Console:
     # Rich takes a tenth of a second to import: wrong options are reported before.
     from rich.console import Console
 
+    if in_notebook():
+        options = {"force_jupyter": False, "force_terminal": False, **options}
     return Console(width=None if sys.stdout.isatty() else _PIPED_COLUMNS, **options)
+
+
+def in_notebook() -> bool:
+    """Returns whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    return hasattr(ipython and ipython.get_ipython(), "kernel")
 
 
 def prepare_process(signals: Iterable[signal.Signals]) -> None:

@@ -26,6 +26,15 @@ _MEANS = (
 
 def to_csv(comparison: Comparison) -> str:
     """Returns the numbers of the arms as CSV, in full float precision; shares, not percent."""
+    rows, text = to_rows(comparison), io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def to_rows(comparison: Comparison) -> list[dict[str, object]]:
+    """Returns a row for each arm, the baseline's first; its keys are the columns of the CSV."""
     rows = []
     for arm in comparison.arms:
         row: dict[str, object] = {
@@ -70,11 +79,7 @@ def to_csv(comparison: Comparison) -> str:
             "reported_inside": arm.reported and arm.reported.inside,
         }
         rows.append(row)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return rows
 
 
 def _columns(key: str, estimate: Estimate | None) -> dict[str, float | str | None]:

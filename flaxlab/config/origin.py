@@ -10,7 +10,13 @@ from ml_collections import ConfigDict
 
 from flaxlab.config.fields import differences_but_seed
 from flaxlab.config.lab_report import LabReport
-from flaxlab.config.read import load_baseline, load_experiment, load_lab_report
+from flaxlab.config.read import (
+    PLACES,
+    experiment_file,
+    load_baseline,
+    load_experiment,
+    load_lab_report,
+)
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,7 @@ class Origin:
     """The experiment file of a run, and what was read from it.
 
     Attributes:
-        file: the experiment file.
+        file: the experiment file; None for a config that was made in Python.
         baseline: config of the experiment that this one is compared with.
         departures: what the command line changed, {path: (in the file, in the run)}: the
             meaningful differences between the experiment file and the run, except the seed.
@@ -26,15 +32,15 @@ class Origin:
         suite: digest of the claims and rules of the suite that starts the run; "" for a run alone.
     """
 
-    file: Path
+    file: Path | None
     baseline: ConfigDict
     departures: dict[str, tuple[Any, Any]]
     lab_report: LabReport | None
     suite: str = ""
 
 
-def read_origin(file: Path, config: ConfigDict) -> Origin:
-    """Reads an experiment file for a run with this config.
+def read_origin(file: Path | None, config: ConfigDict) -> Origin:
+    """Reads an experiment file, if there is one, for a run with this config.
 
     A run whose name is not that of its file, such as an arm of a sweep, is another experiment:
     the lab report has no numbers for it.
@@ -42,6 +48,8 @@ def read_origin(file: Path, config: ConfigDict) -> Origin:
     Raises:
         UsageError: the file, or that of its baseline, does not exist or fails.
     """
+    if file is None:
+        return Origin(None, _baseline_in_python(config), {}, None)
     original = load_experiment(file)
     return Origin(
         file=file,
@@ -49,3 +57,9 @@ def read_origin(file: Path, config: ConfigDict) -> Origin:
         departures=differences_but_seed(original, config),
         lab_report=load_lab_report(file) if config.name == original.name else None,
     )
+
+
+def _baseline_in_python(config: ConfigDict) -> ConfigDict:
+    if config.baseline in ("", config.name):
+        return config
+    return load_experiment(experiment_file(config.baseline, PLACES))

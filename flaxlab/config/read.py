@@ -21,6 +21,9 @@ from flaxlab.user_code import naming_the_line, run_file
 
 T = TypeVar("T")
 
+# Where an experiment that Python code names is looked for, before flaxlab's own.
+PLACES = (Path(), Path("experiments"))
+
 
 def load_experiment(path: Path) -> ConfigDict:
     """Returns what the `get_config` of an experiment file returns, named after the file.

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 from rich.table import Table
 
 from flaxlab.command_line import open_console
 from flaxlab.config.read import apply_overrides
+from flaxlab.data.dataset import Dataset
 from flaxlab.data.load import load_dataset
 from flaxlab.data.splits import split_for_run
 from flaxlab.errors import UsageError
 from flaxlab.evaluate.evaluation import KINDS, evaluate_stored
 from flaxlab.run.load import StoredModel
 from flaxlab.scores import class_scores, confusion_matrix
+
+
+class Scored(NamedTuple):
+    """The scores of a stored model on a data set.
+
+    Attributes:
+        dataset: the data set.
+        results: for each kind of statistics "batch_stats", the kind; "accuracy", a share; "loss",
+            in nats; "examples"; and "classes", precision, recall, F1 and number of each.
+    """
+
+    dataset: Dataset
+    results: list[dict[str, Any]]
 
 
 def evaluate(
@@ -46,7 +60,53 @@ def evaluate(
         # The run's subsets do not apply to other data.
         config.data.train_examples = config.data.test_examples = None
     config = apply_overrides(config, overrides)
-    dataset = load_dataset(config.data)
+    dataset, results = score_stored(stored, config, load_dataset(config.data), kinds, batch_size)
+    if form == "json":
+        about = {"checkpoint": str(stored.saved.folder), "epoch": stored.epoch}
+        print(json.dumps({**about, "dataset": dataset.title, "results": results}, indent=2))
+        return
+    console = open_console()
+    console.print(
+        f"{config.name}, epoch {stored.epoch} ({stored.saved.folder}), on"
+        f" {results[0]['examples']:,} test examples of {dataset.title}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    if dataset.class_names != stored.class_names:
+        note = "note: the class names differ from those of training; classes are matched by number"
+        console.print(note, style="yellow")
+    table = Table("statistics", "accuracy", "cross entropy, nats", box=None, pad_edge=False)
+    for result in results:
+        table.add_row(result["batch_stats"], f"{result['accuracy']:.4f}", f"{result['loss']:.4f}")
+    console.print(table)
+    first = results[0]
+    table = Table("class", "precision", "recall", "F1", "examples", box=None, pad_edge=False)
+    for name, scores in first["classes"].items():
+        numbers = [f"{scores[key]:.4f}" for key in ("precision", "recall", "f1")]
+        table.add_row(name, *numbers, str(scores["support"]))
+    console.print(table)
+
+
+def score_stored(
+    stored: StoredModel,
+    config: ConfigDict,
+    dataset: Dataset,
+    kinds: Sequence[str],
+    batch_size: int | None = None,
+) -> Scored:
+    """Scores a stored model on the test split of a data set.
+
+    Args:
+        stored: the model.
+        config: the run's, or one that differs in `config.data`.
+        dataset: what `config.data` names.
+        kinds: kinds of statistics, see `evaluate_stored`.
+        batch_size: number of images at a time; None: the run's batch size.
+
+    Raises:
+        UsageError: the model does not fit the data, or the kinds of statistics.
+    """
     if len(dataset.class_names) != len(stored.class_names):
         raise UsageError(
             f"{dataset.title} has {len(dataset.class_names)} classes, the model has"
@@ -89,28 +149,4 @@ def evaluate(
                 "classes": classes,
             }
         )
-    if form == "json":
-        about = {"checkpoint": str(stored.saved.folder), "epoch": stored.epoch}
-        print(json.dumps({**about, "dataset": dataset.title, "results": results}, indent=2))
-        return
-    console = open_console()
-    console.print(
-        f"{config.name}, epoch {stored.epoch} ({stored.saved.folder}), on {len(test):,} test"
-        f" examples of {dataset.title}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
-    if dataset.class_names != stored.class_names:
-        note = "note: the class names differ from those of training; classes are matched by number"
-        console.print(note, style="yellow")
-    table = Table("statistics", "accuracy", "cross entropy, nats", box=None, pad_edge=False)
-    for result in results:
-        table.add_row(result["batch_stats"], f"{result['accuracy']:.4f}", f"{result['loss']:.4f}")
-    console.print(table)
-    first = results[0]
-    table = Table("class", "precision", "recall", "F1", "examples", box=None, pad_edge=False)
-    for name, scores in first["classes"].items():
-        numbers = [f"{scores[key]:.4f}" for key in ("precision", "recall", "f1")]
-        table.add_row(name, *numbers, str(scores["support"]))
-    console.print(table)
+    return Scored(dataset, results)

@@ -63,6 +63,19 @@ def predict_files(
     images = np.stack([read_image(path, shape) for path in paths])
     if invert:
         images = 255 - images
+    return [
+        Prediction(path, image, row.tolist(), np.argsort(-row, kind="stable").tolist())
+        for path, image, row in zip(paths, images, predict_images(stored, images), strict=True)
+    ]
+
+
+def predict_images(stored: StoredModel, images: np.ndarray) -> np.ndarray:
+    """Returns the probability of each class, float32 (N, classes).
+
+    Args:
+        stored: the model.
+        images: uint8 (N, H, W, C), of the shape that the model takes.
+    """
     preprocess = functools.partial(scale_pixels, scaling=stored.config.data.scaling)
     devices = one_device()
     step = with_precision(
@@ -73,11 +86,7 @@ def predict_files(
     unlabelled = Split(images, np.zeros(len(images), np.int32))
     state = devices.put(eval_state(stored.variables))
     found = score(evaluate, state, Feed(unlabelled, _BATCH, 1, devices, {}))
-    scores = probabilities(found.logits)
-    return [
-        Prediction(path, image, row.tolist(), np.argsort(-row, kind="stable").tolist())
-        for path, image, row in zip(paths, images, scores, strict=True)
-    ]
+    return probabilities(found.logits)
 
 
 def saliency(stored: StoredModel, image: np.ndarray, label: int) -> np.ndarray:

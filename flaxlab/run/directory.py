@@ -45,9 +45,11 @@ def begin_directory(workdir: Path, experiment: Experiment, origin: Origin) -> No
             f"the run in {workdir} is finished and has no checkpoints to start from; use another"
             " --workdir, or remove its summary.json to run it again"
         )
-    baseline = baseline_file(origin.file, experiment.config)
     network = models.source_file(experiment.config.model.name)
-    write_sources(workdir, sources([origin.file, baseline, *([network] if network else [])]))
+    found = [network]
+    if origin.file is not None:
+        found = [origin.file, baseline_file(origin.file, experiment.config), network]
+    write_sources(workdir, sources(file for file in found if file is not None))
 
 
 def write_config(workdir: Path, experiment: Experiment, history: History) -> None:

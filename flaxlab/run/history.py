@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,16 @@ def to_csv(history: Sequence[Row]) -> str:
     writer.writeheader()
     writer.writerows(asdict(row) for row in history)
     return text.getvalue()
+
+
+def from_csv(text: str) -> list[Row]:
+    """Returns the history that `to_csv` was given; columns of later versions are left out."""
+    kinds = {field.name: int if field.type == "int" else float for field in fields(Row)}
+    rows: list[Row] = []
+    for row in csv.DictReader(text.splitlines()):
+        values: dict[str, Any] = {key: kinds[key](row[key]) for key in row.keys() & kinds.keys()}
+        rows.append(Row(**values))
+    return rows
 
 
 def saved_epochs(folder: Path) -> int:

@@ -41,7 +41,7 @@ def write_report(
     origin: Origin,
     result: RunResult,
     workdir: Path,
-    command: Sequence[str],
+    command: Sequence[str] | None,
     revision: str | None = None,
 ) -> dict[str, Any]:
     """Writes every file of a run directory except its checkpoints, history and events.
@@ -53,7 +53,7 @@ def write_report(
         origin: what its experiment file says.
         result: what `train` returned.
         workdir: the run directory.
-        command: the arguments that started the run.
+        command: the arguments that started the run; None: the config was made in Python.
         revision: revision of the experiment file's repository, see `git_revision`.
 
     Returns:
@@ -64,7 +64,9 @@ def write_report(
     name, names = experiment.config.name, dataset.class_names
     confusion = scores.confusion_matrix(scored.labels, scored.logits.argmax(axis=1), len(names))
     summary = summarize(experiment, result, confusion) | {
-        "command": shlex.join(["python", "-m", "flaxlab.main", *command]),
+        "command": "flaxlab.fit(config), the config of config.json"
+        if command is None
+        else shlex.join(["python", "-m", "flaxlab.main", *command]),
         "experiment_git": revision,
         "departures": origin.departures,
         "lab_report": origin.lab_report and asdict(origin.lab_report),

@@ -11,13 +11,15 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from flaxlab import config as configs
-from flaxlab.checkpoints.find import epoch_of
+from flaxlab.checkpoints.find import epoch_of, find_saved
 from flaxlab.config.rules import complete
 from flaxlab.data.cache import is_lazy
 from flaxlab.errors import UsageError
 from flaxlab.run.fingerprint import describe_other_code, fingerprints, same_tracer
 from flaxlab.run.history import saved_epochs
 from flaxlab.training.experiment import Experiment
+from flaxlab.training.loop import finished
+from flaxlab.training.metrics import Row
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +90,24 @@ def check_resumable(record: dict[str, Any], experiment: Experiment) -> None:
         )
 
 
+def is_complete(folder: Path, experiment: Experiment) -> bool:
+    """Returns whether the run in `folder` has all its epochs, and its report.
+
+    Raises:
+        UsageError: it may not go on with this config, code or data, see `check_resumable`.
+    """
+    try:
+        found = [saved for saved in find_saved(folder) if saved.kind == "latest"]
+    except UsageError:  # there is no checkpoint, or none is complete
+        return False
+    record = found[-1].record() if found else None
+    if record is None:
+        return False
+    check_resumable(record, experiment)
+    history = [Row(**row) for row in record["history"]]
+    return finished(experiment.config.train, history) and (folder / "summary.json").is_file()
+
+
 def is_finished(folder: Path, experiment: Experiment) -> bool:
     """Returns whether the run in `folder` is complete.
 
@@ -98,8 +118,8 @@ def is_finished(folder: Path, experiment: Experiment) -> bool:
     """
     try:
         old = complete(configs.from_dict(json.loads((folder / "config.json").read_text())))
-        finished = (folder / "summary.json").is_file()
-        summary = json.loads((folder / "summary.json").read_text()) if finished else {}
+        done = (folder / "summary.json").is_file()
+        summary = json.loads((folder / "summary.json").read_text()) if done else {}
         epochs = saved_epochs(folder)
     except FileNotFoundError:
         return False
@@ -108,18 +128,18 @@ def is_finished(folder: Path, experiment: Experiment) -> bool:
     changed = resuming_differences(old, experiment.config)
     if epochs > experiment.config.train.epochs:
         changed["train.epochs"] = (epochs, experiment.config.train.epochs)
-    if finished and summary["dataset_fingerprint"] != experiment.dataset.fingerprint:
+    if done and summary["dataset_fingerprint"] != experiment.dataset.fingerprint:
         changed["the data"] = (summary["dataset"], f"{experiment.dataset.title}, changed since")
     if changed:
         raise UsageError(
             f"the run in {folder} differs from this one ({_there_and_now(changed)}); use another"
             " --workdir, or the old values"
         )
-    if finished and (
+    if done and (
         text := describe_other_code(summary, fingerprints(experiment), f"the run in {folder}")
     ):
         _log.warning("warning: %s; new runs are not comparable seeds of the same arm", text)
-    return finished and old.train.epochs == experiment.config.train.epochs
+    return done and old.train.epochs == experiment.config.train.epochs
 
 
 def _there_and_now(changed: Mapping[str, tuple[Any, Any]]) -> str:

@@ -86,7 +86,7 @@ def train_and_report(
     origin: Origin,
     workdir: Path,
     progress: Reporter,
-    arguments: Sequence[str],
+    arguments: Sequence[str] | None,
     programs: Programs | None = None,
 ) -> dict[str, Any] | None:
     """Trains an experiment to its end and writes its whole run directory.
@@ -98,7 +98,7 @@ def train_and_report(
         origin: the experiment file and what it says.
         workdir: the run directory.
         progress: shows the progress of the run.
-        arguments: those with which `flaxlab.main` does the same.
+        arguments: those with which `flaxlab.main` does the same; None: it cannot.
         programs: see `train`.
 
     Returns:
@@ -132,9 +132,8 @@ def train_and_report(
         from flaxlab.run.report import write_report
 
         try:
-            summary = write_report(
-                experiment, origin, result, workdir, arguments, experiment_revision(origin.file)
-            )
+            revision = None if origin.file is None else experiment_revision(origin.file)
+            summary = write_report(experiment, origin, result, workdir, arguments, revision)
         except OSError as error:
             raise RunFailed(
                 f"the training is done, but its report could not be written ({error}); {GO_ON}"

@@ -9,7 +9,7 @@ import threading
 from types import TracebackType
 from typing import Any
 
-from flaxlab.command_line import EXIT_SIGNAL
+from flaxlab.command_line import EXIT_SIGNAL, in_notebook
 from flaxlab.errors import GO_ON, Interrupted
 
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
@@ -23,7 +23,8 @@ class Interruption:
     SIGINT, SIGTERM and SIGUSR2 ask to stop: Slurm sends a job what its batch file names
     (`--signal=USR2@120`) before its time is over. The first signal is kept in `received`, which the
     run reads between its steps. A second one ends the process at once if either of the two is
-    SIGINT: Slurm may send the others twice without being in a hurry. A thread handles the
+    SIGINT: Slurm may send the others twice without being in a hurry. In a notebook it does nothing,
+    since the kernel holds more than this run. A thread handles the
     signals, since Python's own handlers wait for the main thread, which may be compiling for a
     minute.
 
@@ -41,7 +42,7 @@ class Interruption:
             second: what a second one would do.
         """
         self.received: signal.Signals | None = None
-        self._first, self._second = first, second
+        self._first, self._second = first, "" if in_notebook() else second
 
     def __enter__(self) -> Interruption:
         self._reader, self._writer = os.pipe()
@@ -78,8 +79,9 @@ class Interruption:
             if self.received is None:
                 self.received = signal.Signals(number)
                 again = "once more" if number == signal.SIGINT else "Ctrl-C (SIGINT)"
-                _show(f"{self.received.name}: {self._first}; {again} {self._second}")
-            elif signal.SIGINT in (number, self.received):
+                then = f"; {again} {self._second}" if self._second else ""
+                _show(f"{self.received.name}: {self._first}{then}")
+            elif self._second and signal.SIGINT in (number, self.received):
                 _show(f"stopped at once; {GO_ON} from the last save")
                 os._exit(EXIT_SIGNAL + number)
 

@@ -45,11 +45,14 @@ if TYPE_CHECKING:  # submitit is an extra
     from flaxlab.suite.launchers.slurm import Slurm
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> Path:
     """Runs a suite or a sweep, and compares its arms.
 
     Args:
         options: see `read_options`.
+
+    Returns:
+        The folder of the runs.
 
     Raises:
         UsageError: an option is wrong.
@@ -68,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
         spread = options.spread and Pilot({}, options.spread / 100, {})
         plan = with_recorded_rules(plan, workdir)
         print_seeds(console, plan, spread or read_pilot(plan, workdir), options.plan)
-        return
+        return workdir
     if plan.tuned is not None and (options.until or options.arms):
         raise UsageError(
             "--until and --arms are for one comparison, and the suite's `tuned` makes two; leave"
@@ -82,6 +85,7 @@ def run(options: argparse.Namespace) -> None:
         raise RunFailed(
             f"{failed}. The others are complete; start the same command again to retry these"
         )
+    return workdir
 
 
 def _run_tuned(console: Console, plan: Plan, workdir: Path, options: argparse.Namespace) -> str:

@@ -1,0 +1,161 @@
+"""A run as Python code sees it: what its directory holds, read when it is asked for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from flaxlab import config as configs
+from flaxlab.checkpoints.save import Checkpoints
+from flaxlab.config.rules import complete
+from flaxlab.data.arrays import to_pixels
+from flaxlab.data.dataset import Dataset
+from flaxlab.data.load import load_dataset
+from flaxlab.errors import UsageError
+from flaxlab.evaluate.command import score_stored
+from flaxlab.lock import locked
+from flaxlab.notebook.pictures import Picture, image
+from flaxlab.notebook.shown import Page, facts, link
+from flaxlab.pages import plots
+from flaxlab.predict.prediction import predict_images
+from flaxlab.run.history import from_csv
+from flaxlab.run.load import StoredModel, load_stored
+from flaxlab.training.experiment import assemble
+from flaxlab.training.metrics import Row
+from flaxlab.training.state import TrainState
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run in its directory; a notebook shows its numbers, curves and a link to its report.
+
+    Attributes:
+        folder: the run directory.
+        network: where a network of one's own is, as `flaxlab.load` takes it; None: where the run
+            says, if that is an installed module.
+        dataset: the data of the run, if they are only in memory; else None: they are loaded.
+    """
+
+    folder: Path
+    network: str | None = None
+    dataset: Dataset | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def config(self) -> ConfigDict:
+        """The resolved config of the run, frozen."""
+        text = self._read("config.json")
+        return FrozenConfigDict(complete(configs.from_dict(json.loads(text))))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The numbers of the finished run, see `flaxlab.run.report.summarize`."""
+        return json.loads(self._read("summary.json"))
+
+    @property
+    def history(self) -> list[Row]:
+        """A row for each epoch; `pandas.DataFrame(run.history)` makes a table of them."""
+        return from_csv(self._read("history.csv"))
+
+    @property
+    def state(self) -> TrainState:
+        """The state after the last saved step: parameters, batch statistics, optimizer and key.
+
+        Raises:
+            UsageError: there is none, or the network or the data cannot be loaded.
+        """
+        config = self._stored("latest").config
+        experiment = assemble(config, self._dataset(config))
+        with (
+            locked(self.folder),
+            Checkpoints(self.folder / "checkpoints", config.checkpoint.keep) as checkpoints,
+        ):
+            newest = checkpoints.newest()
+            if newest is None:
+                raise UsageError(f"no intact checkpoint is left in {self.folder}")
+            return newest.restore(experiment.devices.put(experiment.create_state()))
+
+    def plot(self) -> Picture:
+        """Returns the picture of accuracy and loss over the epochs."""
+        return Picture(plots.curves(self.history, self.config.name, None))
+
+    def report(self) -> Page:
+        """Returns the report of the finished run."""
+        self._read("summary.json")
+        return Page(self.folder / "report.html")
+
+    def evaluate(self, batch_stats: str = "running") -> dict[str, Any]:
+        """Scores the test split with the state that the run reports, as `flaxlab.evaluate` does.
+
+        Args:
+            batch_stats: the statistics of batch normalization, "running", "batch" or "recomputed".
+
+        Returns:
+            "accuracy", a share; "loss", in nats; "examples"; and "classes", precision, recall, F1
+            and number of examples of each.
+
+        Raises:
+            UsageError: the model or the data cannot be loaded.
+        """
+        stored = self._stored()
+        dataset = self._dataset(stored.config)
+        (result,) = score_stored(stored, stored.config, dataset, [batch_stats]).results
+        return result
+
+    def predict(self, images: Any) -> np.ndarray:
+        """Returns the probability of each class for some images, float64 (N, classes).
+
+        Args:
+            images: (N, H, W) or (N, H, W, C), of the size of the run's: uint8, or floats in [0, 1],
+                which are rounded to 256 levels.
+
+        Raises:
+            UsageError: they are not such images, or the model cannot be loaded.
+        """
+        stored = self._stored()
+        pixels, _ = to_pixels(images, "images")
+        shape = tuple(stored.config.data.image_shape)
+        if pixels.shape[1:] != shape:
+            raise UsageError(f"the images are {pixels.shape[1:]}, and the model takes {shape}")
+        return predict_images(stored, pixels)
+
+    def _stored(self, step: str | None = None) -> StoredModel:
+        return load_stored(self.folder, step, self.network)
+
+    def _dataset(self, config: ConfigDict) -> Dataset:
+        return load_dataset(config.data) if self.dataset is None else self.dataset
+
+    def _read(self, name: str) -> str:
+        try:
+            return (self.folder / name).read_text()
+        except FileNotFoundError as error:
+            what = "is not finished" if (self.folder / "config.json").exists() else "is not there"
+            raise UsageError(f"the run in {self.folder} {what}: it has no {name}") from error
+
+    def _repr_html_(self) -> str:
+        found, folder = self.summary, self.folder
+        accuracy = {"validation accuracy": f"{found['final_val_accuracy']:.4f}"}
+        if "test_accuracy" in found:
+            accuracy = {"test accuracy": f"{found['test_accuracy']:.4f}"}
+        values = {
+            "run": found["name"],
+            "data": found["dataset"],
+            "seed": str(found["seed"]),
+            "epochs": str(found["epochs"]),
+            "parameters": f"{found['parameters_total']:,}",
+            **accuracy,
+            "best validation accuracy": f"{found['best_val_accuracy']:.4f}",
+        }
+        picture = image((folder / "curves.png").read_bytes(), "accuracy and loss over the epochs")
+        return facts(values) + picture + link(folder / "report.html")
+
+
+def open_run(folder: str | Path, model: str | None = None) -> Run:
+    """See `flaxlab.open_run`."""
+    run = Run(Path(folder).expanduser(), model)
+    _ = run.config  # says so now if it is none
+    return run

@@ -1,0 +1,171 @@
+"""The functions of `flaxlab` itself, called in this process."""
+
+import inspect
+import json
+import shlex
+
+import numpy as np
+import pytest
+
+import flaxlab
+from flaxlab.command_line import in_notebook
+from flaxlab.config import default_config, flatten
+from flaxlab.config.read import resolve_config
+from flaxlab.errors import UsageError
+from flaxlab.evaluate.__main__ import main as evaluate
+from flaxlab.main import main
+from flaxlab.run.history import from_csv, to_csv
+from flaxlab.training.metrics import Row
+from tests.helpers.processes import run_code
+from tests.helpers.refusals import refused
+from tests.helpers.runs import POOL_FILE, SMALL_POOL, SMALL_RUN, small_config
+from tests.helpers.samples import strangers_arrays
+
+SMALL = dict(text.removeprefix("--config.").split("=", 1) for text in SMALL_RUN)
+
+
+def test_the_import_is_cheap_and_the_names_are_found():
+    loaded = set(run_code("import sys, flaxlab; print(*sys.modules)").shown.split())
+    assert "flaxlab.machine" in loaded
+    assert not {"jax", "numpy", "rich", "ml_collections"} & loaded
+    for name in flaxlab.__all__:
+        function = getattr(flaxlab, name)
+        assert inspect.getdoc(function)
+        assert "return" in function.__annotations__
+
+
+@pytest.mark.parametrize("experiment", ["alexnet_pool", POOL_FILE, str(POOL_FILE)])
+def test_a_config_is_that_of_the_command(experiment, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # else the name is that of a file in experiments/
+    config = flaxlab.configure(experiment, **SMALL)
+    assert dict(flatten(config)) == dict(flatten(resolve_config(POOL_FILE, SMALL_RUN)))
+    assert config.file.resolve() == POOL_FILE
+    assert "file" not in config
+
+
+def test_values_are_given_as_python_has_them():
+    given = {
+        "train.epochs": 3,
+        "optimizer.learning_rate": np.float64(2e-4),
+        "model.pool_kind": "avg",
+        "data.augment.flip": True,
+        "model.head_dropout": (0.1, 0.2),
+    }
+    found = dict(flatten(flaxlab.configure("alexnet_pool", **given)))
+    assert {path: found[path] for path in given} == given
+
+
+def test_a_config_is_a_copy_that_may_be_changed_and_keeps_its_file():
+    config = flaxlab.configure("alexnet_pool")
+    other = flaxlab.configure(config, seed=4)
+    other.train.epochs, other.data.train_examples = 2, 100
+    assert (config.seed, config.train.epochs, config.data.train_examples) == (0, 10, None)
+    assert other.file == config.file
+    with pytest.raises(TypeError):
+        config.train.epochs = "ten"
+    with pytest.raises(AttributeError, match="epochs"):
+        config.train.epoch = 3
+    config.train.epochs = 0
+    with pytest.raises(UsageError, match=r"config\.train\.epochs is 0"):
+        flaxlab.fit(config)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "overrides", "message"),
+    [
+        ("nothing", {}, "there is no experiment file"),
+        ("alexnet pool", {}, "is not the name of an experiment"),
+        ("alexnet_pool", {"train.epoch": 3}, r"did you mean --config\.train\.epochs"),
+        ("alexnet_pool", {"train.epochs": "ten"}, "wrong kind; expected int"),
+        (default_config(), {}, r"config\.name is empty; give the run a name"),
+    ],
+)
+def test_a_wrong_config_is_refused_in_the_line_of_the_command(experiment, overrides, message):
+    with pytest.raises(UsageError, match=message):
+        flaxlab.configure(experiment, **overrides)
+
+
+def test_what_a_command_has_trained_is_finished_for_python(stored_run, capsys):
+    before = {path: path.stat().st_mtime_ns for path in stored_run.rglob("*")}
+    run = flaxlab.fit(flaxlab.configure(POOL_FILE, **SMALL), stored_run)
+    assert "is finished" in capsys.readouterr().out
+    assert run == flaxlab.open_run(stored_run)
+    assert {path: path.stat().st_mtime_ns for path in stored_run.rglob("*")} == before
+    _, variables, _ = flaxlab.load(stored_run)
+    kernel = run.state.params["output"]["kernel"]
+    assert np.array_equal(kernel, variables["params"]["output"]["kernel"])
+    assert int(run.state.step) == run.summary["steps"] == 30
+    assert len(run.history) == 3
+
+
+def test_what_python_has_trained_is_what_the_command_would_train(stored_run, tmp_path, capsys):
+    config = flaxlab.configure(POOL_FILE, **SMALL)
+    config.train.epochs = 1
+    run = flaxlab.fit(config, tmp_path / "run")
+    words = shlex.split(run.summary["command"])
+    assert words[:3] == ["python", "-m", "flaxlab.main"]
+    main([*words[3:], "--show"])  # it is a command
+    main([*SMALL_POOL, f"--workdir={tmp_path / 'run'}"])  # goes on to the third epoch
+    theirs, ours = flaxlab.open_run(stored_run), flaxlab.open_run(tmp_path / "run")
+    assert [r.val_loss for r in ours.history] == [r.val_loss for r in theirs.history]
+    assert ours.summary["departures"] == theirs.summary["departures"]
+    assert ours.evaluate() == theirs.evaluate()
+    assert (run.folder / "source" / POOL_FILE.name).is_file()
+
+
+def test_a_run_on_arrays_says_what_it_cannot_do_without_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    x, y, x_test, y_test = strangers_arrays()
+    config = flaxlab.configure(small_config(**{"train.epochs": 1, "log.progress": "none"}))
+    run = flaxlab.fit(config, data=(x, y, x_test, y_test))
+    assert run.folder.as_posix() == "runs/small"
+    assert config.data.name == "digits"  # it is the caller's
+    summary, scores = run.summary, run.evaluate()
+    assert summary["dataset_fingerprint"] == run.dataset.fingerprint
+    assert summary["command"].startswith("flaxlab.fit")
+    assert not list((run.folder / "source").iterdir())
+    assert scores["accuracy"] == summary["final_val_accuracy"]
+    expected = run.predict(x_test)
+    assert np.allclose(expected.sum(axis=1), 1)
+    assert np.mean(expected.argmax(axis=1) == y_test) == scores["accuracy"]
+
+    opened = flaxlab.open_run("runs/small")
+    assert np.array_equal(opened.predict(x_test[..., None]), expected)
+    with pytest.raises(UsageError, match=r"only in the memory .* data\.file=FILE"):
+        opened.evaluate()
+    assert "data.name=npz with data.file=FILE" in refused(evaluate, ["runs/small"], capsys)
+    np.savez("mine.npz", x_train=x, y_train=y, x_test=x_test, y_test=y_test)
+    evaluate(["runs/small", "--data.name=npz", "--data.file=mine.npz", "--format=json"])
+    found = json.loads(capsys.readouterr().out)["results"][0]
+    assert {key: found[key] for key in scores} == scores
+
+    with pytest.raises(UsageError, match="was started on other data"):
+        flaxlab.fit(config, data=(x, (y + 1) % 5, x_test, y_test))
+    with pytest.raises(UsageError, match=r"the images are \(9, 10, 1\), .* takes \(9, 11, 1\)"):
+        run.predict(x[:, :, 1:])
+
+
+def test_a_history_comes_back_from_its_file():
+    rows = [Row(1, 0.5, 0.25, 0.1, 1 / 3, 1e-3, 2.0, 0.0, 1e4, 2), Row(2, *[0.125] * 5)]
+    again = from_csv(to_csv(rows))
+    assert again[0] == rows[0]
+    assert to_csv(again) == to_csv(rows)
+    assert isinstance(again[0].skipped_steps, int)
+
+
+def test_rows_are_what_pandas_takes(stored_run):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(flaxlab.open_run(stored_run).history)
+    assert table.epoch.tolist() == [1, 2, 3]
+
+
+def test_there_is_no_run_is_one_line(tmp_path):
+    with pytest.raises(UsageError, match=r"is not there: it has no config\.json"):
+        flaxlab.open_run(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({}))
+    with pytest.raises(UsageError, match=r"is not finished: it has no summary\.json"):
+        _ = flaxlab.notebook.run.Run(tmp_path).summary
+
+
+def test_this_is_no_notebook():
+    assert not in_notebook()
