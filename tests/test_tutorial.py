@@ -38,8 +38,8 @@ def test_it_runs_and_its_assertions_hold(path, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_there_are_seven_chapters_with_a_solution_each():
-    assert len(CHAPTERS) == 7
+def test_there_are_eight_chapters_with_a_solution_each():
+    assert len(CHAPTERS) == 8
     assert [path.name for path in CHAPTERS] == [path.name for path in SOLUTIONS]
 
 
