@@ -32,6 +32,7 @@ def importers(library):
         ("tensorstore", "checkpoints/*.py"),
         ("tensorflow_datasets", "data/tfds_store.py"),
         ("grain", "batches/grain.py"),
+        ("pyarrow", "data/parquet.py"),
         ("matplotlib", "pages/*.py"),
         ("submitit", "suite/launchers/*.py"),
     ],

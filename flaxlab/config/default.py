@@ -36,13 +36,14 @@ def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
     config.seed = 0  # of initial values, order of examples, dropout and the holdout split
 
     config.data = ConfigDict()
-    # fashion_mnist, cifar10, digits, folder, npz, or tfds:NAME or tfds:NAME/CONFIG: any image
-    # classification set that is prepared in the TFDS folder; arrays: arrays in memory.
+    # fashion_mnist, cifar10, digits, folder, parquet, npz, or tfds:NAME or tfds:NAME/CONFIG: any
+    # image classification set that is prepared in the TFDS folder; arrays: arrays in memory.
     config.data.name = "fashion_mnist"
-    # (H, W, C): digits, folder, npz and tfds:NAME are brought to it.
+    # (H, W, C): all but the first two and arrays are brought to it.
     config.data.image_shape = (28, 28, 1)
     config.data.data_dir = placeholder(str)  # TFDS folder; None: $TFDS_DATA_DIR or TFDS's own
-    config.data.folder = placeholder(str)  # class folders of images, for data.name=folder
+    # Class folders of images, for data.name=folder; Parquet files, for data.name=parquet.
+    config.data.folder = placeholder(str)
     config.data.file = placeholder(str)  # what np.savez wrote, for data.name=npz
     config.data.train_examples = placeholder(int)  # a fixed stratified subset; None: all
     config.data.test_examples = placeholder(int)  # a fixed stratified subset; None: all

@@ -17,7 +17,7 @@ from flaxlab.errors import UsageError
 _TFDS_NAME = r"tfds:[A-Za-z]\w*(/[\w.+-]+)?"  # tfds:NAME or tfds:NAME/CONFIG
 _SCHEDULE_FREE = ("schedule_free_sgd", "schedule_free_adamw")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "lion", "muon", *_SCHEDULE_FREE)
-_DATA_NAMES = ("fashion_mnist", "cifar10", "digits", "folder", "npz", "arrays")
+_DATA_NAMES = ("fashion_mnist", "cifar10", "digits", "folder", "parquet", "npz", "arrays")
 
 _RULES: dict[str, Rule] = {
     "seed": within(0, 2**32),
@@ -115,7 +115,11 @@ def validate(config: ConfigDict) -> None:
                 f"config.{path} is {values[path]!r}; expected"
                 f" {expected}{_written(path, values, known[path])}"
             )
-    for name, field, value in (("folder", "folder", "DIR"), ("npz", "file", "FILE")):
+    for name, field, value in (
+        ("folder", "folder", "DIR"),
+        ("parquet", "folder", "DIR"),
+        ("npz", "file", "FILE"),
+    ):
         if config.data.name == name and not config.data[field]:
             raise UsageError(
                 f"config.data.{field} is not set; data.name={name} needs"

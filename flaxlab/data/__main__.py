@@ -15,6 +15,7 @@ _EXAMPLES = """examples:
   python -m flaxlab.data fashion_mnist
   python -m flaxlab.data cifar10 --to=sheets/cifar10
   python -m flaxlab.data folder --folder=pictures --size=32
+  python -m flaxlab.data parquet --folder=beans --size=64
   python -m flaxlab.data npz --file=pictures.npz
 """
 
@@ -30,18 +31,20 @@ def main(arguments: Sequence[str]) -> None:
         description=__doc__,
         epilog=_EXAMPLES,
     )
-    names = [*sorted(CATALOG), "digits", "folder", "npz"]
+    names = [*sorted(CATALOG), "digits", "folder", "parquet", "npz"]
     parser.add_argument("name", choices=names, help="the data set")
     parser.add_argument("--to", type=Path, help="folder to write to; default data_sheets/NAME")
     parser.add_argument("--data_dir", help="TFDS folder; default $TFDS_DATA_DIR or TFDS's own")
-    parser.add_argument("--folder", help="class folders of images, for the data set folder")
+    parser.add_argument("--folder", help="the pictures of the data sets folder and parquet")
     parser.add_argument("--file", help="what np.savez wrote, for the data set npz")
     parser.add_argument(
-        "--size", type=int, default=32, help="side of the images of a folder; default 32"
+        "--size", type=int, default=32, help="side of the images of --folder; default 32"
     )
     options = parser.parse_args(arguments)
-    if options.name == "folder" and not options.folder:
-        raise UsageError("the data set folder needs --folder=DIR, with a folder for each class")
+    if options.name in ("folder", "parquet") and not options.folder:
+        raise UsageError(
+            f"the data set {options.name} needs --folder=DIR, which holds its pictures"
+        )
     if options.name == "npz" and not options.file:
         raise UsageError("the data set npz needs --file=FILE, which np.savez wrote")
     if not 1 <= options.size <= 1024:

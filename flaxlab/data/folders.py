@@ -12,7 +12,7 @@ import numpy as np
 
 from flaxlab.data.cache import files_digest, lazy_fingerprint, splits_through_cache
 from flaxlab.data.dataset import Dataset, Split
-from flaxlab.data.images import SUFFIXES, decode, stored_shape
+from flaxlab.data.images import SUFFIXES, common_shape, decode, stored_shape
 from flaxlab.data.lazy import LazyImages, read_file
 from flaxlab.data.splits import cut_test_split
 from flaxlab.errors import UsageError
@@ -101,7 +101,4 @@ def _stored_shape(paths: list[Path]) -> tuple[int, ...] | None:
         # A picture that cannot be read is reported where it is needed.
         with contextlib.suppress(OSError, UsageError):
             shapes.append(decode(path.read_bytes(), str(path), stored_shape))
-    if not shapes:
-        return None
-    sizes, channels = {shape[:2] for shape in shapes}, max(shape[2] for shape in shapes)
-    return (*sizes.pop(), channels) if len(sizes) == 1 else (channels,)
+    return common_shape(shapes)

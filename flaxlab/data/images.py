@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,6 +48,17 @@ def stored_shape(image: Image.Image) -> tuple[int, int, int]:
     image.draft(None, (1, 1))  # an eighth of a JPEG's size shows whether it has colours
     pixels = np.asarray(_upright(image, 3))
     return height, width, 3 if np.ptp(pixels, axis=-1).any() else 1
+
+
+def common_shape(shapes: Sequence[tuple[int, int, int]]) -> tuple[int, ...] | None:
+    """Returns the shape of several pictures: (H, W, C), or (C,) if their sizes differ.
+
+    C is the largest of theirs; None without pictures.
+    """
+    if not shapes:
+        return None
+    sizes, channels = {shape[:2] for shape in shapes}, max(shape[2] for shape in shapes)
+    return (*sizes.pop(), channels) if len(sizes) == 1 else (channels,)
 
 
 def from_array(pixels: np.ndarray) -> Image.Image:

@@ -176,7 +176,7 @@ def test_a_resolved_config_cannot_be_changed():
         ("--config.optimizer.learning_rate=nan", "expected a number above 0"),
         (
             "--config.data.name=mnist",
-            "expected one of fashion_mnist, cifar10, digits, folder, npz, arrays, or tfds:NAME",
+            "cifar10, digits, folder, parquet, npz, arrays, or tfds:NAME",
         ),
         ("--config.data.name=folder", "needs --config.data.folder=DIR"),
         ("--config.data.image_shape=(28,28,2)", "expected (height, width, channels)"),

@@ -1,0 +1,133 @@
+"""Image sets of the Hugging Face Hub: Parquet files on the disk, with pictures inside.
+
+What such files hold is described at https://huggingface.co/docs/datasets/about_dataset_features:
+a column of {"bytes", "path"}, one of labels, and their names in the metadata of the schema.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+
+from flaxlab.data.cache import files_digest, splits_through_cache
+from flaxlab.data.dataset import Dataset, Split
+from flaxlab.data.images import common_shape, decode, fit_image, stored_shape
+from flaxlab.data.splits import cut_test_split
+from flaxlab.errors import UsageError
+
+_BATCH = 1000  # rows that are read at a time
+_SAMPLES = 12  # pictures that are opened to find out their stored shape
+
+
+class _Columns(NamedTuple):
+    """The columns that hold the pictures and their labels, and the names of the classes."""
+
+    image: str
+    label: str
+    class_names: tuple[str, ...]
+
+
+def load_parquet(root: Path, shape: tuple[int, int, int]) -> Dataset:
+    """Loads the pictures in train*.parquet and test*.parquet, at any depth below a folder.
+
+    Without files for a test split, those of a split called validation are taken, and without
+    these a stratified fifth of the training split.
+
+    Args:
+        root: the folder, as the Hub's data sets are downloaded.
+        shape: (H, W, C) of the images after `flaxlab.data.images.fit_image`.
+
+    Raises:
+        UsageError: there are no such files, they hold no pictures with labels, or a picture is
+            damaged.
+    """
+    train = _files(root, "train")
+    test = _files(root, "test") or _files(root, "validation")
+    if not train:
+        raise UsageError(f"{root} holds no train*.parquet; expected an image set of the Hub's")
+    columns = _find_columns(train[0])
+    key = f"parquet-{files_digest(root, [*train, *test], root.resolve(), shape)}"
+
+    def read() -> tuple[Split, Split]:
+        whole = _read(train, columns, shape)
+        return (whole, _read(test, columns, shape)) if test else cut_test_split(whole)
+
+    first, second, fingerprint = splits_through_cache(key, read)
+    kind = "split as they are" if test else "a fixed stratified fifth is the test split"
+    return Dataset(
+        name="parquet",
+        title=root.resolve().name,
+        version="1.0.0",
+        origin=f"Parquet files with pictures, {kind}.",
+        fingerprint=fingerprint,
+        class_names=columns.class_names,
+        train=first,
+        test=second,
+        stored_shape=_stored_shape(train[0], columns.image),
+    )
+
+
+def _files(root: Path, split: str) -> list[Path]:
+    return sorted(root.rglob(f"{split}*.parquet"))
+
+
+def _find_columns(path: Path) -> _Columns:
+    with _explain_damage(path):
+        schema = pyarrow.parquet.read_schema(path)
+    about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    features = about.get("info", {}).get("features") or {}
+    kinds: dict[str, list[str]] = {kind: [] for kind in ("Image", "ClassLabel")}
+    for name in schema.names:
+        feature = features.get(name)
+        if isinstance(feature, dict) and feature.get("_type") in kinds:
+            kinds[feature["_type"]].append(name)
+    images, labels = kinds.values()
+    if len(images) != 1 or not labels:
+        raise UsageError(
+            f"{path} has {len(images)} columns of images and {len(labels)} of class labels, as its"
+            f" metadata says (columns: {', '.join(schema.names)}); expected one of images"
+        )
+    return _Columns(images[0], labels[0], tuple(features[labels[0]]["names"]))
+
+
+def _stored_shape(path: Path, column: str) -> tuple[int, ...] | None:
+    """Opens the first pictures of a file; see `Dataset.stored_shape`."""
+    contents = [row[column]["bytes"] for row in next(_batches(path, _SAMPLES, [column]))]
+    return common_shape([decode(content, path.name, stored_shape) for content in contents])
+
+
+def _read(paths: Sequence[Path], columns: _Columns, shape: tuple[int, int, int]) -> Split:
+    images: list[np.ndarray] = []
+    labels: list[int] = []
+    for path in paths:
+        for rows in _batches(path, _BATCH, [columns.image, columns.label]):
+            for row in rows:
+                name = f"picture {len(images)} of {path.name}"
+                content, label = (row[columns.image] or {}).get("bytes"), row[columns.label]
+                if content is None or label is None or label < 0:
+                    raise UsageError(f"{name} in {path.parent} lacks its bytes or its label")
+                images.append(decode(content, name, lambda image: fit_image(image, shape)))
+                labels.append(label)
+    return Split(np.stack(images), np.array(labels, np.int32))
+
+
+def _batches(path: Path, size: int, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+    """Yields the rows of a file, `size` at a time."""
+    with _explain_damage(path):
+        for rows in pyarrow.parquet.ParquetFile(path).iter_batches(size, columns=list(columns)):
+            yield rows.to_pylist()
+
+
+@contextlib.contextmanager
+def _explain_damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pyarrow.ArrowException) as error:
+        raise UsageError(f"{path} is not a readable Parquet file ({error})") from error
