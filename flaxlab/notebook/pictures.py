@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from flaxlab.pages import plots
+from flaxlab.pages import style
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Picture:
     figure: Figure
 
     def _repr_png_(self) -> bytes:
-        return plots.png(self.figure)
+        return style.png(self.figure)
 
 
 def image(png: bytes, text: str) -> str:
