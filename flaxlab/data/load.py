@@ -59,7 +59,7 @@ def load_dataset(config: ConfigDict) -> Dataset:
     elif config.name == "folder":
         dataset = load_folder(Path(config.folder).expanduser(), shape, is_lazy)
     elif config.name == "parquet":
-        # Imported here: pyarrow takes a tenth of a second, which other data should not cost.
+        # Imported here: pyarrow takes a fifth of a second, which other data should not cost.
         from flaxlab.data.parquet import load_parquet
 
         dataset = load_parquet(Path(config.folder).expanduser(), shape)

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import shlex
 
 import numpy as np
@@ -14,11 +15,13 @@ from flaxlab.config.read import resolve_config
 from flaxlab.errors import UsageError
 from flaxlab.evaluate.__main__ import main as evaluate
 from flaxlab.main import main
+from flaxlab.notebook.run import Run
+from flaxlab.notebook.suite import SuiteRuns
 from flaxlab.run.history import from_csv, to_csv
 from flaxlab.training.metrics import Row
 from tests.helpers.processes import run_code
 from tests.helpers.refusals import refused
-from tests.helpers.runs import POOL_FILE, SMALL_POOL, SMALL_RUN, small_config
+from tests.helpers.runs import POOL_FILE, ROOT, SMALL_POOL, SMALL_RUN, small_config
 from tests.helpers.samples import strangers_arrays
 
 SMALL = dict(text.removeprefix("--config.").split("=", 1) for text in SMALL_RUN)
@@ -164,7 +167,17 @@ def test_there_is_no_run_is_one_line(tmp_path):
         flaxlab.open_run(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({}))
     with pytest.raises(UsageError, match=r"is not finished: it has no summary\.json"):
-        _ = flaxlab.notebook.run.Run(tmp_path).summary
+        _ = Run(tmp_path).summary
+
+
+def test_the_page_about_python_names_what_there_is():
+    page = (ROOT / "docs/python.md").read_text()
+    named = re.findall(r"flaxlab\.(\w+)\(", page)
+    assert {*named} == {*flaxlab.__all__}
+    for what, kind in (("run", Run), ("suite", SuiteRuns)):
+        fields = re.findall(rf"^\| `{what}\.(\w+)", page, re.MULTILINE)
+        assert len(fields) > 2
+        assert all(hasattr(kind, name) or name in kind.__annotations__ for name in fields)
 
 
 def test_this_is_no_notebook():
