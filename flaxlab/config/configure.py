@@ -27,6 +27,9 @@ class ExperimentConfig(ConfigDict):
         super().__init__(config)
         object.__setattr__(self, "_file", file)  # else it would become a field
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> ExperimentConfig:
+        return ExperimentConfig(copy.deepcopy(ConfigDict(self), memo), self.file).lock()
+
     @property
     def file(self) -> Path | None:
         """The experiment file; None for a config that was made in Python."""

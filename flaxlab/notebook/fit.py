@@ -10,19 +10,17 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from flaxlab import models
 from flaxlab.command_line import in_notebook, open_console
 from flaxlab.config.configure import ExperimentConfig, as_overrides, configure
-from flaxlab.config.origin import read_origin
 from flaxlab.config.read import load_experiment
 from flaxlab.config.rules import validate
 from flaxlab.data.arrays import Arrays, from_arrays
 from flaxlab.data.load import load_dataset, take_subsets
 from flaxlab.files import make_folder
-from flaxlab.machine import compute_deterministically, keep_compiled_programs
+from flaxlab.machine import keep_compiled_programs
 from flaxlab.notebook.progress import show_progress
 from flaxlab.notebook.run import Run
 from flaxlab.run.console import print_experiment, print_result
-from flaxlab.run.record import experiment_revision, versions
 from flaxlab.run.resume_rules import is_complete
-from flaxlab.run.run import train_and_report
+from flaxlab.run.run import prepare_run, train_and_report
 from flaxlab.training.experiment import assemble
 
 
@@ -40,12 +38,7 @@ def fit(
         chosen.data.name, chosen.data.image_shape = "arrays", own.image_shape
         validate(chosen)
     resolved = FrozenConfigDict(ConfigDict(chosen))
-    versions()  # remembers them now, since a commit may follow during the run
-    if chosen.file is not None:
-        experiment_revision(chosen.file)
-    if resolved.train.deterministic:
-        compute_deterministically()
-    origin = read_origin(chosen.file, resolved)
+    origin = prepare_run(resolved, chosen.file)
     dataset = load_dataset(resolved.data) if own is None else take_subsets(own, resolved.data)
     experiment = assemble(resolved, dataset)
     folder = (Path(workdir) if workdir is not None else Path("runs") / resolved.name).expanduser()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from flaxlab import config as configs
 from flaxlab.checkpoints.save import Checkpoints
@@ -60,10 +61,7 @@ def run_experiment(
     """
     keep_compiled_programs()
     config = resolve_config(config_file, overrides)
-    versions(), experiment_revision(config_file)  # now: a commit may follow during the run
-    if config.train.deterministic:
-        compute_deterministically()
-    origin = read_origin(config_file, config)
+    origin = prepare_run(config, config_file)
     join()
     console = open_console(quiet=not is_main())
     if not is_main():
@@ -79,6 +77,24 @@ def run_experiment(
     summary = train_and_report(experiment, origin, workdir, progress, arguments)
     if summary is not None:
         print_result(console, summary, workdir)
+
+
+def prepare_run(config: ConfigDict, file: Path | None) -> Origin:
+    """Does what must precede the arrays of a run, and returns what its experiment file says.
+
+    Args:
+        config: resolved and validated.
+        file: the experiment file; None for a config that was made in Python.
+
+    Raises:
+        UsageError: the file, or that of its baseline, does not exist or fails.
+    """
+    versions()  # remembers them now, since a commit may follow during the run
+    if file is not None:
+        experiment_revision(file)
+    if config.train.deterministic:
+        compute_deterministically()
+    return read_origin(file, config)
 
 
 def train_and_report(

@@ -1,5 +1,6 @@
 """The functions of `flaxlab` itself, called in this process."""
 
+import copy
 import inspect
 import json
 import re
@@ -63,7 +64,7 @@ def test_a_config_is_a_copy_that_may_be_changed_and_keeps_its_file():
     other = flaxlab.configure(config, seed=4)
     other.train.epochs, other.data.train_examples = 2, 100
     assert (config.seed, config.train.epochs, config.data.train_examples) == (0, 10, None)
-    assert other.file == config.file
+    assert other.file == config.file == copy.deepcopy(config).file
     with pytest.raises(TypeError):
         config.train.epochs = "ten"
     with pytest.raises(AttributeError, match="epochs"):

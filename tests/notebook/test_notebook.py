@@ -11,15 +11,31 @@ from traitlets.config import Config
 from tests.helpers.runs import ROOT
 from tests.helpers.samples import strangers_arrays
 
+# A network that compiles in a moment.
+EXPERIMENT = """
+import flax.linen as nn
+from flaxlab.config import default_config
+
+class Dense(nn.Module):
+    num_classes: int
+    units: int = 8
+
+    @nn.compact
+    def __call__(self, images, train):
+        hidden = nn.relu(nn.Dense(self.units)(images.reshape(len(images), -1)))
+        return nn.Dense(self.num_classes)(hidden)
+
+def get_config():
+    config = default_config(Dense)
+    config.data.name, config.data.image_shape = "digits", (8, 8, 1)
+    config.train.epochs, config.train.batch_size = 4, 32
+    config.log.tensorboard = False
+    return config
+"""
+
 CELLS = {
     "trained": """
-config = flaxlab.configure(
-    "digits_small",
-    **{
-        "model.blocks": (((4, 3),),), "model.pools": ((2, 2),), "model.head_units": (8,),
-        "train.epochs": 2, "log.tensorboard": False,
-    },
-)
+config = flaxlab.configure("dense.py", **{"train.epochs": 2})
 run = flaxlab.fit(config, workdir="runs/mine")
 """,
     "shown": "run",
@@ -27,7 +43,7 @@ run = flaxlab.fit(config, workdir="runs/mine")
     "read": """
 print([row.epoch for row in run.history], int(run.state.step), run.summary["dataset"])
 print(run.evaluate()["accuracy"] == run.history[-1].val_accuracy)
-model, variables, _ = flaxlab.load("runs/mine")
+model, variables, _ = flaxlab.load("runs/mine", model="dense.py:Dense")
 """,
     "report": "run.report()",
     "again": "print(flaxlab.fit(config, workdir='runs/mine') == run)",
@@ -52,12 +68,10 @@ from flaxlab.config import default_config
 
 class Tiny(nn.Module):
     num_classes: int
-    units: int = 4
 
     @nn.compact
     def __call__(self, images, train):
-        hidden = nn.relu(nn.Dense(self.units)(images.reshape(len(images), -1)))
-        return nn.Dense(self.num_classes)(hidden)
+        return nn.Dense(self.num_classes)(images.reshape(len(images), -1))
 
 tiny = flaxlab.configure(default_config(Tiny), name="tiny", **{"data.name": "digits"})
 tiny.data.image_shape = (8, 8, 1)
@@ -83,8 +97,7 @@ print(len(run.history) - reached, run.predict(np.zeros((2, 8, 8), np.uint8)).sha
 """,
     "suite": """
 suite = flaxlab.run_suite(
-    "digits_small", "runs/suite", seeds=1, sweep={"model.head_units": [(4,), (6,)]},
-    **{"model.blocks": (((2, 3),),), "model.pools": ((2, 2),), "train.epochs": 1},
+    "dense.py", "runs/suite", seeds=1, sweep={"model.units": [8, 6]}, **{"train.epochs": 1}
 )
 """,
     "compared": "suite.compare()",
@@ -99,6 +112,7 @@ def notebook(tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebook")
     for name, array in zip(("x", "y", "x_test", "y_test"), strangers_arrays(), strict=True):
         np.save(folder / f"{name}.npy", array)
+    (folder / "dense.py").write_text(EXPERIMENT)
     first = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import flaxlab"
     cells = [nbformat.v4.new_code_cell(source) for source in (first, *CELLS.values())]
     # Sockets of files: Jupyter warns of open ports.
@@ -165,7 +179,7 @@ def test_a_changed_config_is_refused_in_the_line_of_the_command(notebook):
 def test_a_strangers_arrays_are_trained_on(notebook):
     *lines, where, scored = notebook[0]["arrays"]["stdout"].splitlines()
     assert "arrays given in Python, float64 in [0, 1] rounded to 256 levels." in "".join(lines)
-    assert where == "runs/digits_small arrays (9, 11, 1) digits"
+    assert where == "runs/dense arrays (9, 11, 1) digits"
     assert scored == "(25, 5) ['a', 'b', 'c', 'd', 'e']"
 
 
@@ -181,7 +195,7 @@ def test_an_interrupted_cell_leaves_a_run_that_goes_on(notebook):
 def test_a_suite_shows_its_table_and_its_page(notebook):
     shown, _ = notebook
     assert "\x1b" not in shown["suite"]["stdout"]
-    assert "[2/2] head_units=(6,), seed 0" in shown["suite"]["stdout"]
+    assert "[2/2] units=6, seed 0" in shown["suite"]["stdout"]
     table = shown["compared"]["text/html"]
     assert table.count("<tr>") == 3
     assert "the baseline" in table
