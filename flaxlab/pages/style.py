@@ -21,6 +21,9 @@ _OF_THE_PAGE = {INK: "--ink", GREY: "--soft", FAINT: "--line", BLUE: "--blue"}
 
 VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 
+# Dots an inch of what has no other dots, as a matrix: so many that its cells have sharp edges.
+_ON_A_PAGE, _ON_PAPER = 144, 300
+
 STYLE: dict[Any, Any] = {
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -55,7 +58,7 @@ def pdf(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     # Some publishers refuse the outlines of letters that are matplotlib's default (Type 3).
     with rc_context({"pdf.fonttype": 42}):
-        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
+        figure.savefig(buffer, format="pdf", dpi=_ON_PAPER, metadata={"CreationDate": None})
     return buffer.getvalue()
 
 
@@ -73,7 +76,9 @@ def svg(figure: Figure, name: str) -> str:
     """
     buffer = io.BytesIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None})
+        figure.savefig(
+            buffer, format="svg", dpi=_ON_A_PAGE, facecolor="none", metadata={"Date": None}
+        )
     text = buffer.getvalue().decode()
     text = text[text.index("<svg") :]
     # What the page says itself, and what HTML needs not to be told.
