@@ -1,4 +1,4 @@
-"""The comparison's page in a real browser: it renders, its tables sort, nothing complains."""
+"""The pages in a real browser: they render, their tables sort, nothing complains."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from flaxlab.compare.__main__ import main
-from tests.helpers.finished_runs import write_run
+from tests.helpers.finished_runs import fail, write_run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
 
@@ -22,7 +22,7 @@ addEventListener("load", () => {
   const table = document.querySelector("table.sortable");
   const arms = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent);
   const title = [...table.tHead.rows[0].cells].find((cell) =>
-    cell.textContent.startsWith("difference"));
+    /^(difference|reported)/.test(cell.textContent));
   const before = arms();
   title.querySelector("button").click();
   const up = arms(), sorted = title.getAttribute("aria-sort");
@@ -112,3 +112,17 @@ def test_the_page_renders_and_its_tables_sort(tmp_path, width):
             assert image > 300
     else:
         assert all(0 < image <= shown for shown, _, image in seen["figures"])
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_index_sorts_runs_and_is_no_wider_than_the_window(tmp_path, width):
+    for name, value in {"b": 0.7, "a": 0.9, "c": 0.8}.items():
+        write_run(tmp_path / "runs" / f"a_rather_long_name_{name}", "alexnet_pool", 0, [value])
+    fail(tmp_path / "runs", "alexnet_default", 1)
+    main([str(tmp_path / "runs"), "--index"])
+    seen, console = open_in_browser(tmp_path / "runs/index.html", tmp_path, width)
+    assert seen["errors"] == console == []
+    assert seen["wide"] == 0
+    # What is not finished stays at the end.
+    assert [name[-1] for name in seen["up"]] == ["b", "c", "a", "1"]
+    assert [name[-1] for name in seen["down"]] == ["a", "c", "b", "1"]
