@@ -36,19 +36,23 @@ def avoid_wrong_fusions() -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if _YNN_FUSIONS in flags or not _xla_knows(_YNN_FUSIONS):
         return
-    _add_xla_flag(
-        f"--{_YNN_FUSIONS}=-reduce",
-        "warning: JAX had started before flaxlab was imported, and may compute some programs"
-        " wrongly on a CPU; import flaxlab first, or set XLA_FLAGS=%s",
-    )
+    flag = f"--{_YNN_FUSIONS}=-reduce"
+    if _has_made_arrays():
+        _log.warning(
+            "warning: JAX had started before flaxlab was imported, and may compute some programs"
+            " wrongly on a CPU; import flaxlab first, or set XLA_FLAGS=%s",
+            flag,
+        )
+    _add_xla_flag(flag)
 
 
-def _add_xla_flag(flag: str, too_late: str) -> None:
-    """Adds a flag for XLA; logs `too_late`, which names the flag as %s, if JAX has read them."""
-    bridge = sys.modules.get("jax._src.xla_bridge")
-    if bridge is not None and bridge.backends_are_initialized():
-        _log.warning(too_late, flag)
+def _add_xla_flag(flag: str) -> None:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+
+
+def _has_made_arrays() -> bool:
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    return bridge is not None and bridge.backends_are_initialized()
 
 
 def _xla_knows(flag: str) -> bool:
@@ -213,12 +217,17 @@ def compute_deterministically() -> None:
     experiment file that makes one, a warning says so.
     """
     flag = "--xla_gpu_deterministic_ops=true"
-    if flag not in os.environ.get("XLA_FLAGS", ""):
-        _add_xla_flag(
-            flag,
+    if flag in os.environ.get("XLA_FLAGS", ""):
+        return
+    if _has_made_arrays():  # the next run says so too: XLA never reads the flag
+        _log.warning(
             "warning: JAX had started before train.deterministic was read, so a GPU may give other"
-            " bits each time; set XLA_FLAGS=%s, or make no arrays in the experiment file",
+            " bits each time; set XLA_FLAGS=%s, or make no arrays before: in a notebook, restart"
+            " the kernel and train first",
+            flag,
         )
+        return
+    _add_xla_flag(flag)
 
 
 def take_gpu_memory_as_needed() -> None:

@@ -21,9 +21,9 @@ from flaxlab.evaluate.command import score_stored
 from flaxlab.lock import locked
 from flaxlab.notebook.pictures import Picture, image
 from flaxlab.notebook.shown import Page, facts, link
-from flaxlab.pages import plots
+from flaxlab.pages import plots, style
 from flaxlab.predict.prediction import predict_images
-from flaxlab.run.history import from_csv
+from flaxlab.run.history import best_row, from_csv
 from flaxlab.run.load import StoredModel, load_stored
 from flaxlab.training.experiment import assemble
 from flaxlab.training.metrics import Row
@@ -80,7 +80,15 @@ class Run:
             return newest.restore(experiment.devices.put(experiment.create_state()))
 
     def plot(self) -> Picture:
-        """Returns the picture of accuracy and loss over the epochs."""
+        """Returns the picture of accuracy and loss over the epochs.
+
+        Raises:
+            UsageError: no epoch is done.
+        """
+        if not self.history:
+            raise UsageError(
+                f"no epoch of the run in {self.folder} is done: nothing is to be drawn"
+            )
         return Picture(plots.curves(self.history, self.config.name, None))
 
     def report(self) -> Page:
@@ -137,21 +145,29 @@ class Run:
             raise UsageError(f"the run in {self.folder} {what}: it has no {name}") from error
 
     def _repr_html_(self) -> str:
-        found, folder = self.summary, self.folder
-        accuracy = {"validation accuracy": f"{found['final_val_accuracy']:.4f}"}
-        if "test_accuracy" in found:
-            accuracy = {"test accuracy": f"{found['test_accuracy']:.4f}"}
+        config, history = self.config, self.history
+        found = self.summary if self._has("summary.json") else {}
+        done, epochs = len(history), config.train.epochs
         values = {
-            "run": found["name"],
-            "data": found["dataset"],
-            "seed": str(found["seed"]),
-            "epochs": str(found["epochs"]),
-            "parameters": f"{found['parameters_total']:,}",
-            **accuracy,
-            "best validation accuracy": f"{found['best_val_accuracy']:.4f}",
+            "run": config.name,
+            "data": found.get("dataset", config.data.name),
+            "seed": str(config.seed),
+            "epochs": str(done) if found else f"{done} of {epochs}, not finished",
         }
-        picture = image((folder / "curves.png").read_bytes(), "accuracy and loss over the epochs")
-        return facts(values) + picture + link(folder / "report.html")
+        if found:
+            values["parameters"] = f"{found['parameters_total']:,}"
+        if "test_accuracy" in found:
+            values["test accuracy"] = f"{found['test_accuracy']:.4f}"
+        picture = ""
+        if history:
+            values["validation accuracy"] = f"{history[-1].val_accuracy:.4f}"
+            values["best validation accuracy"] = f"{best_row(history).val_accuracy:.4f}"
+            picture = image(style.png(self.plot().figure), "accuracy and loss over the epochs")
+        report = link(self.folder / "report.html") if self._has("report.html") else ""
+        return facts(values) + picture + report
+
+    def _has(self, name: str) -> bool:
+        return (self.folder / name).is_file()
 
 
 def open_run(folder: str | Path, model: str | None = None) -> Run:

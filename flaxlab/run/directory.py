@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import logging
 import sys
 import sysconfig
@@ -115,6 +116,31 @@ def _belongs_to_the_user(file: Path) -> bool:
         return file.name != "__init__.py"
     flaxlab = Path(__file__).resolve().parents[1]
     return not any(file.is_relative_to(folder) for folder in (flaxlab, *_LIBRARIES))
+
+
+def require_unchanged_imports(start: Path) -> None:
+    """Refuses modules of the user that are not what this process has imported.
+
+    Python runs an imported module once. In a notebook, a run would compute what it was, and record
+    what it is.
+
+    Args:
+        start: an experiment file that has been run.
+
+    Raises:
+        UsageError: a module that it imports has changed since the first run of this process.
+    """
+    for path in sources([start]):
+        if path != start.expanduser().resolve() and _as_imported(path) != path.read_bytes():
+            raise UsageError(
+                f"{path} has changed since this process imported it; restart the kernel, or start"
+                " Python again"
+            )
+
+
+@functools.cache
+def _as_imported(path: Path) -> bytes:
+    return path.read_bytes()
 
 
 def write_sources(workdir: Path, paths: Iterable[Path]) -> None:

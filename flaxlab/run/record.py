@@ -6,6 +6,7 @@ import contextlib
 import functools
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -36,8 +37,20 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def experiment_revision(file: Path) -> str | None:
-    """Returns the `git_revision` of an experiment file at the time of the first call."""
+    """Returns the `git_revision` of an experiment file when `remember_revisions` last ran."""
     return git_revision(file.expanduser().resolve())
+
+
+def remember_revisions(files: Iterable[Path]) -> None:
+    """Looks up the revision of flaxlab and of experiment files before a run or a suite.
+
+    A commit may follow while it runs. Experiment files are run again when they have changed, in a
+    notebook too; flaxlab is not, so that its revision stays that of the first run.
+    """
+    versions()
+    experiment_revision.cache_clear()
+    for file in files:
+        experiment_revision(file)
 
 
 def git_revision(path: Path) -> str | None:

@@ -23,11 +23,16 @@ from flaxlab.lock import locked
 from flaxlab.machine import compute_deterministically, keep_compiled_programs
 from flaxlab.processes import explain_lost_process, is_main, require_same
 from flaxlab.run.console import ConsoleProgress, print_experiment, print_result
-from flaxlab.run.directory import begin_directory, record_failure, write_config
+from flaxlab.run.directory import (
+    begin_directory,
+    record_failure,
+    require_unchanged_imports,
+    write_config,
+)
 from flaxlab.run.history import best_row
 from flaxlab.run.hooks import Reporter, RunHooks, Stop
 from flaxlab.run.memory import explain_out_of_memory
-from flaxlab.run.record import experiment_revision, versions
+from flaxlab.run.record import experiment_revision, remember_revisions
 from flaxlab.run.result import RunResult
 from flaxlab.run.resume import find_start
 from flaxlab.run.signals import Interruption
@@ -87,11 +92,12 @@ def prepare_run(config: ConfigDict, file: Path | None) -> Origin:
         file: the experiment file; None for a config that was made in Python.
 
     Raises:
-        UsageError: the file, or that of its baseline, does not exist or fails.
+        UsageError: the file, or that of its baseline, does not exist or fails, or a module that it
+            imports has changed since this process imported it.
     """
-    versions()  # remembers them now, since a commit may follow during the run
     if file is not None:
-        experiment_revision(file)
+        require_unchanged_imports(file)
+    remember_revisions([] if file is None else [file])
     if config.train.deterministic:
         compute_deterministically()
     return read_origin(file, config)

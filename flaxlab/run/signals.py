@@ -24,9 +24,10 @@ class Interruption:
     (`--signal=USR2@120`) before its time is over. The first signal is kept in `received`, which the
     run reads between its steps. A second one ends the process at once if either of the two is
     SIGINT: Slurm may send the others twice without being in a hurry. In a notebook it does nothing,
-    since the kernel holds more than this run. A thread handles the
-    signals, since Python's own handlers wait for the main thread, which may be compiling for a
-    minute.
+    since the kernel holds more than this run. A thread handles the signals, since Python's own
+    handlers wait for the main thread, which may be compiling for a minute.
+
+    Outside the main thread it catches nothing, since Python lets only that one set handlers.
 
     Attributes:
         received: the first signal; None before it.
@@ -45,6 +46,9 @@ class Interruption:
         self._first, self._second = first, "" if in_notebook() else second
 
     def __enter__(self) -> Interruption:
+        self._catching = threading.current_thread() is threading.main_thread()
+        if not self._catching:
+            return self
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -62,6 +66,8 @@ class Interruption:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if not self._catching:
+            return
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup)

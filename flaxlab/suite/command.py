@@ -24,7 +24,8 @@ from flaxlab.files import make_folder
 from flaxlab.lock import locked
 from flaxlab.machine import available_cores, compute_deterministically, keep_compiled_programs
 from flaxlab.run.advice import warnings
-from flaxlab.run.record import experiment_revision, versions
+from flaxlab.run.directory import require_unchanged_imports
+from flaxlab.run.record import remember_revisions
 from flaxlab.suite.plan import Plan, PlannedArm, more_seeds, plan_suite, plan_sweep
 from flaxlab.suite.progress import SuiteProgress
 from flaxlab.suite.runner import do_runs, with_recorded_rules, write_record
@@ -129,9 +130,10 @@ def _run_plan(
         The comparison, None if there is none, and which runs failed, "" if none did.
     """
     comparison: Comparison | None = None
-    versions()  # remembers them now, since a commit may follow during the runs
-    for arm in plan.arms:
-        experiment_revision(arm.file)
+    experiments = dict.fromkeys(arm.file for arm in plan.arms)
+    for file in experiments:
+        require_unchanged_imports(file)
+    remember_revisions(experiments)
     _prepare_jax(plan, options.launcher)
     in_tasks = options.launcher != "none"
     make_launcher = _find_launcher(options) if in_tasks and not options.show else None
