@@ -34,6 +34,7 @@ def measure(rounds: int = 5) -> dict[str, float]:
     from flaxlab.batches.feed import make_feed
     from flaxlab.checkpoints.save import Checkpoints
     from flaxlab.run.hooks import RunHooks
+    from flaxlab.run.resume import Part
     from flaxlab.training.experiment import assemble
     from flaxlab.training.loop import Progress, Start, train_epoch
     from flaxlab.training.metrics import no_metrics
@@ -68,7 +69,7 @@ def measure(rounds: int = 5) -> dict[str, float]:
         hooks = RunHooks(
             experiment,
             Start(state, [], Progress.beginning(1)),
-            0.0,
+            Part(),
             checkpoints,
             [],
             lambda: None,

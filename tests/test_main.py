@@ -188,7 +188,8 @@ def test_the_bar_and_the_lines_of_a_run():
 
 
 def test_tensorboard_gets_every_epoch(tmp_path):
-    train(assemble(small_config(), small_dataset()), tmp_path, [TensorBoardLog(tmp_path)])
+    experiment = assemble(small_config(**{"log.every_steps": 0}), small_dataset())
+    train(experiment, tmp_path, [TensorBoardLog(tmp_path)])
     (events,) = tmp_path.glob("events.out.tfevents*")
     content = events.read_bytes()
     for tag in (b"accuracy/train", b"accuracy/validation", b"loss/train", b"learning_rate"):

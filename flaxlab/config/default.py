@@ -162,4 +162,7 @@ def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
     config.log = ConfigDict()
     config.log.progress = "auto"  # auto (a bar on a terminal, else lines), bar, lines, none
     config.log.tensorboard = True
+    # A row of steps.csv every so many steps of an epoch, and at its end; 0: none. None: at most 50
+    # rows an epoch. A call of several steps ends in one row at most.
+    config.log.every_steps = placeholder(int)
     return config.lock()

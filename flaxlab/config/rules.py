@@ -77,6 +77,7 @@ _RULES: dict[str, Rule] = {
     "checkpoint.every_minutes": at_least(0.0),
     "checkpoint.every_steps": at_least(0),
     "log.progress": one_of("auto", "bar", "lines", "none"),
+    "log.every_steps": optional(at_least(0)),
 }
 
 

@@ -23,19 +23,28 @@ _MOST_NAMES = 100  # of classes beside a matrix
 
 
 @styled
-def curves(history: History, title: str, reported: float | None) -> Figure:
+def curves(
+    history: History,
+    title: str,
+    reported: float | None,
+    steps: Sequence[tuple[float, float]] = (),
+) -> Figure:
     """Draws accuracy and loss over the epochs, training against validation.
 
     Args:
         history: at least one row.
         title: title of the figure.
         reported: validation accuracy to compare with, drawn as a line; None for none.
+        steps: (epochs so far, training loss) within the epochs, drawn thin behind them.
     """
     figure = Figure(figsize=(10, 4))
     figure.suptitle(title, parse_math=False)
     left, right = figure.subplots(1, 2)
     _curve(left, history, "accuracy")
     _curve(right, history, "loss")
+    if steps:
+        right.plot(*zip(*steps, strict=True), color=_VERMILLION, linewidth=0.6, alpha=0.5, zorder=1)
+        right.set_xlim(0, history[-1].epoch + 0.5)
     if reported is not None:
         label = f"lab report, last epoch ({reported:.4f})"
         left.axhline(reported, color=GREY, linestyle=":", linewidth=1.5, label=label)

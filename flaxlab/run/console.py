@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from flaxlab import models
 from flaxlab.config import ConfigDict
 from flaxlab.run.advice import penalised_paths, warnings
 from flaxlab.run.hooks import whereabouts
+from flaxlab.run.steps import StepRow
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.metrics import Row
 
@@ -155,6 +157,9 @@ class ConsoleProgress:
             )
         else:
             self._bar.update(self._task, completed=step, running=text)
+
+    def steps_written(self, rows: Sequence[StepRow]) -> None:
+        """Does nothing: the bar shows the means of the epoch so far."""
 
     def epoch_done(self, row: Row) -> None:
         """Prints the line of the epoch."""

@@ -27,6 +27,19 @@ def best_row(history: Sequence[Row]) -> Row:
     return max(history, key=lambda row: row.val_accuracy)
 
 
+def values_of_epoch(row: Row) -> dict[str, float]:
+    """Returns what charts over the epochs show, by name; training and validation share a group."""
+    return {
+        "loss/train": row.train_loss,
+        "loss/validation": row.val_loss,
+        "loss/penalty": row.penalty,
+        "accuracy/train": row.train_accuracy,
+        "accuracy/validation": row.val_accuracy,
+        "learning_rate": row.learning_rate,
+        "images_per_second": row.images_per_second,
+    }
+
+
 def to_csv(history: Sequence[Row]) -> str:
     """Returns the history as CSV text, in full float precision."""
     text = io.StringIO()

@@ -20,6 +20,8 @@ from flaxlab.errors import GO_ON, Diverged, Interrupted, RunFailed
 from flaxlab.processes import Agreement, is_main
 from flaxlab.run.history import HistoryFile, best_row
 from flaxlab.run.record import make_record
+from flaxlab.run.resume import Part
+from flaxlab.run.steps import STEPS_FILE, StepRow, StepSeries
 from flaxlab.run.timing import Profile, Stopwatch, Throttle
 from flaxlab.training.batch_statistics import Moments
 from flaxlab.training.experiment import Experiment
@@ -54,6 +56,9 @@ class Reporter(Protocol):
     def step_done(self, epoch: int, step: int, running: dict[str, float]) -> None:
         """Called about twice a second, `step` steps into an epoch, with its `means` so far."""
 
+    def steps_written(self, rows: Sequence[StepRow]) -> None:
+        """Called with new rows of steps.csv, about twice a second."""
+
     def epoch_done(self, row: Row) -> None:
         """Called with each new row of the history."""
 
@@ -77,7 +82,7 @@ class RunHooks(Hooks):
         self,
         experiment: Experiment,
         start: Start,
-        seconds: float,
+        part: Part,
         checkpoints: Checkpoints,
         reporters: Sequence[Reporter],
         stop: Stop,
@@ -88,36 +93,33 @@ class RunHooks(Hooks):
         Args:
             experiment: the experiment.
             start: where the run begins.
-            seconds: how long the steps before `start` in its epoch took.
+            part: what is known of the steps before `start` in its epoch.
             checkpoints: saves the state.
             reporters: show progress.
             stop: tells whether to stop.
-            workdir: gets history.csv, and profile/ if the config asks for it.
+            workdir: gets history.csv and steps.csv, and profile/ if the config asks for it.
         """
         self._experiment = experiment
         self._steps_per_call = experiment.steps_per_call  # once: it asks the devices for their room
         self._checkpoints = checkpoints
         self._reporters = reporters
         self._stop = stop
-        self._history_file = HistoryFile(workdir / "history.csv")
-        self._history = start.history
+        self._history_file, self._history = HistoryFile(workdir / "history.csv"), start.history
+        epochs, steps = len(start.history), start.progress.steps
+        self._steps = StepSeries(experiment, workdir / STEPS_FILE, epochs, steps, part.mark)
         # Step, variables and record of the best epoch so far, until they are saved.
         self._best: tuple[int, Variables, Record] | None = None
         # Steps that no checkpoint of an epoch's end includes.
         self._unsaved = (start.state, start.progress) if start.progress.steps else None
         self._agreement = Agreement()
-        self._ticked = self._saved = self._epoch_saved = time.monotonic()
         self._throttle = Throttle(jax.default_backend())
         self._profile = Profile(workdir / "profile" if experiment.config.train.profile else None)
-        self._stopwatch = Stopwatch(
-            experiment.config.train.batch_size,
-            len(experiment.splits.train),
-            start.progress.steps,
-            seconds,
-        )
         self._write_history()
         for reporter in reporters:
-            reporter.run_started(experiment, len(start.history), start.progress.steps)
+            reporter.run_started(experiment, epochs, steps)
+        self._ticked = self._saved = self._epoch_saved = time.monotonic()
+        examples, size = len(experiment.splits.train), experiment.config.train.batch_size
+        self._stopwatch = Stopwatch(size, examples, steps, part.seconds)
 
     def after_step(self, state: TrainState, progress: Progress) -> None:
         """See `Hooks`.
@@ -129,6 +131,7 @@ class RunHooks(Hooks):
         self._unsaved = (state, progress)
         last = progress.steps == self._experiment.steps_per_epoch
         self._throttle.add(progress.totals.count)
+        self._steps.after_step(progress)
         self._stopwatch.after_step(progress, last)
         another = not last or progress.epoch < self._experiment.config.train.epochs
         self._profile.after_call(progress.totals, another)
@@ -138,6 +141,7 @@ class RunHooks(Hooks):
         received, ticks, agreed = self._agreement.when_due(self._stop() or 0, late, due_by_time)
         due = due or agreed > 0
         if received or ticks or due or last:
+            self._write_steps()
             self._check_finite(progress)
         if ticks:
             self._tick(progress)
@@ -213,6 +217,12 @@ class RunHooks(Hooks):
         saved = self._checkpoints.newest_step() // self._experiment.steps_per_epoch
         self._history_file.write(self._history if whole else self._history[:saved])
 
+    def _write_steps(self) -> None:
+        """Writes steps.csv; always before a checkpoint that includes these steps."""
+        if rows := self._steps.take():
+            for reporter in self._reporters:
+                reporter.steps_written(rows)
+
     def _tick(self, progress: Progress) -> None:
         self._checkpoints.settle(wait=False)
         self._write_history()
@@ -277,8 +287,8 @@ class RunHooks(Hooks):
         assert self._unsaved is not None
         self._save_best()
         state, progress = self._unsaved
-        seconds = self._stopwatch.seconds()
-        record = make_record(self._experiment, self._history, progress, seconds)
+        seconds, mark = self._stopwatch.seconds(), self._steps.mark
+        record = make_record(self._experiment, self._history, progress, seconds, mark)
         self._checkpoints.save_midway(state, record)
         self._saved = time.monotonic()
 

@@ -15,6 +15,7 @@ from typing import Any
 from flaxlab import config as configs
 from flaxlab.run.fingerprint import fingerprints
 from flaxlab.run.history import to_numbers
+from flaxlab.run.steps import Mark
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import Progress
 from flaxlab.training.metrics import History
@@ -86,6 +87,7 @@ def make_record(
     history: History,
     progress: Progress | None = None,
     seconds: float = 0.0,
+    mark: Mark | None = None,
 ) -> dict[str, Any]:
     """Returns the record of a checkpoint.
 
@@ -94,11 +96,13 @@ def make_record(
         history: rows of the complete epochs.
         progress: progress in the next epoch; None at the end of an epoch.
         seconds: how long that took.
+        mark: where the last row of steps.csv ends.
     """
     part = progress and {
         "steps": progress.steps,
         "totals": to_numbers(progress.totals),
         "seconds": seconds,
+        "mark": mark and mark._asdict(),
     }
     dataset = experiment.dataset
     return {

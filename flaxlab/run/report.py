@@ -30,6 +30,7 @@ from flaxlab.run.fingerprint import fingerprints
 from flaxlab.run.history import best_row
 from flaxlab.run.record import versions
 from flaxlab.run.result import RunResult
+from flaxlab.run.steps import STEPS_FILE, read_steps
 from flaxlab.training.averages import make_average
 from flaxlab.training.experiment import Experiment
 
@@ -44,7 +45,7 @@ def write_report(
     command: Sequence[str] | None,
     revision: str | None = None,
 ) -> dict[str, Any]:
-    """Writes every file of a run directory except its checkpoints, history and events.
+    """Writes every file of a run directory except its checkpoints, history, steps and events.
 
     summary.json comes last, and only if the last state is saved.
 
@@ -74,9 +75,13 @@ def write_report(
     }
     reported = _comparable_report(experiment, origin.lab_report)
     mistakes = scores.most_confident_mistakes(scored.logits, scored.labels, _MISTAKES)
+    steps = read_steps(workdir / STEPS_FILE)
     figures = {
         "curves": plots.curves(
-            result.history, name, None if reported is None else reported.final_accuracy
+            result.history,
+            name,
+            None if reported is None else reported.final_accuracy,
+            [(row.step / experiment.steps_per_epoch, row.train_loss) for row in steps],
         ),
         "confusion_matrix": plots.confusion(
             confusion, names, f"{name} on {dataset.title}: accuracy {scored.accuracy:.4f}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -16,6 +16,7 @@ from flaxlab.errors import UsageError
 from flaxlab.run.history import from_numbers
 from flaxlab.run.load import reported_step
 from flaxlab.run.resume_rules import check_resumable
+from flaxlab.run.steps import Mark
 from flaxlab.training.averages import restarted
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import Progress, Start
@@ -25,7 +26,19 @@ from flaxlab.training.state import TrainState
 _log = logging.getLogger(__name__)
 
 
-def find_start(experiment: Experiment, checkpoints: Checkpoints) -> tuple[Start, float]:
+class Part(NamedTuple):
+    """What a checkpoint within an epoch says of the steps that were taken in it.
+
+    Attributes:
+        seconds: how long they took.
+        mark: where the last row of steps.csv ends; None: there is none yet.
+    """
+
+    seconds: float = 0.0
+    mark: Mark | None = None
+
+
+def find_start(experiment: Experiment, checkpoints: Checkpoints) -> tuple[Start, Part]:
     """Returns the newest intact state of the run in a directory, or its initial one.
 
     Args:
@@ -33,8 +46,8 @@ def find_start(experiment: Experiment, checkpoints: Checkpoints) -> tuple[Start,
         checkpoints: the checkpoints of the run.
 
     Returns:
-        Where the run begins, on its devices, and how many seconds the steps already taken in
-        the next epoch took.
+        Where the run begins, on its devices, and what is known of the steps already taken in the
+        next epoch.
 
     Raises:
         UsageError: the run cannot go on with this config, code or data.
@@ -47,7 +60,7 @@ def find_start(experiment: Experiment, checkpoints: Checkpoints) -> tuple[Start,
         if experiment.config.train.init_from is not None:
             state = warm_start(state, Path(experiment.config.train.init_from))
             state = restarted(state, experiment.optimizer)
-        return Start(place(state), [], Progress.beginning(1)), 0.0
+        return Start(place(state), [], Progress.beginning(1)), Part()
     record = newest.record
     check_resumable(record, experiment)
     state = newest.restore(place(state))
@@ -55,9 +68,10 @@ def find_start(experiment: Experiment, checkpoints: Checkpoints) -> tuple[Start,
     history, part = [Row(**row) for row in record["history"]], record["part"]
     epoch = len(history) + 1
     if part is None:  # the end of an epoch
-        return Start(state, history, Progress.beginning(epoch)), 0.0
+        return Start(state, history, Progress.beginning(epoch)), Part()
     progress = Progress(epoch, part["steps"], from_numbers(part["totals"]))
-    return Start(state, history, progress), part["seconds"]
+    mark = part.get("mark")  # an older checkpoint has none
+    return Start(state, history, progress), Part(part["seconds"], mark and Mark(**mark))
 
 
 def warm_start(state: TrainState, source: Path) -> TrainState:

@@ -184,7 +184,7 @@ def train(
 
     Args:
         experiment: what to train, see `assemble`.
-        workdir: run directory; gets checkpoints/, config.json and history.csv.
+        workdir: run directory; gets checkpoints/, config.json, history.csv and steps.csv.
         reporters: show the progress of the run.
         programs: those of an earlier run that differs only in its seed; None: compiles new ones.
         stop: tells whether to save and stop, see `Stop`.
@@ -206,9 +206,9 @@ def train(
         Checkpoints(workdir / "checkpoints", config.checkpoint.keep) as checkpoints,
     ):
         feeds = experiment.feeds()
-        start, seconds = find_start(experiment, checkpoints)
+        start, part = find_start(experiment, checkpoints)
         write_config(workdir, experiment, start.history)
-        hooks = RunHooks(experiment, start, seconds, checkpoints, reporters, stop, workdir)
+        hooks = RunHooks(experiment, start, part, checkpoints, reporters, stop, workdir)
         try:
             state, history, scores = fit(experiment, programs, feeds, start, hooks)
             hooks.after_last_epoch(state)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
+from flaxlab.run.history import values_of_epoch
+from flaxlab.run.steps import StepRow, values_of_steps
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.metrics import Row
 
@@ -19,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class TensorBoardLog:
-    """Adds one point an epoch to the event files of a run directory.
+    """Adds the rows of history.csv and steps.csv to the event files of a run directory.
 
     It writes at once. The thread of tensorboardX's own writer dies if the disk is full, and the
     process then waits for it forever.
@@ -39,23 +41,22 @@ class TensorBoardLog:
     def step_done(self, epoch: int, step: int, running: dict[str, float]) -> None:
         """Does nothing within an epoch."""
 
+    def steps_written(self, rows: Sequence[StepRow]) -> None:
+        """Writes the rows, in charts over the steps."""
+        self._write((row.step, values_of_steps(row)) for row in rows)
+
     def epoch_done(self, row: Row) -> None:
-        """Writes the row; training and validation share a chart."""
+        """Writes the row, in charts over the epochs."""
+        self._write([(row.epoch, values_of_epoch(row))])
+
+    def _write(self, points: Iterable[tuple[int, Mapping[str, float]]]) -> None:
         if self._writer is None:
             return
-        values = {
-            "loss/train": row.train_loss,
-            "loss/validation": row.val_loss,
-            "loss/penalty": row.penalty,
-            "accuracy/train": row.train_accuracy,
-            "accuracy/validation": row.val_accuracy,
-            "learning_rate": row.learning_rate,
-            "images_per_second": row.images_per_second,
-        }
-        points = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-        event = Event(wall_time=time.time(), step=row.epoch, summary=Summary(value=points))
         with self._giving_up_on_errors():
-            self._writer.write_event(event)
+            for at, values in points:
+                named = [Summary.Value(tag=tag, simple_value=x) for tag, x in values.items()]
+                event = Event(wall_time=time.time(), step=at, summary=Summary(value=named))
+                self._writer.write_event(event)
             self._writer.flush()
 
     def run_done(self) -> None:

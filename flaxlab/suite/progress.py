@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from flaxlab.run.console import clock
 from flaxlab.run.hooks import whereabouts
+from flaxlab.run.steps import StepRow
 from flaxlab.suite.runs import SuiteRun, epoch_work
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.metrics import Row
@@ -85,6 +86,9 @@ class SuiteProgress:
         """Moves the bar."""
         epochs = epoch - 1 + step / self._experiment.steps_per_epoch
         self._show_epoch(epochs, epoch, f" accuracy {running['accuracy']:.4f}")
+
+    def steps_written(self, rows: Sequence[StepRow]) -> None:
+        """Does nothing: the bar shows the means of the epoch so far."""
 
     def epoch_done(self, row: Row) -> None:
         """Moves the bar."""

@@ -96,6 +96,7 @@ def outcome(workdir):
     return {
         "summary": summary,
         "history": rows,
+        "steps": (workdir / "steps.csv").read_text(),
         "predictions": predictions,
         "confusion": (workdir / "confusion_matrix.csv").read_bytes(),
         "arrays": arrays,

@@ -194,6 +194,17 @@ def test_the_page_shows_what_augmentation_does(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == RUN_FILES - {"source"}
 
 
+def test_the_losses_within_the_epochs_are_behind_those_of_the_epochs():
+    history = [Row(epoch, 0.5, 0.5, 0.5, 0.5, 0.001) for epoch in (1, 2)]
+    steps = [(0.5, 2.0), (1.0, 1.5), (1.5, 1.25), (2.0, 1.0)]
+    accuracies, losses = plots.curves(history, "title", None, steps).axes
+    assert len(accuracies.lines) == 2
+    (behind,) = losses.lines[2:]
+    assert behind.get_xydata().tolist() == [list(point) for point in steps]
+    assert behind.zorder < min(line.zorder for line in losses.lines[:2])
+    assert losses.get_xlim() == (0, 2.5)
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 10])
 def test_epochs_are_whole_numbers(epochs):
     history = [Row(epoch + 1, 0.5, 0.5, 0.5, 0.5, 0.001) for epoch in range(epochs)]
