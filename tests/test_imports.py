@@ -35,6 +35,8 @@ def importers(library):
         ("pyarrow", "data/parquet.py"),
         ("matplotlib", "pages/*.py"),
         ("submitit", "suite/launchers/*.py"),
+        ("wandb", "run/wandb_run.py"),
+        ("mlflow", "run/mlflow_run.py"),
     ],
 )
 def test_large_libraries_have_their_place(library, pattern):

@@ -165,4 +165,6 @@ def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
     # A row of steps.csv every so many steps of an epoch, and at its end; 0: none. None: at most 50
     # rows an epoch. A call of several steps ends in one row at most.
     config.log.every_steps = placeholder(int)
+    # "wandb", "mlflow": trackers that get the run as well; extras of the installation.
+    config.log.trackers = ()
     return config.lock()

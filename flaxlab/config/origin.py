@@ -30,6 +30,7 @@ class Origin:
             meaningful differences between the experiment file and the run, except the seed.
         lab_report: the lab report's numbers for this network; None if it has none.
         suite: digest of the claims and rules of the suite that starts the run; "" for a run alone.
+        suite_name: name of that suite.
     """
 
     file: Path | None
@@ -37,6 +38,7 @@ class Origin:
     departures: dict[str, tuple[Any, Any]]
     lab_report: LabReport | None
     suite: str = ""
+    suite_name: str = ""
 
 
 def read_origin(file: Path | None, config: ConfigDict) -> Origin:

@@ -18,6 +18,8 @@ _TFDS_NAME = r"tfds:[A-Za-z]\w*(/[\w.+-]+)?"  # tfds:NAME or tfds:NAME/CONFIG
 _SCHEDULE_FREE = ("schedule_free_sgd", "schedule_free_adamw")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "lion", "muon", *_SCHEDULE_FREE)
 _DATA_NAMES = ("fashion_mnist", "cifar10", "digits", "folder", "parquet", "npz", "arrays")
+_TRACKERS = ("wandb", "mlflow")
+_EXAMPLES = {"log.trackers": _TRACKERS}  # of tuples that are empty unless they are set
 
 _RULES: dict[str, Rule] = {
     "seed": within(0, 2**32),
@@ -78,6 +80,10 @@ _RULES: dict[str, Rule] = {
     "checkpoint.every_steps": at_least(0),
     "log.progress": one_of("auto", "bar", "lines", "none"),
     "log.every_steps": optional(at_least(0)),
+    "log.trackers": (
+        lambda names: isinstance(names, tuple) and len({*names} & {*_TRACKERS}) == len(names),
+        '"wandb", "mlflow", or both, each once',
+    ),
 }
 
 
@@ -88,6 +94,7 @@ def _written(path: str, values: dict[str, Any], example: Any) -> str:
     if path in ENTRIES:
         of, entry = ENTRIES[path]
         example = (entry,) * (len(values[of]) if isinstance(values[of], tuple) else 2)
+    example = example or _EXAMPLES[path]
     return f', written --config.{path}="{example}" for example'
 
 

@@ -43,7 +43,7 @@ def curves(
     _curve(left, history, "accuracy")
     _curve(right, history, "loss")
     if steps:
-        right.plot(*zip(*steps, strict=True), color=_VERMILLION, linewidth=0.6, alpha=0.5, zorder=1)
+        right.plot(*zip(*steps, strict=True), color=VERMILLION, linewidth=0.6, alpha=0.5, zorder=1)
         right.set_xlim(0, history[-1].epoch + 0.5)
     if reported is not None:
         label = f"lab report, last epoch ({reported:.4f})"

@@ -59,6 +59,11 @@ def from_csv(text: str) -> list[Row]:
     return rows
 
 
+def read_history(path: Path) -> list[Row]:
+    """Returns the rows of a history.csv; none if there is no such file."""
+    return from_csv(path.read_text()) if path.is_file() else []
+
+
 def saved_epochs(folder: Path) -> int:
     """Returns the number of epochs that a run has saved.
 

@@ -36,6 +36,12 @@ from flaxlab.run.record import experiment_revision, remember_revisions
 from flaxlab.run.result import RunResult
 from flaxlab.run.resume import find_start
 from flaxlab.run.signals import Interruption
+from flaxlab.run.tracking import (
+    last_numbers,
+    make_trackers,
+    pictures_and_report,
+    require_trackers,
+)
 from flaxlab.training.experiment import Experiment, assemble
 from flaxlab.training.loop import fit, score
 from flaxlab.training.programs import Programs, compile_programs
@@ -93,8 +99,9 @@ def prepare_run(config: ConfigDict, file: Path | None) -> Origin:
 
     Raises:
         UsageError: the file, or that of its baseline, does not exist or fails, or a module that it
-            imports has changed since this process imported it.
+            imports has changed since this process imported it; or a tracker is not installed.
     """
+    require_trackers(config.log.trackers)
     if file is not None:
         require_unchanged_imports(file)
     remember_revisions([] if file is None else [file])
@@ -138,7 +145,11 @@ def train_and_report(
 
         reporters.append(TensorBoardLog(workdir))
     workdir.mkdir(parents=True, exist_ok=True)
-    with locked(workdir) if is_main() else contextlib.nullcontext():
+    with contextlib.ExitStack() as opened:
+        if is_main():
+            opened.enter_context(locked(workdir))
+        trackers = make_trackers(experiment, origin, workdir) if is_main() else []
+        reporters += [opened.enter_context(tracker) for tracker in trackers]
         begin_directory(workdir, experiment, origin)
         with Interruption() as interruption:
             try:
@@ -160,6 +171,9 @@ def train_and_report(
             raise RunFailed(
                 f"the training is done, but its report could not be written ({error}); {GO_ON}"
             ) from error
+        for tracker in trackers:
+            if tracker.opened:
+                tracker.finish(last_numbers(summary), pictures_and_report(workdir))
     if result.unsaved is not None:
         raise RunFailed(
             f"the training is done and reported in {workdir}, but its last state could not be"

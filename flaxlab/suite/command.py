@@ -26,6 +26,7 @@ from flaxlab.machine import available_cores, compute_deterministically, keep_com
 from flaxlab.run.advice import warnings
 from flaxlab.run.directory import require_unchanged_imports
 from flaxlab.run.record import remember_revisions
+from flaxlab.run.tracking import require_trackers, track_comparison
 from flaxlab.suite.plan import Plan, PlannedArm, more_seeds, plan_suite, plan_sweep
 from flaxlab.suite.progress import SuiteProgress
 from flaxlab.suite.runner import do_runs, with_recorded_rules, write_record
@@ -134,6 +135,7 @@ def _run_plan(
     for file in experiments:
         require_unchanged_imports(file)
     remember_revisions(experiments)
+    require_trackers(name for arm in plan.arms for name in arm.config.log.trackers)
     _prepare_jax(plan, options.launcher)
     in_tasks = options.launcher != "none"
     make_launcher = _find_launcher(options) if in_tasks and not options.show else None
@@ -141,7 +143,7 @@ def _run_plan(
     possible = list_runs(_chosen(plan, options.arms), seeds, workdir)
     runs = [run for run in possible if run.seed in plan.seeds]
     left = [run for run in runs if not run.finished]
-    style = plan.baseline.config.log.progress
+    style, trackers = plan.baseline.config.log.progress, plan.baseline.config.log.trackers
     if options.show or style != "none":
         _print_plan(console, plan)
         _print(console, f"{len(runs)} runs in {workdir}, {len(runs) - len(left)} of them finished")
@@ -171,6 +173,8 @@ def _run_plan(
                 reasons |= run_until_decided(possible, runs, workdir, do, say)
             if compared:
                 comparison = compare_folders(console, [workdir], workdir)
+                if record := read_suite_file(workdir):
+                    track_comparison(trackers, record.name, record.digest, workdir)
         except UsageError as error:
             if not reasons:
                 raise

@@ -54,9 +54,11 @@ def do_runs(runs: Sequence[SuiteRun], progress: SuiteProgress) -> dict[Path, str
             try:
                 record = read_suite_file(run.folder.parents[1])
                 origin = read_origin(run.arm.file, arm.config)
+                if record is not None:
+                    origin = replace(origin, suite=record.digest, suite_name=record.name)
                 summary = train_and_report(
                     arm.with_seed(run.seed),
-                    replace(origin, suite=record.digest if record else ""),
+                    origin,
                     run.folder,
                     progress,
                     _arguments(run),
