@@ -153,15 +153,20 @@ def read_collection(tree: Path, collection: str) -> dict[str, Any]:
     return nested
 
 
-def read_variables(tree: Path) -> dict[str, dict[str, Any]]:
+def read_variables(tree: Path, midway: bool = False) -> dict[str, dict[str, Any]]:
     """Reads the "params" and "batch_stats" that are scored, see `TrainState.scored`; {} if absent.
+
+    Args:
+        tree: the folder of a state.
+        midway: whether it was saved within an epoch. An average has no statistics of its own then,
+            and the parameters that are trained are read instead.
 
     Raises:
         UsageError: see `read_collection`.
     """
     averages = {"params": "average", "batch_stats": "average_stats"}
     return {
-        name: read_collection(tree, average) or read_collection(tree, name)
+        name: (not midway and read_collection(tree, average)) or read_collection(tree, name)
         for name, average in averages.items()
     }
 

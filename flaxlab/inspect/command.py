@@ -238,7 +238,11 @@ def plot(path: Path, step: str, keep: Keep, to: Path) -> None:
     chosen = choose(find_saved(path), step)
     require_intact(chosen)
     tree = _only_tree(chosen)
-    leaves = [leaf for leaf in list_leaves(tree) if keep(leaf) and leaf.collection != "opt_state"]
+    found = list_leaves(tree)
+    left_out = {"opt_state"}
+    if any(leaf.collection == "average" for leaf in found):  # it is what the run scores
+        left_out |= {"params", "batch_stats"}
+    leaves = [leaf for leaf in found if keep(leaf) and leaf.collection not in left_out]
     weights: dict[str, ArrayStatistics] = {}
     norms: dict[str, dict[str, np.ndarray]] = {}
     first = None

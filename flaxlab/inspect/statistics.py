@@ -114,7 +114,7 @@ def find_flaws(leaf: Leaf, found: ArrayStatistics) -> list[str]:
         flaws.append(f"{found.nans} NaN")
     if found.infinities:
         flaws.append(f"{found.infinities} infinite")
-    if leaf.collection == "batch_stats":
+    if leaf.collection in ("batch_stats", "average_stats"):
         name = leaf.path.rsplit("/", 1)[-1]
         if name == "var" and found.low <= 0:
             flaws.append("a variance is not positive")

@@ -91,7 +91,7 @@ def load_stored(path: Path, step: str | None = None, model: str | None = None) -
             " config; python -m flaxlab.inspect shows what is in it"
         )
     config = complete(configs.from_dict(record["config"]))
-    read = read_variables(saved.trees["state"])
+    read = read_variables(saved.trees["state"], saved.kind == "midway")
     names = tuple(record["dataset"]["class_names"])
     config = _with_network(config, model, saved.folder)
     network = models.build(config.model, len(names))

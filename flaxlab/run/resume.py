@@ -95,7 +95,7 @@ def warm_start(state: TrainState, source: Path) -> TrainState:
     taken, left, unused = [], [], []
     kernels = 0
     replaced: dict[str, Any] = {}
-    for collection, found_there in read_variables(tree).items():
+    for collection, found_there in read_variables(tree, saved.kind == "midway").items():
         own = flatten_dict(getattr(state, collection), sep="/")
         theirs = flatten_dict(found_there, sep="/")
         for path, value in own.items():

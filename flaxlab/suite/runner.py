@@ -42,9 +42,10 @@ def do_runs(runs: Sequence[SuiteRun], progress: SuiteProgress) -> dict[Path, str
                 continue
             arm = run.experiment
             if arm is not compiled:
-                # On a CPU an arm's programs take some 200 of the 65,530 memory mappings that Linux
-                # allows a process by default: a sweep of 300 arms would crash.
-                jax.clear_caches()
+                if compiled is not None:
+                    # On a CPU an arm's programs take some 200 of the 65,530 memory mappings that
+                    # Linux allows a process by default: a sweep of 300 arms would crash.
+                    jax.clear_caches()
                 programs = compile_programs(
                     arm.train_step, arm.eval_step, arm.devices, arm.moments_step
                 )

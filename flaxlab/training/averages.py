@@ -62,14 +62,20 @@ def moving_average(state: AveragedState, decay: float) -> AveragedState:
     otherwise the initial values would stay in the average for some 1 / (1 - decay) steps.
     """
     kept = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
-    return state.replace(average=optax.incremental_update(state.params, state.average, 1 - kept))
+    average = optax.incremental_update(state.params, state.average, 1 - kept)
+    return state.replace(average=_as(average, state.average))
 
 
 def schedule_free_average(state: AveragedState) -> AveragedState:
     """Returns the state with the average that a schedule-free optimizer keeps: x in its paper."""
     of_optimizer = optax.tree.get(state.opt_state, "ScheduleFreeState")
     average = optax.contrib.schedule_free_eval_params(of_optimizer, state.params)
-    return state.replace(average=average)
+    return state.replace(average=_as(average, state.average))
+
+
+def _as(tree: Params, like: Params) -> Params:
+    """Returns a tree with the dtypes of another, which mixed arithmetic may have widened."""
+    return jax.tree.map(lambda leaf, other: leaf.astype(other.dtype), tree, like)
 
 
 def averaged(state: TrainState) -> AveragedState:

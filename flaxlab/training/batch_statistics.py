@@ -152,23 +152,41 @@ def apply_by_batch(
 
 
 def momenta_of(model: nn.Module, image_shape: tuple[int, ...]) -> dict[tuple[str, ...], float]:
-    """Returns the momentum of each batch normalization of a model, by path.
+    """Returns the momentum of each batch normalization of a model, by path; each is called once.
 
     Raises:
         UsageError: the model keeps other statistics, which cannot be taken from batches.
     """
-    calls, variables = models.trace_modules(model, image_shape)
-    kept = {path[:-1] for path in flatten_dict(variables.get("batch_stats", {}))}
-    momenta = {
-        path: module.momentum
-        for path, (module, _) in calls.items()
-        if isinstance(module, nn.BatchNorm)
-    }
+    momenta: dict[tuple[str, ...], float] = {}
+
+    def note(call: Callable, args: Any, kwargs: Any, context: Any) -> Any:
+        module = context.module
+        if context.method_name != "__call__":
+            return call(*args, **kwargs)
+        if isinstance(module, nn.BatchNorm):
+            given = kwargs.get("use_running_average", args[1] if len(args) > 1 else None)
+            frozen = module.use_running_average if given is None else given
+            if not frozen and module.momentum < 1:
+                momenta[module.path] = module.momentum
+        # Not called, since both need the axis of `pmap`, if there is one.
+        passed = isinstance(module, nn.BatchNorm | nn.Dropout | models.Dropout)
+        return args[0] if passed else call(*args, **kwargs)
+
+    def apply(key: jax.Array, images: jax.Array) -> Params:
+        variables = model.init(key, images, train=False)
+        keys = {"dropout": key}
+        with nn.intercept_methods(note):
+            model.apply(variables, images, train=True, rngs=keys, mutable=["batch_stats"])
+        return variables.get("batch_stats", {})
+
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+    batch_stats = jax.eval_shape(apply, jax.eval_shape(lambda: jax.random.key(0)), images)
+    kept = {path[:-1] for path in flatten_dict(batch_stats)}
     if others := kept - momenta.keys():
         names = ", ".join("/".join(path) or "the network itself" for path in sorted(others))
         raise UsageError(
-            f"the statistics of {names} are not those of flax.linen.BatchNorm, and only these can"
-            " be estimated over batches; use --batch_stats=running, and no average of the"
-            " parameters (train.ema_decay, schedule_free)"
+            f"the statistics of {names} are not those that a flax.linen.BatchNorm learns in"
+            " training, and only these can be estimated over batches; use --batch_stats=running,"
+            " and no average of the parameters (train.ema_decay, schedule_free)"
         )
     return momenta

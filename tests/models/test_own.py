@@ -338,7 +338,7 @@ def test_statistics_that_are_no_batch_normalizations_can_only_be_the_stored_ones
     main([f"--config={path}", f"--workdir={tmp_path / 'run'}"])
     given = [str(tmp_path / "run"), f"--model={path}:Tiny"]
     evaluate(given)
-    with pytest.raises(UsageError, match="the network itself are not those of flax"):
+    with pytest.raises(UsageError, match="the network itself are not those that a flax"):
         evaluate([*given, "--batch_stats=recomputed"])
 
 

@@ -13,6 +13,7 @@ import pytest
 from flaxlab import main
 from flaxlab.batches.augment import scale_pixels
 from flaxlab.batches.order import epoch_order
+from flaxlab.checkpoints.read import read_collection
 from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.config import default_config
 from flaxlab.errors import Interrupted, UsageError
@@ -21,7 +22,12 @@ from flaxlab.evaluate.evaluation import evaluate_stored, recompute_statistics
 from flaxlab.run.load import load_stored
 from flaxlab.run.resume import find_start
 from flaxlab.run.run import train
-from flaxlab.training.averages import AveragedState, averaged, schedule_free_average
+from flaxlab.training.averages import (
+    AveragedState,
+    averaged,
+    moving_average,
+    schedule_free_average,
+)
 from flaxlab.training.batch_statistics import batch_moments, momenta_of, statistics_of
 from flaxlab.training.experiment import assemble
 from flaxlab.training.optimizer import make_optimizer
@@ -261,6 +267,46 @@ class Whitened(nn.Module):
         return nn.Dense(3, name="output")(images.reshape(len(images), -1))
 
 
-def test_statistics_of_another_layer_are_one_line():
-    with pytest.raises(UsageError, match=r"^the statistics of the network itself are not those of"):
-        momenta_of(Whitened(), (8, 8, 1))
+class Frozen(nn.Module):
+    momentum: float = 0.9
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        x = nn.BatchNorm(use_running_average=self.momentum < 1, momentum=self.momentum)(images)
+        return nn.Dense(3, name="output")(x.reshape(len(images), -1))
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [
+        (Whitened(), "the network itself"),
+        (Frozen(), "BatchNorm_0"),
+        (Frozen(momentum=1.0), "BatchNorm_0"),
+    ],
+)
+def test_statistics_that_batches_do_not_make_are_one_line(network, name):
+    with pytest.raises(UsageError, match=f"^the statistics of {name} are not those that"):
+        momenta_of(network, (8, 8, 1))
+
+
+def test_within_an_epoch_what_is_trained_is_loaded(tmp_path):
+    """The average has no statistics yet."""
+    experiment = assemble(small_config(**EMA), small_dataset())
+    with pytest.raises(Interrupted):
+        train(experiment, tmp_path, stop=stop_at(2))
+    stored = load_stored(tmp_path)
+    assert stored.saved.kind == "midway"
+    tree = stored.saved.trees["state"]
+    for name in ("params", "batch_stats"):
+        expected = read_collection(tree, name)
+        jax.tree.map(np.testing.assert_array_equal, stored.variables[name], expected)
+    average = read_collection(tree, "average")
+    same = jax.tree.map(np.array_equal, stored.variables["params"], average)
+    assert not all(jax.tree.leaves(same))
+
+
+def test_the_average_has_the_dtype_of_the_parameters():
+    params = {"kernel": jnp.ones((2, 2), jnp.bfloat16)}
+    state = TrainState(jnp.zeros((), jnp.int32), params, {}, (), jax.random.key(0))
+    following = jax.jit(lambda state: moving_average(state, 0.9))(averaged(state))
+    assert following.average["kernel"].dtype == jnp.bfloat16
