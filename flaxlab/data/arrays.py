@@ -14,6 +14,7 @@ import numpy as np
 from flaxlab.data.cache import arrays_fingerprint, files_digest, splits_through_cache
 from flaxlab.data.dataset import Dataset, Split
 from flaxlab.data.images import fit_image, from_array
+from flaxlab.data.labels import to_array, to_labels
 from flaxlab.errors import UsageError
 
 Arrays = tuple[Any, Any, Any, Any]  # training images and labels, test images and labels
@@ -32,7 +33,8 @@ def from_arrays(data: Arrays, class_names: Sequence[str] | None = None) -> Datas
     """Returns arrays as a data set, whose fingerprint changes with any pixel or label.
 
     Args:
-        data: training images and labels, test images and labels, see `to_pixels` and `to_labels`.
+        data: training images and labels, test images and labels, see `to_pixels` and
+            `flaxlab.data.labels.to_labels`.
         class_names: name of each label; None: the numbers.
 
     Raises:
@@ -128,7 +130,7 @@ def to_pixels(images: Any, name: str) -> tuple[np.ndarray, str]:
     Raises:
         UsageError: they have another shape, dtype or range.
     """
-    found = np.asarray(images)
+    found = to_array(images, name)
     if found.ndim == 3:
         found = found[..., None]
     if found.ndim != 4 or found.shape[-1] not in (1, 3) or not found.size:
@@ -149,28 +151,6 @@ def to_pixels(images: Any, name: str) -> tuple[np.ndarray, str]:
             f"{name} has values from {low:g} to {high:g}; expected uint8, or floats in [0, 1]"
         )
     return np.rint(found * 255).astype(np.uint8), f"{found.dtype} in [0, 1] rounded to 256 levels"
-
-
-def to_labels(labels: Any, count: int, name: str) -> np.ndarray:
-    """Returns labels as int32 (N,).
-
-    Args:
-        labels: integers from 0, (N,) or (N, 1).
-        count: number of images, N.
-        name: what the labels are, for messages.
-
-    Raises:
-        UsageError: they have another shape or dtype, or one is negative.
-    """
-    found = np.asarray(labels)
-    if found.shape not in ((count,), (count, 1)):
-        raise UsageError(
-            f"{name} is an array of shape {found.shape}, but there are {count} images; expected"
-            f" one label each, ({count},)"
-        )
-    if not np.issubdtype(found.dtype, np.integer) or found.min() < 0:
-        raise UsageError(f"{name} are not labels; expected integers from 0, got {found.dtype}")
-    return found.reshape(count).astype(np.int32)
 
 
 def _split(images: Any, labels: Any, name: str) -> tuple[Split, str]:

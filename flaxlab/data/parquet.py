@@ -53,7 +53,7 @@ def load_parquet(root: Path, shape: tuple[int, int, int]) -> Dataset:
     if not train:
         raise UsageError(f"{root} holds no train*.parquet; expected an image set of the Hub's")
     columns = _find_columns(train[0])
-    key = f"parquet-{files_digest(root, [*train, *test], root.resolve(), shape)}"
+    key = f"parquet-{files_digest(root, [*train, *test], root.resolve(), shape, columns)}"
 
     def read() -> tuple[Split, Split]:
         whole = _read(train, columns, shape)
@@ -113,6 +113,12 @@ def _read(paths: Sequence[Path], columns: _Columns, shape: tuple[int, int, int])
                 content, label = (row[columns.image] or {}).get("bytes"), row[columns.label]
                 if content is None or label is None or label < 0:
                     raise UsageError(f"{name} in {path.parent} lacks its bytes or its label")
+                if label >= len(columns.class_names):
+                    raise UsageError(
+                        f"{name} in {path.parent} has the label {label}; expected 0 to"
+                        f" {len(columns.class_names) - 1}, since {columns.label} has"
+                        f" {len(columns.class_names)} names"
+                    )
                 images.append(decode(content, name, lambda image: fit_image(image, shape)))
                 labels.append(label)
     return Split(np.stack(images), np.array(labels, np.int32))

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from flaxlab.data import __main__ as data_sheet
-from flaxlab.data.arrays import KEYS, from_arrays, load_npz, shape_in_npz, to_labels, to_pixels
+from flaxlab.data.arrays import KEYS, from_arrays, load_npz, shape_in_npz, to_pixels
 from flaxlab.data.images import fit_image, from_array
+from flaxlab.data.labels import to_labels
 from flaxlab.data.load import load_dataset
 from flaxlab.errors import UsageError
 from flaxlab.main import main
@@ -48,6 +49,7 @@ def test_floats_are_rounded_to_the_nearest_of_256_levels(dtype):
         (np.zeros((3, 4, 4), np.int64), r"give x\.astype\(np\.uint8\)"),
         (np.full((3, 4, 4), 16.0), "values from 16 to 16; expected uint8, or floats in"),
         (np.full((3, 4, 4), np.nan), "values from nan to nan"),
+        ([np.zeros((4, 4)), np.zeros((5, 4))], "x is not an array .*inhomogeneous"),
     ],
 )
 def test_other_images_are_refused(images, message):
@@ -64,7 +66,11 @@ def test_labels_are_integers_in_one_column():
         ([0, 1], "there are 3 images"),
         (np.eye(3), "one label each"),
         ([0.0, 1.0, 2.0], "expected integers from 0, got float64"),
-        ([0, -1, 1], "expected integers from 0"),
+        ([0, -1, 1], "labels from -1 to 1; expected integers from 0"),
+        ([0, 2**40, 1], "labels from 0 to 1099511627776; .* at most 100,000 classes"),
+        (np.array([0, 1, 2**64 - 1], np.uint64), "labels from 0 to 18446744073709551615"),
+        ([0, 100_000, 1], "labels from 0 to 100000"),
+        ([[0], [1, 2], [3]], "y is not an array"),
     ):
         with pytest.raises(UsageError, match=message):
             to_labels(labels, 3, "y")

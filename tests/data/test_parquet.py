@@ -114,6 +114,15 @@ def test_what_is_no_image_set_is_one_line(tmp_path, capsys):
         "lacks its bytes or its label": lambda folder: write(
             folder / "train.parquet", x, y * 0 - 1
         ),
+        "has the label 1099511627776; expected 0 to 4": lambda folder: write(
+            folder / "train.parquet", x, y * 0 + 2**40
+        ),
+        "has the label 3; expected 0 to 2, since label has 3 names": lambda folder: write(
+            folder / "train.parquet",
+            x,
+            y,
+            FEATURES | {"label": {"names": NAMES[:3], "_type": "ClassLabel"}},
+        ),
         "picture 2 of train.parquet is not a readable": lambda folder: write(
             folder / "train.parquet",
             x[:3],
