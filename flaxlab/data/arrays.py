@@ -30,7 +30,7 @@ NOT_KEPT = (
 
 
 def from_arrays(data: Arrays, class_names: Sequence[str] | None = None) -> Dataset:
-    """Returns arrays as a data set, whose fingerprint changes with any pixel or label.
+    """Returns copies of arrays as a data set, whose fingerprint changes with any pixel or label.
 
     Args:
         data: training images and labels, test images and labels, see `to_pixels` and
@@ -43,6 +43,8 @@ def from_arrays(data: Arrays, class_names: Sequence[str] | None = None) -> Datas
     if not isinstance(data, tuple | list) or len(data) != len(KEYS):
         raise UsageError("data is not a tuple (x_train, y_train, x_test, y_test)")
     (train, stored), (test, _) = (_split(data[i], data[i + 1], KEYS[i]) for i in (0, 2))
+    # uint8 images are still the caller's, who may change them.
+    train, test = (Split(np.array(split.images), split.labels) for split in (train, test))
     if train.images.shape[1:] != test.images.shape[1:]:
         raise UsageError(
             f"the training images are {train.images.shape[1:]}, the test images"

@@ -90,6 +90,18 @@ def test_arrays_are_a_data_set_whose_fingerprint_is_theirs():
         assert from_arrays(changed).fingerprint != found.fingerprint
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_a_data_set_keeps_its_numbers_when_the_callers_arrays_change(kind):
+    x, y, x_test, y_test = strangers_arrays()
+    given = [(x / kind(1 if kind is np.uint8 else 255)).astype(kind), y, x_test.copy(), y_test]
+    found = from_arrays(given)
+    for array in given:
+        array[:] = 0
+    for split, images in ((found.train, x), (found.test, x_test)):
+        assert np.array_equal(split.images[..., 0], images)
+        assert split.labels.any()
+
+
 @pytest.mark.parametrize(
     ("change", "names", "message"),
     [
