@@ -59,11 +59,11 @@ def fit(
         data: arrays of your own (x_train, y_train, x_test, y_test): images (N, H, W) or
             (N, H, W, C), C 1 or 3, as uint8 or as floats in [0, 1], which are rounded to 256
             levels; labels as integers from 0. They replace `config.data.name` and `image_shape`.
-        class_names: the name of each label in `data`; None: the numbers.
+        class_names: the name of each label in `data`, distinct strings; None: the numbers.
 
     Raises:
         flaxlab.errors.UsageError: the config or the data is wrong, or `workdir` holds a run with
-            another config, on other data, or of other code.
+            another config, on other data, with other names, or of other code.
         flaxlab.errors.RunFailed: the loss was NaN or infinite, or something could not be saved.
         KeyboardInterrupt: the cell was interrupted; the state is saved, and goes on from there.
     """

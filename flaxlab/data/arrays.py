@@ -14,7 +14,7 @@ import numpy as np
 from flaxlab.data.cache import arrays_fingerprint, files_digest, splits_through_cache
 from flaxlab.data.dataset import Dataset, Split
 from flaxlab.data.images import fit_image, from_array
-from flaxlab.data.labels import to_array, to_labels
+from flaxlab.data.labels import to_array, to_class_names, to_labels
 from flaxlab.errors import UsageError
 
 Arrays = tuple[Any, Any, Any, Any]  # training images and labels, test images and labels
@@ -35,7 +35,8 @@ def from_arrays(data: Arrays, class_names: Sequence[str] | None = None) -> Datas
     Args:
         data: training images and labels, test images and labels, see `to_pixels` and
             `flaxlab.data.labels.to_labels`.
-        class_names: name of each label; None: the numbers.
+        class_names: name of each label, see `flaxlab.data.labels.to_class_names`; None: the
+            numbers.
 
     Raises:
         UsageError: the arrays are not images and labels, or do not fit each other.
@@ -85,7 +86,7 @@ def load_npz(path: Path, shape: tuple[int, int, int]) -> Dataset:
 
         key = f"npz-{files_digest(path.parent, [path], path.resolve(), shape)}"
         train, test, fingerprint = splits_through_cache(key, decode)
-        given = file[_NAMES].tolist() if _NAMES in file else None
+        given = file.get(_NAMES)
     return Dataset(
         name="npz",
         title=path.stem,
@@ -160,16 +161,16 @@ def _split(images: Any, labels: Any, name: str) -> tuple[Split, str]:
     return Split(pixels, to_labels(labels, len(pixels), name.replace("x", "y", 1))), stored
 
 
-def _class_names(labels: Sequence[np.ndarray], given: Sequence[str] | None) -> tuple[str, ...]:
+def _class_names(labels: Sequence[np.ndarray], given: Any) -> tuple[str, ...]:
     classes = 1 + max(int(each.max()) for each in labels)
-    names = tuple(map(str, range(classes) if given is None else given))
-    if len(names) < classes or len({*names}) < len(names):
-        raise UsageError(
-            f"class_names has {len({*names})} different names, but the labels go up to"
-            f" {classes - 1}; give {classes} names"
-        )
-    if len(names) < 2:
+    if given is None and classes < 2:
         raise UsageError("all labels are 0; expected at least two classes")
+    names = tuple(map(str, range(classes))) if given is None else to_class_names(given, _NAMES)
+    if len(names) < classes:
+        raise UsageError(
+            f"{_NAMES} has {len(names)} names, but the labels go up to {classes - 1}; give"
+            f" {classes} names"
+        )
     return names
 
 

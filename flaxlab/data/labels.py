@@ -1,7 +1,9 @@
-"""Labels of examples, checked before their dtype is changed."""
+"""Labels of examples, and the names of their classes, checked wherever they come from."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,3 +52,32 @@ def to_labels(labels: Any, count: int, name: str) -> np.ndarray:
             f" {MOST_CLASSES:,} classes"
         )
     return found.reshape(count).astype(np.int32)
+
+
+def to_class_names(given: Any, what: str) -> tuple[str, ...]:
+    """Returns the names of classes.
+
+    Args:
+        given: a sequence or an array (classes,) of at least two distinct strings, none empty.
+        what: what the names are, for messages.
+
+    Raises:
+        UsageError: they are something else.
+    """
+    names = given.tolist() if getattr(given, "ndim", None) == 1 else given
+    if not isinstance(names, Sequence) or isinstance(names, str | bytes):
+        raise UsageError(
+            f"{what} is of the type {type(given).__name__}; expected a list of strings, one for"
+            " each class"
+        )
+    strange = [name for name in names if not isinstance(name, str) or not name.strip()]
+    if strange:
+        raise UsageError(
+            f"{what} has {strange[0]!r} among the names; expected strings that are not empty"
+        )
+    name, times = Counter(names).most_common(1)[0] if names else ("", 0)
+    if times > 1:
+        raise UsageError(f"{what} has {name!r} {times} times; give each class a name of its own")
+    if len(names) < 2:
+        raise UsageError(f"{what} has {len(names)} names; expected at least two classes")
+    return tuple(map(str, names))

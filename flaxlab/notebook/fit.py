@@ -14,6 +14,7 @@ from flaxlab.config.read import load_experiment
 from flaxlab.config.rules import validate
 from flaxlab.data.arrays import Arrays, from_arrays
 from flaxlab.data.load import load_dataset, take_subsets
+from flaxlab.errors import UsageError
 from flaxlab.files import make_folder
 from flaxlab.machine import keep_compiled_programs
 from flaxlab.notebook.progress import show_progress
@@ -32,6 +33,8 @@ def fit(
 ) -> Run:
     """See `flaxlab.fit`."""
     keep_compiled_programs()
+    if data is None and class_names is not None:
+        raise UsageError("class_names are for arrays in `data`; give these, or leave the names out")
     own = None if data is None else from_arrays(data, class_names)
     chosen = configure(config)
     if own is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,13 @@ def check_resumable(record: dict[str, Any], experiment: Experiment) -> None:
             f"{_RUN} was started on other data ({record['dataset']['title']}, changed since); use"
             " another --workdir"
         )
+    names = tuple(record["dataset"]["class_names"])
+    if names != dataset.class_names:
+        raise UsageError(
+            f"{_RUN} was started with other class names"
+            f" ({_other_names(names, dataset.class_names)}); use another --workdir, or the old"
+            " names"
+        )
 
 
 def is_complete(folder: Path, experiment: Experiment) -> bool:
@@ -144,3 +151,10 @@ def is_finished(folder: Path, experiment: Experiment) -> bool:
 
 def _there_and_now(changed: Mapping[str, tuple[Any, Any]]) -> str:
     return "; ".join(f"{path}: {old!r} there, {new!r} now" for path, (old, new) in changed.items())
+
+
+def _other_names(old: Sequence[str], new: Sequence[str]) -> str:
+    if len(old) != len(new):
+        return f"{len(old)} there, {len(new)} now"
+    label = next(label for label, name in enumerate(old) if name != new[label])
+    return f"label {label} is {old[label]!r} there, {new[label]!r} now"

@@ -82,7 +82,7 @@ def test_arrays_are_a_data_set_whose_fingerprint_is_theirs():
     assert found.class_names == tuple("01234")
     assert found.image_shape == (9, 11, 1)
     assert found.origin == "arrays given in Python, uint8."
-    assert from_arrays(arrays, "abcde").class_names == tuple("abcde")
+    assert from_arrays(arrays, [*"abcde"]).class_names == tuple("abcde")
     assert from_arrays(tuple(map(np.copy, arrays))).fingerprint == found.fingerprint
     for part in range(4):
         changed = [array.copy() for array in arrays]
@@ -107,14 +107,44 @@ def test_a_data_set_keeps_its_numbers_when_the_callers_arrays_change(kind):
     [
         (lambda a: a[:3], None, "not a tuple"),
         (lambda a: (*a[:2], a[2][:, 1:], a[3]), None, "bring them to one shape"),
-        (lambda a: a, ["cat", "dog"], "2 different names, but the labels go up to 4"),
-        (lambda a: a, ["cat"] * 5, "1 different names"),
+        (lambda a: a, ["cat", "dog"], "2 names, but the labels go up to 4; give 5 names"),
+        (lambda a: a, ["cat"] * 5, "'cat' 5 times"),
         (lambda a: (a[0], a[1] * 0, a[2], a[3] * 0), None, "at least two classes"),
     ],
 )
 def test_arrays_that_do_not_fit_each_other_are_refused(change, names, message):
     with pytest.raises(UsageError, match=message):
         from_arrays(change(strangers_arrays()), names)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("abcde", "of the type str; expected a list of strings"),
+        (3, "of the type int"),
+        (dict.fromkeys("abcde"), "of the type dict"),
+        (np.array("abcde"), "of the type ndarray"),
+        (np.array([[*"abcde"]]), "of the type ndarray"),
+        (np.array([*"abcde"], "S"), "has b'a' among the names"),
+        ([*"abcd", None], "has None among the names"),
+        ([*"abcd", ""], "has '' among the names"),
+        (range(5), "has 0 among the names"),
+        ([], "has 0 names; expected at least two classes"),
+    ],
+)
+def test_what_does_not_name_the_classes_is_refused(names, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        from_arrays(strangers_arrays(), names)
+    if isinstance(names, np.ndarray):
+        path = save(tmp_path / "mine.npz", class_names=names)
+        with pytest.raises(UsageError, match=message):
+            load_npz(path, (9, 11, 1))
+
+
+def test_an_array_may_name_the_classes():
+    named = from_arrays(strangers_arrays(), np.array([*"abcde"]))
+    assert named.class_names == tuple("abcde")
+    assert {type(name) for name in named.class_names} == {str}
 
 
 def test_a_file_of_arrays_is_the_arrays(tmp_path):

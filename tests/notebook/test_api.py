@@ -143,6 +143,10 @@ def test_a_run_on_arrays_says_what_it_cannot_do_without_them(tmp_path, monkeypat
     found = json.loads(capsys.readouterr().out)["results"][0]
     assert {key: found[key] for key in scores} == scores
 
+    with pytest.raises(UsageError, match=r"other class names \(label 1 is '1' there, 'b' now"):
+        flaxlab.fit(config, data=(x, y, x_test, y_test), class_names=[*"0b234"])
+    with pytest.raises(UsageError, match="class_names are for arrays in `data`"):
+        flaxlab.fit(config, class_names=[*"01234"])
     with pytest.raises(UsageError, match="was started on other data"):
         flaxlab.fit(config, data=(x, (y + 1) % 5, x_test, y_test))
     with pytest.raises(UsageError, match=r"the images are \(9, 10, 1\), .* takes \(9, 11, 1\)"):
