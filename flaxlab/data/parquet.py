@@ -19,6 +19,7 @@ import pyarrow.parquet
 from flaxlab.data.cache import files_digest, splits_through_cache
 from flaxlab.data.dataset import Dataset, Split
 from flaxlab.data.images import common_shape, decode, fit_image, stored_shape
+from flaxlab.data.labels import to_class_names
 from flaxlab.data.splits import cut_test_split
 from flaxlab.errors import UsageError
 
@@ -45,14 +46,14 @@ def load_parquet(root: Path, shape: tuple[int, int, int]) -> Dataset:
         shape: (H, W, C) of the images after `flaxlab.data.images.fit_image`.
 
     Raises:
-        UsageError: there are no such files, they hold no pictures with labels, or a picture is
-            damaged.
+        UsageError: there are no such files, they hold no pictures with labels or not the same
+            classes, or a picture is damaged.
     """
     train = _files(root, "train")
     test = _files(root, "test") or _files(root, "validation")
     if not train:
         raise UsageError(f"{root} holds no train*.parquet; expected an image set of the Hub's")
-    columns = _find_columns(train[0])
+    columns = _common_columns([*train, *test])
     key = f"parquet-{files_digest(root, [*train, *test], root.resolve(), shape, columns)}"
 
     def read() -> tuple[Split, Split]:
@@ -78,11 +79,28 @@ def _files(root: Path, split: str) -> list[Path]:
     return sorted(root.rglob(f"{split}*.parquet"))
 
 
+def _common_columns(paths: Sequence[Path]) -> _Columns:
+    first, *others = paths
+    columns = _find_columns(first)
+    for path in others:
+        found = _find_columns(path)
+        if found[:2] != columns[:2]:
+            raise UsageError(
+                f"{path} has its pictures and labels in the columns {', '.join(found[:2])}, {first}"
+                f" in {', '.join(columns[:2])}; expected the same in all files"
+            )
+        if found.class_names != columns.class_names:
+            raise UsageError(
+                f"{path} has other names of classes than {first}, or in another order; expected the"
+                " same in all files"
+            )
+    return columns
+
+
 def _find_columns(path: Path) -> _Columns:
     with _explain_damage(path):
         schema = pyarrow.parquet.read_schema(path)
-    about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = about.get("info", {}).get("features") or {}
+    features = _features(schema)
     kinds: dict[str, list[str]] = {kind: [] for kind in ("Image", "ClassLabel")}
     for name in schema.names:
         feature = features.get(name)
@@ -94,12 +112,38 @@ def _find_columns(path: Path) -> _Columns:
             f"{path} has {len(images)} columns of images and {len(labels)} of class labels, as its"
             f" metadata says (columns: {', '.join(schema.names)}); expected one of images"
         )
-    return _Columns(images[0], labels[0], tuple(features[labels[0]]["names"]))
+    image, label = images[0], labels[0]
+    for column, fits, expected in (
+        (image, _holds_files(schema.field(image).type), 'pictures, {"bytes", "path"} each'),
+        (label, pyarrow.types.is_integer(schema.field(label).type), "integers"),
+    ):
+        if not fits:
+            kind = schema.field(column).type
+            raise UsageError(f"the column {column} of {path} is {kind}; expected {expected}")
+    names = to_class_names(features[label].get("names"), f"the column {label} of {path}")
+    return _Columns(image, label, names)
+
+
+def _features(schema: pyarrow.Schema) -> dict[str, Any]:
+    """Returns what the metadata say about each column; {} if they say nothing that can be read."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return features if isinstance(features, dict) else {}
+
+
+def _holds_files(kind: pyarrow.DataType) -> bool:
+    index = kind.get_field_index("bytes") if pyarrow.types.is_struct(kind) else -1
+    if index < 0:
+        return False
+    found = kind.field(index).type
+    return pyarrow.types.is_binary(found) or pyarrow.types.is_large_binary(found)
 
 
 def _stored_shape(path: Path, column: str) -> tuple[int, ...] | None:
     """Opens the first pictures of a file; see `Dataset.stored_shape`."""
-    contents = [row[column]["bytes"] for row in next(_batches(path, _SAMPLES, [column]))]
+    contents = [row[column]["bytes"] for row in next(_batches(path, _SAMPLES, [column]), [])]
     return common_shape([decode(content, path.name, stored_shape) for content in contents])
 
 
@@ -121,6 +165,8 @@ def _read(paths: Sequence[Path], columns: _Columns, shape: tuple[int, int, int])
                     )
                 images.append(decode(content, name, lambda image: fit_image(image, shape)))
                 labels.append(label)
+    if not images:
+        raise UsageError(f"there are no pictures in {', '.join(map(str, paths))}; expected some")
     return Split(np.stack(images), np.array(labels, np.int32))
 
 

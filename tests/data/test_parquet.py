@@ -143,3 +143,67 @@ def test_what_is_no_image_set_is_one_line(tmp_path, capsys):
     assert "data.name=parquet needs --config.data.folder=DIR" in refused(
         main, [*SMALL_POOL, "--config.data.name=parquet"], capsys
     )
+
+
+def with_names(names):
+    return FEATURES | {"label": {"names": names, "_type": "ClassLabel"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"features": with_names(NAMES[::-1])},
+            "test.parquet has other names of classes than .*train",
+        ),
+        ({"features": FEATURES | {"label": {"_type": "Value"}}}, "0 of class labels"),
+        ({"features": with_names(None)}, "the column label of .* is of the type NoneType"),
+        ({"features": FEATURES | {"label": {"_type": "ClassLabel"}}}, "of the type NoneType"),
+        ({"features": with_names(["a"])}, "1 names; expected at least two classes"),
+        ({"image": [b"PNG"] * 25}, "column image of .* is binary; expected pictures"),
+        ({"label": ["a"] * 25}, "column label of .* is string; expected integers"),
+        ({"metadata": "no JSON"}, "has 0 columns of images"),
+        ({"metadata": "[1]"}, "has 0 columns of images"),
+    ],
+)
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_each_file_has_the_columns_and_classes_of_the_first(tmp_path, split, change, message):
+    x, y, x_test, y_test = strangers_arrays(train=25)
+    write(tmp_path / "test.parquet", x_test, y_test)
+    write(tmp_path / "train.parquet", x, y)
+    change = dict(change)
+    metadata = change.pop("metadata", None)
+    write(tmp_path / f"{split}.parquet", x, y, **change)
+    if metadata:
+        table = pyarrow.parquet.read_table(tmp_path / f"{split}.parquet")
+        table = table.replace_schema_metadata({"huggingface": metadata})
+        pyarrow.parquet.write_table(table, tmp_path / f"{split}.parquet")
+    with pytest.raises(UsageError, match=message) as refusal:
+        load_parquet(tmp_path, (9, 11, 1))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table.drop_columns("label"), "has 1 columns of images and 0 of class"),
+        (lambda table: table.slice(0, 0), "there are no pictures in"),
+    ],
+)
+def test_a_file_without_labels_or_pictures_is_named(tmp_path, split, change, message):
+    x, y, x_test, y_test = strangers_arrays()
+    write(tmp_path / "train.parquet", x, y)
+    write(tmp_path / "test.parquet", x_test, y_test)
+    path = tmp_path / f"{split}.parquet"
+    pyarrow.parquet.write_table(change(pyarrow.parquet.read_table(path)), path)
+    with pytest.raises(UsageError, match=message) as refusal:
+        load_parquet(tmp_path, (9, 11, 1))
+    assert str(path) in str(refusal.value)
+
+
+def test_one_of_several_files_may_be_empty(tmp_path):
+    x, *_ = write_set(tmp_path)
+    path = tmp_path / "data/train-00000-of-00002.parquet"
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(path).slice(0, 0), path)
+    assert np.array_equal(load_parquet(tmp_path, (9, 11, 1)).train.images[..., 0], x[25:])
