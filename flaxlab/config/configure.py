@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
-from flaxlab.config.fields import differences
+from flaxlab.config.fields import MAY_BE_NONE, differences, lists_to_tuples
 from flaxlab.config.read import PLACES, apply_overrides, experiment_file, load_experiment
 from flaxlab.config.rules import validate
+from flaxlab.errors import UsageError
 
 
 class ExperimentConfig(ConfigDict):
@@ -26,9 +28,17 @@ class ExperimentConfig(ConfigDict):
         """Copies a config."""
         super().__init__(config)
         object.__setattr__(self, "_file", file)  # else it would become a field
+        self.lock()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> ExperimentConfig:
-        return ExperimentConfig(copy.deepcopy(ConfigDict(self), memo), self.file).lock()
+    def __reduce__(self) -> tuple[Any, ...]:  # what pickle and copy call
+        return ExperimentConfig, (ConfigDict(self), self.file)
+
+    def copy_and_resolve_references(
+        self, visit_map: dict[int, ConfigDict] | None = None
+    ) -> ExperimentConfig:
+        """Returns a copy of the config with values in the place of placeholders."""
+        resolved = ConfigDict(self).copy_and_resolve_references(visit_map)
+        return ExperimentConfig(resolved, self.file)
 
     @property
     def file(self) -> Path | None:
@@ -56,8 +66,7 @@ def configure(
         file = find_experiment(experiment)
         config = load_experiment(file)
     validate(config)
-    given = [f"--config.{path}={value}" for path, value in (overrides or {}).items()]
-    return ExperimentConfig(apply_overrides(config, given), file).lock()
+    return ExperimentConfig(apply_overrides(config, to_options(overrides or {})), file)
 
 
 def find_experiment(experiment: str | Path) -> Path:
@@ -66,6 +75,38 @@ def find_experiment(experiment: str | Path) -> Path:
     if path.suffix == ".py" or len(path.parts) > 1:
         return path.expanduser()
     return experiment_file(str(experiment), PLACES)
+
+
+def to_options(overrides: Mapping[str, Any]) -> list[str]:
+    """Returns values as options, "--config.FIELD=VALUE" each.
+
+    Args:
+        overrides: {dotted path: value}; NumPy's scalars and arrays count as numbers and tuples.
+
+    Raises:
+        UsageError: a value is None, and the field cannot be.
+    """
+    required = [
+        path for path, value in overrides.items() if value is None and path not in MAY_BE_NONE
+    ]
+    if required:
+        raise UsageError(
+            f"config.{required[0]} cannot be None; these can: {', '.join(sorted(MAY_BE_NONE))}"
+        )
+    return [f"--config.{path}={to_text(value)}" for path, value in overrides.items()]
+
+
+def to_text(value: Any) -> str:
+    """Returns a value as an option has it."""
+    return str(_without_numpy(value))
+
+
+def _without_numpy(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return lists_to_tuples(value.tolist())
+    if isinstance(value, tuple | list):
+        return tuple(map(_without_numpy, value))
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def as_overrides(original: ConfigDict, config: ConfigDict) -> list[str]:

@@ -25,6 +25,10 @@ def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + key, value
 
 
+# Fields whose default is None, and which an option can set to it again.
+MAY_BE_NONE = frozenset(path for path, value in flatten(default_config()) if value is None)
+
+
 def replaced(config: ConfigDict, **fields: Any) -> FrozenConfigDict:
     """Returns a frozen copy of the config with some of its top-level fields replaced."""
     changed = ConfigDict(config)

@@ -15,6 +15,7 @@ from ml_collections import FrozenConfigDict, config_flags
 
 from flaxlab import config as configs
 from flaxlab.config import ConfigDict, LabReport
+from flaxlab.config.fields import MAY_BE_NONE
 from flaxlab.config.rules import validate
 from flaxlab.errors import UsageError
 from flaxlab.user_code import naming_the_line, run_file
@@ -134,7 +135,8 @@ def resolve_config(path: Path, overrides: Sequence[str]) -> ConfigDict:
 
     Args:
         path: the experiment file.
-        overrides: "--config.a.b=value" each, or "--config.a.b", "value".
+        overrides: "--config.a.b=value" each, or "--config.a.b", "value". The value None sets a
+            field to None whose default that is.
 
     Raises:
         UsageError: a field does not exist, a value is of the wrong kind or not allowed.
@@ -155,10 +157,13 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
         UsageError: see `resolve_config`.
     """
     _require_fields(config, overrides)
-    overrides = _last_of_each(overrides)
+    groups = _last_of_each(overrides)
+    nones = [path for group in groups if (path := _set_to_none(group))]
+    config.update_from_flattened_dict(dict.fromkeys(nones))
     name, model = config.name, config.model.name
     values = flags.FlagValues()
-    arguments = ["flaxlab", *overrides]
+    rest = [argument for group in groups if not _set_to_none(group) for argument in group]
+    arguments = ["flaxlab", *rest]
     config_flags.DEFINE_config_dict(
         "config", config, flag_values=values, sys_argv=arguments, lock_config=True
     )
@@ -180,8 +185,18 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     return FrozenConfigDict(config)
 
 
-def _last_of_each(overrides: Sequence[str]) -> list[str]:
-    """Drops overrides that a later one of the same field replaces, since absl would join tuples."""
+def _set_to_none(override: Sequence[str]) -> str:
+    """Returns the field that an override sets to None, which absl cannot; "" if it does not."""
+    path, _, value = "=".join(override).lstrip("-").removeprefix("config.").partition("=")
+    return path if value == "None" and path in MAY_BE_NONE else ""
+
+
+def _last_of_each(overrides: Sequence[str]) -> list[list[str]]:
+    """Drops overrides that a later one of the same field replaces, since absl would join tuples.
+
+    Returns:
+        The arguments of each that is left.
+    """
     grouped: list[list[str]] = []
     for argument in overrides:
         if argument.startswith("-") or not grouped:
@@ -193,7 +208,7 @@ def _last_of_each(overrides: Sequence[str]) -> list[str]:
         name = group[0].lstrip("-").split("=", 1)[0]
         last.pop(name, None)  # so that it comes last
         last[name] = group
-    return [argument for group in last.values() for argument in group]
+    return list(last.values())
 
 
 def _require_fields(config: ConfigDict, overrides: Sequence[str]) -> None:

@@ -142,6 +142,23 @@ def test_the_last_override_of_a_field_counts():
     assert config.train.fast_kernels is False
 
 
+@pytest.mark.parametrize("path", ["data.train_examples", "data.folder"])
+@pytest.mark.parametrize("words", [["--config.{}=None"], ["--config.{}", "None"]])
+def test_an_optional_field_is_set_to_none_again(path, words, tmp_path):
+    file = tmp_path / "part.py"
+    file.write_text(
+        "from experiments.alexnet_pool import get_config as base\n\n\n"
+        "def get_config():\n    config = base()\n    config.name = ''\n"
+        "    config.data.train_examples, config.data.folder = 100, 'x'\n    return config\n"
+    )
+    given = [word.format(path) for word in words]
+    last = [f"--config.{path}={7 if path == 'data.train_examples' else 'y'}"]
+    found = dict(configs.flatten(resolve_config(file, [*last, *given])))
+    expected = {"data.train_examples": 100, "data.folder": "x", path: None}
+    assert {name: found[name] for name in expected} == expected
+    assert dict(configs.flatten(resolve_config(file, [*given, *last])))[path] in (7, "y")
+
+
 def test_an_experiment_file_may_return_a_frozen_config(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(

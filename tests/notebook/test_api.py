@@ -3,6 +3,7 @@
 import copy
 import inspect
 import json
+import pickle
 import re
 import shlex
 
@@ -53,25 +54,32 @@ def test_values_are_given_as_python_has_them():
         "optimizer.learning_rate": np.float64(2e-4),
         "model.pool_kind": "avg",
         "data.augment.flip": True,
-        "model.head_dropout": (0.1, 0.2),
+        "model.head_dropout": (np.float64(0.1), np.float32(0.5)),
+        "data.train_examples": None,
     }
-    found = dict(flatten(flaxlab.configure("alexnet_pool", **given)))
+    part = flaxlab.configure("alexnet_pool", **{"data.train_examples": 100})
+    found = dict(flatten(flaxlab.configure(part, **given)))
     assert {path: found[path] for path in given} == given
+    assert {type(rate) for rate in found["model.head_dropout"]} == {float}
+    array = flaxlab.configure(part, **{"model.head_dropout": np.array([0.1, 0.5])})
+    assert array.model.head_dropout == (0.1, 0.5)
 
 
-def test_a_config_is_a_copy_that_may_be_changed_and_keeps_its_file():
-    config = flaxlab.configure("alexnet_pool")
-    other = flaxlab.configure(config, seed=4)
-    other.train.epochs, other.data.train_examples = 2, 100
-    assert (config.seed, config.train.epochs, config.data.train_examples) == (0, 10, None)
-    assert other.file == config.file == copy.deepcopy(config).file
-    with pytest.raises(TypeError):
-        config.train.epochs = "ten"
+@pytest.mark.parametrize(
+    "duplicate",
+    [
+        copy.copy,
+        copy.deepcopy,
+        lambda config: pickle.loads(pickle.dumps(config)),
+        lambda config: config.copy_and_resolve_references(),
+    ],
+)
+def test_a_config_is_copied_with_its_file_and_its_lock(duplicate):
+    config = flaxlab.configure("alexnet_pool", **{"train.epochs": 3, "data.train_examples": 100})
+    other = duplicate(config)
+    assert (other, other.file, type(other)) == (config, config.file, type(config))
     with pytest.raises(AttributeError, match="epochs"):
-        config.train.epoch = 3
-    config.train.epochs = 0
-    with pytest.raises(UsageError, match=r"config\.train\.epochs is 0"):
-        flaxlab.fit(config)
+        other.train.epoch = 3
 
 
 @pytest.mark.parametrize(
@@ -81,6 +89,7 @@ def test_a_config_is_a_copy_that_may_be_changed_and_keeps_its_file():
         ("alexnet pool", {}, "is not the name of an experiment"),
         ("alexnet_pool", {"train.epoch": 3}, r"did you mean --config\.train\.epochs"),
         ("alexnet_pool", {"train.epochs": "ten"}, "wrong kind; expected int"),
+        ("alexnet_pool", {"train.epochs": None}, r"train\.epochs cannot be None; these can: .*"),
         (default_config(), {}, r"config\.name is empty; give the run a name"),
     ],
 )
