@@ -109,10 +109,12 @@ def _without_numpy(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def as_overrides(original: ConfigDict, config: ConfigDict) -> list[str]:
+def as_overrides(original: ConfigDict, config: ConfigDict) -> list[str] | None:
     """Returns the options, "--config.FIELD=VALUE" each, that make `config` of an experiment's.
 
-    A field that was set to None is left out, since no option can do that.
+    None if there are no such options, since a field was set to None or removed.
     """
-    changed = differences(original, config)
-    return [f"--config.{path}={new}" for path, (_, new) in changed.items() if new is not None]
+    changed = {path: new for path, (_, new) in differences(original, config).items()}
+    if any(new is None and path not in MAY_BE_NONE for path, new in changed.items()):
+        return None
+    return to_options(changed)

@@ -40,7 +40,7 @@ def fit(
     if own is not None:
         chosen.data.name, chosen.data.image_shape = "arrays", own.image_shape
         validate(chosen)
-    resolved = FrozenConfigDict(ConfigDict(chosen))
+    resolved = FrozenConfigDict(chosen)
     origin = prepare_run(resolved, chosen.file)
     dataset = load_dataset(resolved.data) if own is None else take_subsets(own, resolved.data)
     experiment = assemble(resolved, dataset)
@@ -59,16 +59,16 @@ def fit(
         origin,
         folder,
         show_progress(console, resolved.log.progress, in_notebook()),
-        _arguments(chosen, folder),
+        command_arguments(chosen, folder),
     )
     if summary is not None:
         print_result(console, summary, folder)
     return run
 
 
-def _arguments(config: ExperimentConfig, folder: Path) -> list[str] | None:
+def command_arguments(config: ExperimentConfig, folder: Path) -> list[str] | None:
     """Returns the arguments with which `flaxlab.main` does the same; None if it cannot."""
-    if config.file is None:
+    if config.file is None or config.data.name == "arrays":
         return None
     changes = as_overrides(load_experiment(config.file), config)
-    return [f"--config={config.file}", *changes, f"--workdir={folder}"]
+    return None if changes is None else [f"--config={config.file}", *changes, f"--workdir={folder}"]

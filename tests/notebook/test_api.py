@@ -9,14 +9,17 @@ import shlex
 
 import numpy as np
 import pytest
+from ml_collections import FrozenConfigDict
 
 import flaxlab
 from flaxlab.command_line import in_notebook
 from flaxlab.config import default_config, flatten
+from flaxlab.config.configure import as_overrides
 from flaxlab.config.read import resolve_config
 from flaxlab.errors import UsageError
 from flaxlab.evaluate.__main__ import main as evaluate
 from flaxlab.main import main
+from flaxlab.notebook.fit import command_arguments
 from flaxlab.notebook.run import Run
 from flaxlab.notebook.suite import SuiteRuns
 from flaxlab.run.history import from_csv, to_csv
@@ -80,6 +83,41 @@ def test_a_config_is_copied_with_its_file_and_its_lock(duplicate):
     assert (other, other.file, type(other)) == (config, config.file, type(config))
     with pytest.raises(AttributeError, match="epochs"):
         other.train.epoch = 3
+
+
+def test_the_arguments_of_the_report_make_the_config(tmp_path):
+    config = flaxlab.configure(POOL_FILE, **{"model.head_dropout": (0.1, 0.2)})
+    config.data.train_examples = 100
+    first, *given, last = command_arguments(config, tmp_path)
+    assert (first, last) == (f"--config={POOL_FILE}", f"--workdir={tmp_path}")
+    assert resolve_config(POOL_FILE, given) == FrozenConfigDict(config)
+    part = flaxlab.configure(config, **{"data.train_examples": None})
+    assert as_overrides(config, part) == ["--config.data.train_examples=None"]
+
+
+@pytest.mark.parametrize(
+    ("group", "field", "value"),
+    [("data", "name", "arrays"), ("train", "batch_size", None), ("log", "progress", None)],
+)
+def test_what_no_command_can_do_has_no_arguments(group, field, value, tmp_path):
+    config = flaxlab.configure(POOL_FILE)
+    config[group][field] = value
+    assert command_arguments(config, tmp_path) is None
+
+
+def test_a_config_is_a_copy_that_may_be_changed_and_keeps_its_file():
+    config = flaxlab.configure("alexnet_pool")
+    other = flaxlab.configure(config, seed=4)
+    other.train.epochs, other.data.train_examples = 2, 100
+    assert (config.seed, config.train.epochs, config.data.train_examples) == (0, 10, None)
+    assert other.file == config.file == copy.deepcopy(config).file
+    with pytest.raises(TypeError):
+        config.train.epochs = "ten"
+    with pytest.raises(AttributeError, match="epochs"):
+        config.train.epoch = 3
+    config.train.epochs = 0
+    with pytest.raises(UsageError, match=r"config\.train\.epochs is 0"):
+        flaxlab.fit(config)
 
 
 @pytest.mark.parametrize(
