@@ -88,7 +88,7 @@ def open_run(run: str | Path, model: str | None = None) -> Run:
 
 
 def run_suite(
-    suite: str | Path,
+    suite: str | Path | ConfigDict,
     workdir: str | Path | None = None,
     *,
     seeds: int | None = None,
@@ -100,10 +100,10 @@ def run_suite(
     Runs that are finished are not repeated, and an interrupted one goes on where it stopped.
 
     Args:
-        suite: a suite file; with `sweep`, what `configure` takes.
+        suite: a suite file; with `sweep`, what `configure` takes, but no config without a file.
         workdir: the folder of the runs; None: runs/ and the name of the suite.
         seeds: runs of each arm; None: the suite's own number, or 5.
-        sweep: {dotted path: values}; the arms are their combinations.
+        sweep: {dotted path: two or more values}; the arms are their combinations.
         **overrides: values for every arm by dotted path, `**{"train.epochs": 3}`.
 
     Raises:
@@ -114,7 +114,7 @@ def run_suite(
     """
     from flaxlab.notebook.suite import run_suite
 
-    return run_suite(suite, workdir, seeds, sweep or {}, overrides)
+    return run_suite(suite, workdir, seeds, sweep, overrides)
 
 
 def load(
@@ -137,7 +137,8 @@ def load(
         flaxlab.errors.UsageError: there is no such checkpoint, it is damaged, or it was not
             written by flaxlab, or its network has to be named.
     """
+    from flaxlab.files import to_path
     from flaxlab.run.load import load_stored
 
-    stored = load_stored(Path(run), None if step is None else str(step), model)
+    stored = load_stored(to_path(run, "the run"), None if step is None else str(step), model)
     return stored.model, stored.variables, stored.config

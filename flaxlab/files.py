@@ -6,11 +6,23 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 from flaxlab.errors import UsageError
 
 _TEMPORARY = ".tmp"
 _ABANDONED_SECONDS = 24 * 3600
+
+
+def to_path(given: Any, name: str) -> Path:
+    """Returns a path that Python code gives; `name` is that of its argument.
+
+    Raises:
+        UsageError: it is no path.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise UsageError(f"{name} is of the type {type(given).__name__}; expected a path")
+    return Path(given).expanduser()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -14,6 +14,7 @@ from flaxlab.config.fields import MAY_BE_NONE, differences, lists_to_tuples
 from flaxlab.config.read import PLACES, apply_overrides, experiment_file, load_experiment
 from flaxlab.config.rules import validate
 from flaxlab.errors import UsageError
+from flaxlab.files import to_path
 
 
 class ExperimentConfig(ConfigDict):
@@ -70,10 +71,14 @@ def configure(
 
 
 def find_experiment(experiment: str | Path) -> Path:
-    """Returns the file of an experiment that is named by its path, or by its name alone."""
-    path = Path(experiment)
+    """Returns the file of an experiment that is named by its path, or by its name alone.
+
+    Raises:
+        UsageError: it is no path and no name, or cannot be the name of an experiment.
+    """
+    path = to_path(experiment, "the experiment")
     if path.suffix == ".py" or len(path.parts) > 1:
-        return path.expanduser()
+        return path
     return experiment_file(str(experiment), PLACES)
 
 
@@ -93,12 +98,7 @@ def to_options(overrides: Mapping[str, Any]) -> list[str]:
         raise UsageError(
             f"config.{required[0]} cannot be None; these can: {', '.join(sorted(MAY_BE_NONE))}"
         )
-    return [f"--config.{path}={to_text(value)}" for path, value in overrides.items()]
-
-
-def to_text(value: Any) -> str:
-    """Returns a value as an option has it."""
-    return str(_without_numpy(value))
+    return [f"--config.{path}={_without_numpy(value)}" for path, value in overrides.items()]
 
 
 def _without_numpy(value: Any) -> Any:

@@ -117,8 +117,10 @@ def shape_in_npz(path: Path) -> tuple[int, ...]:
                 f"{path} has no array {', '.join(missing)}; expected {', '.join(KEYS)}"
             )
         with archive.open(f"{KEYS[0]}.npy") as member:
-            np.lib.format.read_magic(member)  # 1.0, which is what arrays of numbers have
-            shape = np.lib.format.read_array_header_1_0(member)[0]
+            version, form = np.lib.format.read_magic(member), np.lib.format
+            one = version == (1, 0)  # which NumPy itself writes, unless the header is long
+            read = form.read_array_header_1_0 if one else form.read_array_header_2_0
+            shape = read(member)[0]
     return (*shape[1:3], shape[3] if len(shape) == 4 else 1)
 
 

@@ -15,7 +15,7 @@ from flaxlab.config.rules import validate
 from flaxlab.data.arrays import Arrays, from_arrays
 from flaxlab.data.load import load_dataset, take_subsets
 from flaxlab.errors import UsageError
-from flaxlab.files import make_folder
+from flaxlab.files import make_folder, to_path
 from flaxlab.machine import keep_compiled_programs
 from flaxlab.notebook.progress import show_progress
 from flaxlab.notebook.run import Run
@@ -41,10 +41,10 @@ def fit(
         chosen.data.name, chosen.data.image_shape = "arrays", own.image_shape
         validate(chosen)
     resolved = FrozenConfigDict(chosen)
+    folder = to_path(Path("runs") / resolved.name if workdir is None else workdir, "workdir")
     origin = prepare_run(resolved, chosen.file)
     dataset = load_dataset(resolved.data) if own is None else take_subsets(own, resolved.data)
     experiment = assemble(resolved, dataset)
-    folder = (Path(workdir) if workdir is not None else Path("runs") / resolved.name).expanduser()
     network = resolved.model.name if models.is_own(resolved.model.name) else None
     run = Run(folder, network, None if own is None else dataset)
     console = open_console()

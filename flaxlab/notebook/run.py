@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict
 
 from flaxlab import config as configs
 from flaxlab.checkpoints.save import Checkpoints
@@ -18,6 +19,7 @@ from flaxlab.data.dataset import Dataset
 from flaxlab.data.load import load_dataset
 from flaxlab.errors import UsageError
 from flaxlab.evaluate.command import score_stored
+from flaxlab.files import to_path
 from flaxlab.lock import locked
 from flaxlab.notebook.pictures import Picture, image
 from flaxlab.notebook.shown import Page, facts, link
@@ -28,6 +30,8 @@ from flaxlab.run.load import StoredModel, load_stored
 from flaxlab.training.experiment import assemble
 from flaxlab.training.metrics import Row
 from flaxlab.training.state import TrainState
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,18 +52,17 @@ class Run:
     @property
     def config(self) -> ConfigDict:
         """The resolved config of the run, frozen."""
-        text = self._read("config.json")
-        return FrozenConfigDict(complete(configs.from_dict(json.loads(text))))
+        return self._parsed("config.json", _to_config)
 
     @property
     def summary(self) -> dict[str, Any]:
         """The numbers of the finished run, see `flaxlab.run.report.summarize`."""
-        return json.loads(self._read("summary.json"))
+        return self._parsed("summary.json", _to_dict)
 
     @property
     def history(self) -> list[Row]:
         """A row for each epoch; `pandas.DataFrame(run.history)` makes a table of them."""
-        return from_csv(self._read("history.csv"))
+        return self._parsed("history.csv", from_csv)
 
     @property
     def state(self) -> TrainState:
@@ -137,12 +140,23 @@ class Run:
     def _dataset(self, config: ConfigDict) -> Dataset:
         return load_dataset(config.data) if self.dataset is None else self.dataset
 
+    def _parsed(self, name: str, parse: Callable[[str], T]) -> T:
+        text = self._read(name)
+        try:
+            return parse(text)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UsageError(
+                f"{self.folder / name} is damaged ({error}); fetch the file again, or train anew"
+            ) from error
+
     def _read(self, name: str) -> str:
         try:
             return (self.folder / name).read_text()
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             what = "is not finished" if (self.folder / "config.json").exists() else "is not there"
             raise UsageError(f"the run in {self.folder} {what}: it has no {name}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{self.folder / name} cannot be read ({error})") from error
 
     def _repr_html_(self) -> str:
         config, history = self.config, self.history
@@ -170,8 +184,19 @@ class Run:
         return (self.folder / name).is_file()
 
 
+def _to_dict(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise TypeError(f"{type(found).__name__}, not an object")
+    return found
+
+
+def _to_config(text: str) -> ConfigDict:
+    return complete(configs.from_dict(_to_dict(text)))
+
+
 def open_run(folder: str | Path, model: str | None = None) -> Run:
     """See `flaxlab.open_run`."""
-    run = Run(Path(folder).expanduser(), model)
+    run = Run(to_path(folder, "the run"), model)
     _ = run.config  # says so now if it is none
     return run

@@ -7,16 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from ml_collections import ConfigDict
+
 from flaxlab.command_line import CommandParser
 from flaxlab.compare import pictures, tables
 from flaxlab.compare.command import read_comparison
 from flaxlab.compare.results import Comparison
 from flaxlab.compare.spreadsheet import to_rows
-from flaxlab.config.configure import find_experiment
+from flaxlab.config.configure import (
+    ExperimentConfig,
+    as_overrides,
+    find_experiment,
+    to_options,
+)
+from flaxlab.config.read import load_experiment
+from flaxlab.errors import UsageError
+from flaxlab.files import to_path
 from flaxlab.notebook.pictures import Picture
 from flaxlab.notebook.shown import Page, link, table
 from flaxlab.suite.command import run
 from flaxlab.suite.options import add_options, read_options
+from flaxlab.suite.sweeps import parse_sweep
 
 
 @dataclass(frozen=True)
@@ -69,20 +81,54 @@ class SuiteRuns:
 
 
 def run_suite(
-    suite: str | Path,
+    suite: str | Path | ConfigDict,
     workdir: str | Path | None,
     seeds: int | None,
-    sweep: Mapping[str, Sequence[Any]],
+    sweep: Mapping[str, Sequence[Any]] | None,
     overrides: Mapping[str, Any],
 ) -> SuiteRuns:
     """See `flaxlab.run_suite`."""
-    given = {"workdir": workdir, "seeds": seeds}
-    arguments = [
-        f"--config={find_experiment(suite) if sweep else suite}",
-        *(f"--{name}={value}" for name, value in given.items() if value is not None),
-        *(f"--sweep.{path}={','.join(map(str, values))}" for path, values in sweep.items()),
-        *(f"--config.{path}={value}" for path, value in overrides.items()),
-    ]
+    sweeps = _sweep_options(sweep)
+    file, changes = _experiment(suite) if sweeps else (to_path(suite, "the suite"), [])
+    folder = [] if workdir is None else [f"--workdir={to_path(workdir, 'workdir')}"]
+    count = [] if seeds is None else [f"--seeds={seeds}"]
+    arguments = [f"--config={file}", *folder, *count, *sweeps, *changes, *to_options(overrides)]
     parser = CommandParser(prog="python -m flaxlab.suite", allow_abbrev=False)
     add_options(parser)
     return SuiteRuns(run(read_options(parser, arguments)))
+
+
+def _experiment(given: str | Path | ConfigDict) -> tuple[Path, list[str]]:
+    """Returns the file of an experiment, and the options that make a config of it."""
+    if not isinstance(given, ConfigDict):
+        return find_experiment(given), []
+    file = given.file if isinstance(given, ExperimentConfig) else None
+    changes = None if file is None else as_overrides(load_experiment(file), given)
+    if file is None or changes is None:
+        raise UsageError(
+            "a sweep takes a config that options can make of an experiment's file; write this one"
+            " into a file, and give its path"
+        )
+    return file, changes
+
+
+def _sweep_options(sweep: Mapping[str, Sequence[Any]] | None) -> list[str]:
+    if not isinstance(sweep, Mapping | None):
+        raise UsageError(
+            f"sweep is of the type {type(sweep).__name__}; expected {{dotted path: values}}"
+        )
+    return [_sweep_option(path, values) for path, values in (sweep or {}).items()]
+
+
+def _sweep_option(path: str, values: Any) -> str:
+    found = values.tolist() if isinstance(values, np.ndarray) else values
+    if not isinstance(found, Sequence) or isinstance(found, str | bytes):
+        raise UsageError(
+            f"the values of {path} in sweep are of the type {type(values).__name__}; expected a"
+            " list of two or more"
+        )
+    texts = [to_options({path: value})[0].partition("=")[2] for value in found]
+    option = f"--sweep.{path}={','.join(texts)}"
+    if len(parse_sweep(option)[1]) != len(texts):
+        raise UsageError(f"a value of {path} in sweep has a comma: {option}; give a tuple instead")
+    return option

@@ -50,10 +50,17 @@ def to_csv(history: Sequence[Row]) -> str:
 
 
 def from_csv(text: str) -> list[Row]:
-    """Returns the history that `to_csv` was given; columns of later versions are left out."""
+    """Returns the history that `to_csv` was given; columns of later versions are left out.
+
+    Raises:
+        ValueError, TypeError: the text is something else, or was cut.
+    """
     kinds = {field.name: int if field.type == "int" else float for field in fields(Row)}
     rows: list[Row] = []
-    for row in csv.DictReader(text.splitlines()):
+    reader = csv.DictReader(text.splitlines())
+    if not reader.fieldnames or reader.fieldnames[0] != COLUMNS[0]:
+        raise ValueError(f"it does not begin with the column {COLUMNS[0]}")
+    for row in reader:
         values: dict[str, Any] = {key: kinds[key](row[key]) for key in row.keys() & kinds.keys()}
         rows.append(Row(**values))
     return rows

@@ -1,6 +1,7 @@
 """Arrays of one's own: in memory, and in .npz files."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -165,6 +166,17 @@ def test_a_file_of_arrays_is_the_arrays(tmp_path):
     assert np.array_equal(other.train.images[0], expected)
     path = save(tmp_path / "mine.npz", (255 - x, y, x_test, y_test))
     assert np.array_equal(load_npz(path, (9, 11, 1)).train.images[..., 0], 255 - x)
+
+
+def test_a_file_may_have_the_longer_header_of_the_format(tmp_path):
+    arrays = strangers_arrays()
+    with zipfile.ZipFile(tmp_path / "mine.npz", "w") as archive:
+        for key, array in zip(KEYS, arrays, strict=True):
+            with archive.open(f"{key}.npy", "w") as member:
+                np.lib.format.write_array(member, array, version=(2, 0))
+    assert shape_in_npz(tmp_path / "mine.npz") == (9, 11, 1)
+    found = load_npz(tmp_path / "mine.npz", (9, 11, 1))
+    assert found.fingerprint == from_arrays(arrays).fingerprint
 
 
 def test_a_run_on_a_file_of_arrays_and_its_data_sheet(tmp_path, capsys):

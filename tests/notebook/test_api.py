@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import itertools
 import json
 import pickle
 import re
@@ -23,6 +24,7 @@ from flaxlab.notebook.fit import command_arguments
 from flaxlab.notebook.run import Run
 from flaxlab.notebook.suite import SuiteRuns
 from flaxlab.run.history import from_csv, to_csv
+from flaxlab.suite.plan import plan_sweep
 from flaxlab.training.metrics import Row
 from tests.helpers.processes import run_code
 from tests.helpers.refusals import refused
@@ -220,6 +222,80 @@ def test_there_is_no_run_is_one_line(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({}))
     with pytest.raises(UsageError, match=r"is not finished: it has no summary\.json"):
         _ = Run(tmp_path).summary
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("summary.json", '{"name": '),
+        ("summary.json", "[]"),
+        ("history.csv", ""),
+        ("history.csv", "epoch,train_loss\n1,0.5\n"),
+        ("history.csv", "epoch,train_loss\n1"),
+        ("config.json", "{"),
+        ("config.json", "[1]"),
+        ("config.json", '{"data": 3}'),
+        ("config.json", b"\xff"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_one_line(name, text, tmp_path):
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UsageError) as refusal:
+        _ = getattr(Run(tmp_path), name.partition(".")[0])
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_file_is_no_run():
+    with pytest.raises(UsageError, match=r"is not there: it has no config\.json"):
+        flaxlab.open_run(POOL_FILE)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: flaxlab.configure(3), "the experiment is of the type int; expected a path"),
+        (lambda: flaxlab.fit(3), "the experiment is of the type int"),
+        (lambda: flaxlab.fit(POOL_FILE, 3), "workdir is of the type int"),
+        (lambda: flaxlab.open_run(None), "the run is of the type NoneType"),
+        (lambda: flaxlab.load(None), "the run is of the type NoneType"),
+        (lambda: flaxlab.run_suite(3), "the suite is of the type int"),
+        (lambda: swept(4), r"train\.epochs in sweep are of the type int; expected a list"),
+        (lambda: swept("48"), "of the type str"),
+        (lambda: swept(np.array(4)), "of the type ndarray"),
+        (lambda: swept(["4,8", 3]), "has a comma"),
+        (lambda: swept([4]), "does not have two or more values"),
+        (lambda: flaxlab.run_suite(POOL_FILE, sweep=4), "sweep is of the type int"),
+    ],
+)
+def test_an_argument_of_another_type_is_one_line(call, message):
+    with pytest.raises(UsageError, match=message) as refusal:
+        call()
+    assert "\n" not in str(refusal.value)
+
+
+def swept(values, experiment=POOL_FILE):
+    return flaxlab.run_suite(experiment, sweep={"train.epochs": values})
+
+
+def test_a_sweep_takes_a_config_and_values_as_python_has_them(monkeypatch, tmp_path):
+    plans = []
+
+    def plan(options):
+        plans.append(plan_sweep(options.config, options.seeds, options.overrides, options.sweeps))
+        return tmp_path
+
+    monkeypatch.setattr("flaxlab.notebook.suite.run", plan)
+    config = flaxlab.configure(POOL_FILE, **{"data.train_examples": 100, "train.epochs": 3})
+    sweep = {"data.train_examples": (None, 50), "model.head_dropout": [(0.0, 0.1), (0.2, 0.3)]}
+    flaxlab.run_suite(config, sweep=sweep, seed=7)
+    configs = [arm.config for arm in plans[0].arms]
+    found = {(each.data.train_examples, each.model.head_dropout) for each in configs}
+    assert found == set(itertools.product(*sweep.values()))
+    assert {(each.train.epochs, each.seed) for each in configs} == {(3, 7)}
+    swept(np.array([2, 3]))
+    assert {arm.config.train.epochs for arm in plans[1].arms} == {2, 3}
+    with pytest.raises(UsageError, match="write this one into a file"):
+        swept([2, 3], small_config())
 
 
 def test_the_page_about_python_names_what_there_is():
