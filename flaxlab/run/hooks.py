@@ -131,7 +131,7 @@ class RunHooks(Hooks):
         self._unsaved = (state, progress)
         last = progress.steps == self._experiment.steps_per_epoch
         self._throttle.add(progress.totals.count)
-        self._steps.after_step(progress)
+        self._steps.after_step(state, progress)
         self._stopwatch.after_step(progress, last)
         another = not last or progress.epoch < self._experiment.config.train.epochs
         self._profile.after_call(progress.totals, another)

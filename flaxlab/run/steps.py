@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from flaxlab import files
 from flaxlab.processes import is_main
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import Progress
+from flaxlab.training.optimizer import plateau_scale
+from flaxlab.training.state import TrainState
 
 STEPS_FILE = "steps.csv"
 
@@ -101,14 +104,16 @@ class StepSeries:
         self.mark = mark or Mark(epochs + 1)
         # How far rows have been cut off, and those of them that have not been read.
         self._cut = epochs + 1, steps
-        self._due: list[Progress] = []
+        self._due: list[tuple[Progress, jax.Array | None]] = []
+        self._plateau = experiment.config.optimizer.schedule == "plateau"
         self._rates: tuple[int, np.ndarray] | None = None  # an epoch, and the rate of each step
         self._file = _File(path, epochs * self._steps_per_epoch + steps)
 
-    def after_step(self, progress: Progress) -> None:
+    def after_step(self, state: TrainState, progress: Progress) -> None:
         """Keeps the sums of the epoch if they end a row; does not wait for the device.
 
         Args:
+            state: the state after the step, valid until the next.
             progress: its sums must not be donated.
         """
         if self._every == 0:
@@ -120,29 +125,32 @@ class StepSeries:
             sums = progress.totals
             for array in (sums.loss, sums.correct, sums.count):
                 array.copy_to_host_async()
-            self._due.append(progress)
+            scale = plateau_scale(state) if self._plateau else None
+            # A copy, since the next step reuses the memory of the state.
+            self._due.append((progress, None if scale is None else jnp.copy(scale)))
             self._cut = progress.epoch, progress.steps
 
     def take(self) -> list[StepRow]:
         """Returns the rows since the last call, which are now in the file; waits for the device."""
-        rows = [self._row(progress) for progress in self._due]
+        rows = [self._row(progress, scale) for progress, scale in self._due]
         self._due.clear()
         if rows:
             self._file.add(rows)
         return rows
 
-    def _row(self, progress: Progress) -> StepRow:
+    def _row(self, progress: Progress, scale: jax.Array | None) -> StepRow:
         epoch, sums = progress.epoch, progress.totals
         before = self.mark if self.mark.epoch == epoch else Mark(epoch)
         now = Mark(epoch, progress.steps, float(sums.loss), int(sums.correct), int(sums.count))
         self.mark = now
         examples = now.examples - before.examples or math.nan
+        rate = self._rate(epoch, now.steps)
         return StepRow(
             step=(epoch - 1) * self._steps_per_epoch + now.steps,
             epoch=epoch,
             train_loss=(now.loss - before.loss) / examples,
             train_accuracy=(now.correct - before.correct) / examples,
-            learning_rate=self._rate(epoch, now.steps),
+            learning_rate=rate if scale is None else rate * float(scale),
         )
 
     def _rate(self, epoch: int, steps: int) -> float:

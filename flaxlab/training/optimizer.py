@@ -69,9 +69,14 @@ def make_optimizer(
 
 def last_rate(schedule: optax.Schedule, state: TrainState) -> float:
     """Returns the learning rate of the last step that was taken; waits for the device."""
-    rate = float(schedule(int(state.step) - 1))
+    rate, scale = float(schedule(int(state.step) - 1)), plateau_scale(state)
+    return rate if scale is None else rate * float(scale)
+
+
+def plateau_scale(state: TrainState) -> jax.Array | None:
+    """Returns what the schedule "plateau" multiplied the last rate by; None without it."""
     plateau = optax.tree.get(state.opt_state, "ReduceLROnPlateauState")
-    return rate if plateau is None else rate * float(plateau.scale)
+    return None if plateau is None else plateau.scale
 
 
 def _make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
@@ -84,11 +89,7 @@ def _make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Gradi
         case "lion":
             return optax.lion(schedule, config.b1, config.b2, weight_decay=decay)
         case "schedule_free_sgd":
-            return optax.contrib.schedule_free_sgd(
-                schedule,
-                b1=config.b1,
-                weight_decay=decay,
-            )
+            return optax.contrib.schedule_free_sgd(schedule, b1=config.b1, weight_decay=decay)
         case "schedule_free_adamw":
             return optax.contrib.schedule_free_adamw(
                 schedule,

@@ -44,6 +44,16 @@ def run(workdir, reporters=(), stop=lambda: None, **overrides):
     return train(assemble(config, DATA), workdir, reporters, shared, stop)
 
 
+def test_the_rate_is_that_of_the_plateau_too(tmp_path):
+    """As in the history, whose row is about the last step of the epoch."""
+    falling = {"optimizer.schedule": "plateau", "optimizer.plateau_patience": 1}
+    recipe = {**falling, "optimizer.learning_rate": 1e-9, "optimizer.step_factor": 0.5}
+    history = run(tmp_path, **recipe, **{"train.epochs": 4, "log.every_steps": 13}).history
+    rates = [row.learning_rate for row in read_steps(tmp_path / STEPS_FILE)]
+    assert rates == pytest.approx([row.learning_rate for row in history], rel=1e-6)
+    assert rates[-1] < rates[0]
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """The text of steps.csv of a run that never stopped, with a row every three steps."""
@@ -78,7 +88,7 @@ def test_the_rows_are_the_means_of_steps_taken_one_by_one(tmp_path):
 def feed(series, steps):
     """Has a series see calls of the program that end with these steps of the second epoch."""
     for number in steps:
-        series.after_step(Progress(2, number, no_metrics().replace(count=jnp.int32(number))))
+        series.after_step(None, Progress(2, number, no_metrics().replace(count=jnp.int32(number))))
     return series.take()
 
 
@@ -246,7 +256,7 @@ def test_rows_add_up_to_the_epoch(steps, every):
         for number, (loss, correct, counts) in enumerate(steps, 1):
             new = {"loss": loss * counts, "correct": correct * counts, "count": 9 * counts}
             totals = totals + no_metrics().replace(**new)
-            series.after_step(Progress(1, number, totals))
+            series.after_step(None, Progress(1, number, totals))
         rows = series.take()
     counts = [
         9 * sum(counted for *_, counted in steps[begin : row.step])
