@@ -14,7 +14,7 @@ from flaxlab.data.cache import files_digest, lazy_fingerprint, splits_through_ca
 from flaxlab.data.dataset import Dataset, Split
 from flaxlab.data.images import SUFFIXES, common_shape, decode, stored_shape
 from flaxlab.data.lazy import LazyImages, read_file
-from flaxlab.data.splits import cut_test_split
+from flaxlab.data.splits import cut_test_split, describe_test_split
 from flaxlab.errors import UsageError
 
 Listing = list[tuple[str, list[Path]]]  # class folders: name and picture files
@@ -51,12 +51,11 @@ def load_folder(root: Path, shape: tuple[int, int, int], is_lazy: Callable[[int]
     else:
         key = f"folder-{files_digest(root, paths, root.resolve(), shape)}"
         train, test, fingerprint = splits_through_cache(key, lambda: (train, test))
-    kind = "split as they are" if has_parts else "a fixed stratified fifth is the test split"
     return Dataset(
         name="folder",
         title=root.resolve().name,
         version="1.0.0",
-        origin=f"class folders of images, {kind}.",
+        origin=f"class folders of images, {describe_test_split(has_parts)}.",
         fingerprint=fingerprint,
         class_names=names[0],
         train=train,

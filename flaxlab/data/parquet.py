@@ -20,7 +20,7 @@ from flaxlab.data.cache import files_digest, splits_through_cache
 from flaxlab.data.dataset import Dataset, Split
 from flaxlab.data.images import common_shape, decode, fit_image, stored_shape
 from flaxlab.data.labels import to_class_names
-from flaxlab.data.splits import cut_test_split
+from flaxlab.data.splits import cut_test_split, describe_test_split
 from flaxlab.errors import UsageError
 
 _BATCH = 1000  # rows that are read at a time
@@ -61,12 +61,11 @@ def load_parquet(root: Path, shape: tuple[int, int, int]) -> Dataset:
         return (whole, _read(test, columns, shape)) if test else cut_test_split(whole)
 
     first, second, fingerprint = splits_through_cache(key, read)
-    kind = "split as they are" if test else "a fixed stratified fifth is the test split"
     return Dataset(
         name="parquet",
         title=root.resolve().name,
         version="1.0.0",
-        origin=f"Parquet files with pictures, {kind}.",
+        origin=f"Parquet files with pictures, {describe_test_split(bool(test))}.",
         fingerprint=fingerprint,
         class_names=columns.class_names,
         train=first,

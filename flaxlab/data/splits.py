@@ -73,6 +73,11 @@ def cut_test_split(split: Split) -> tuple[Split, Split]:
     return split.take(train), split.take(test)
 
 
+def describe_test_split(own: bool) -> str:
+    """Returns in words whether data have a test split of their own, or `cut_test_split` made it."""
+    return "split as they are" if own else "a fixed stratified fifth is the test split"
+
+
 def subset(split: Split, examples: int | None) -> Split:
     """Returns a stratified part of a split with this number of examples; None: all of it."""
     if examples is None or examples == len(split):
