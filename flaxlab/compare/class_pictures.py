@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flaxlab.compare.results import ComparedArm
-from flaxlab.pages.style import styled
+from flaxlab.pages.style import frameless, slant, styled
 from flaxlab.scores import class_scores
 
 _MAX_CELLS_WITH_TEXT = 12
@@ -52,8 +51,8 @@ def class_accuracy(arms: Sequence[ComparedArm], class_names: Sequence[str]) -> F
             axes.text(column, row, f"{value:.0%}", ha="center", va="center", color=color)
     axes.set_yticks(range(len(arms)), [arm.name for arm in arms], parse_math=False)
     axes.set_xticks(range(len(class_names)), class_names, parse_math=False)
-    _slant(axes)
-    _frameless(axes)
+    slant(axes)
+    frameless(axes)
     return figure
 
 
@@ -94,19 +93,8 @@ def _matrices(
         axes.set_title(name, fontsize=11, parse_math=False)
         axes.set_xticks(ticks, class_names, fontsize=8, parse_math=False)
         axes.set_yticks(ticks, class_names, fontsize=8, parse_math=False)
-        _slant(axes)
-        _frameless(axes)
+        slant(axes)
+        frameless(axes)
     bar = figure.colorbar(image, ax=grid, shrink=0.5, aspect=40)
     bar.set_label(label, parse_math=False)
     return figure
-
-
-def _slant(axes: Axes) -> None:
-    axes.tick_params("x", rotation=45)
-    for label in axes.get_xticklabels():
-        label.set(ha="right", rotation_mode="anchor")
-
-
-def _frameless(axes: Axes) -> None:
-    for spine in axes.spines.values():
-        spine.set_visible(False)

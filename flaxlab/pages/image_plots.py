@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flaxlab.pages.style import styled
+from flaxlab.pages.style import frameless, styled
 from flaxlab.scores import Mistake
 
 if TYPE_CHECKING:  # pages import no other package: data imports them
@@ -63,8 +63,7 @@ def _image_rows(rows: Sequence[np.ndarray], names: Sequence[str], columns: int) 
     centers = np.arange(len(rows)) * down + height / 2
     axes.set_yticks(centers, names, fontsize=11, parse_math=False)
     axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    frameless(axes)
     return figure
 
 

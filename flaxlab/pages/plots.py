@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flaxlab.pages.style import BLUE, GREY, VERMILLION, over_epochs, styled
+from flaxlab.pages.style import BLUE, GREY, VERMILLION, frameless, over_epochs, slant, styled
 from flaxlab.scores import Reliability
 
 if TYPE_CHECKING:  # pages import no other package: runs import them
@@ -119,9 +119,7 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Fig
         class_names = [name if index % 100 == 0 else "" for index, name in enumerate(class_names)]
     axes.set_xticks(range(classes), class_names, parse_math=False)
     if max(map(len, class_names)) > 3:
-        axes.tick_params("x", rotation=45)
-        for label in axes.get_xticklabels():
-            label.set(ha="right", rotation_mode="anchor")
+        slant(axes)
     axes.set_yticks(range(classes), class_names, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
@@ -130,8 +128,7 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Fig
         for (row, column), count in np.ndenumerate(matrix):
             color = "white" if shares[row, column] > 0.5 else ("black" if count else "#BBBBBB")
             axes.text(column, row, f"{count}", ha="center", va="center", color=color, fontsize=9)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    frameless(axes)
     return figure
 
 

@@ -97,3 +97,16 @@ def over_epochs(axes: Axes, epochs: int) -> None:
     axes.set_xlabel("epoch")
     axes.set_xlim(0.5, epochs + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def slant(axes: Axes) -> None:
+    """Turns the names below x, which are too long to stand side by side."""
+    axes.tick_params("x", rotation=45)
+    for label in axes.get_xticklabels():
+        label.set(ha="right", rotation_mode="anchor")
+
+
+def frameless(axes: Axes) -> None:
+    """Leaves out the frame of axes, as around images."""
+    for spine in axes.spines.values():
+        spine.set_visible(False)
