@@ -24,6 +24,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from hypothesis import settings
+from matplotlib.figure import Figure
+from PIL import Image
 
 from flaxlab.main import main
 from tests.helpers.runs import SMALL_POOL
@@ -63,6 +65,36 @@ def forget_programs():
     jax.clear_caches()
 
 
+# Rendering takes half of a small run's time.
+render = Figure.savefig
+
+
+def leave_blank(figure, file, *, format, **options):
+    """Writes a picture of one pixel, or of nothing."""
+    if format == "svg":
+        file.write(b'<svg width="1pt"></svg>')
+    elif format == "png":
+        Image.new("L", (1, 1)).save(file, format="png")
+    else:
+        render(figure, file, format=format, **options)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def blank_pictures():
+    """Leaves pictures blank, but for tests that ask for `pictures`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", leave_blank)
+        yield
+
+
+@pytest.fixture(scope="module")
+def pictures(blank_pictures):
+    """Renders the pictures of a test module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", render)
+        yield
+
+
 def use_own_folders(tmp_path_factory, patch):
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("tfds")))
@@ -86,7 +118,9 @@ def own_folders(tmp_path_factory, monkeypatch):
 def stored_run(tmp_path_factory) -> Path:
     """A finished run directory; a test must not change it."""
     folder = tmp_path_factory.mktemp("stored") / "run"
-    main([*SMALL_POOL, f"--workdir={folder}"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", render)
+        main([*SMALL_POOL, f"--workdir={folder}"])
     return folder
 
 

@@ -32,6 +32,8 @@ from tests.helpers.runs import (
     small_dataset,
 )
 
+pytestmark = pytest.mark.usefixtures("pictures")
+
 POOL = f"--config={POOL_FILE}"
 
 

@@ -12,7 +12,10 @@ from tests.helpers.finished_runs import fail, write_run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
 
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+pytestmark = [
+    pytest.mark.usefixtures("pictures"),
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine"),
+]
 
 # Added to a copy of the page: sorts the first table by its difference column, twice, scrolls it,
 # and sends what was seen to the page that frames it.

@@ -11,6 +11,8 @@ from flaxlab.pages import style
 from flaxlab.pages.style import GREY
 from tests.helpers.finished_runs import write_run
 
+pytestmark = pytest.mark.usefixtures("pictures")
+
 
 @pytest.fixture
 def arms(tmp_path):

@@ -12,6 +12,8 @@ from flaxlab.data.sheet import class_means, describe, pixel_counts
 from tests.helpers.refusals import refused
 from tests.helpers.runs import small_dataset
 
+pytestmark = pytest.mark.usefixtures("pictures")
+
 FILES = {
     "data_sheet.html",
     "statistics.json",

@@ -23,6 +23,8 @@ from flaxlab.inspect.statistics import BINS, describe_array, find_flaws
 from tests.helpers.damage import flip_a_bit
 from tests.helpers.refusals import refused
 
+pytestmark = pytest.mark.usefixtures("pictures")
+
 
 def as_json(capsys, *arguments):
     main([*map(str, arguments), "--format=json"])

@@ -13,6 +13,8 @@ from PIL import Image
 import flaxlab
 from flaxlab.pages import plots, render, style
 
+pytestmark = pytest.mark.usefixtures("pictures")
+
 CSS = (Path(flaxlab.__file__).parent / "pages/page.css").read_text()
 DAY, NIGHT = (
     dict(re.findall(r"--([\w-]+): (#\w{6})\b", CSS[CSS.index(start) :].split("}")[0]))

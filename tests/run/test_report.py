@@ -24,6 +24,8 @@ from flaxlab.training.experiment import assemble
 from flaxlab.training.metrics import Row
 from tests.helpers.runs import RUN_FILES, small_config, small_dataset
 
+pytestmark = pytest.mark.usefixtures("pictures")
+
 ORIGIN = Origin(
     Path("mine.py"), small_config(), {"loss.l2": (0.0, 0.01)}, LabReport("digits", 0.75)
 )
