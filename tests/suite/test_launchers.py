@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from flaxlab.errors import RunFailed
+from flaxlab.suite.__main__ import main
 from tests.helpers.processes import start
 from tests.helpers.run_directories import assert_same_outcome, outcome, require_clean
 from tests.helpers.runs import PROCESSES, SMALL_POOL, SWEEP
@@ -18,10 +20,9 @@ TIMED = {"seconds", "seconds_low", "seconds_high"}
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The folder of `SWEEP`, run in one process."""
+    """The folder of `SWEEP`, run in the process of the tests."""
     folder = tmp_path_factory.mktemp("one_process")
-    code, output, _ = start_suite(*SWEEP, f"--workdir={folder}").end()
-    assert code == 0, output
+    main([*SWEEP, f"--workdir={folder}"])
     return folder
 
 
@@ -106,16 +107,12 @@ def test_a_signal_stops_the_tasks_and_a_second_start_continues_them(tmp_path, un
     assert "Traceback" not in errors
     assert not list(tmp_path.rglob("summary.json"))
 
-    again = start_suite(*arguments)
-    code, output, _ = again.end()
-    assert code == 0, output
+    main(arguments)
     require_same_suite(tmp_path, undisturbed)
 
-    finished = start_suite(*arguments)
-    code, output, _ = finished.end()
-    assert code == 0, output
-    assert "4 of them finished" in output
-    assert "process " not in output  # nothing was started
+    started = sorted((tmp_path / "tasks").iterdir())
+    main(arguments)
+    assert sorted((tmp_path / "tasks").iterdir()) == started
 
 
 def test_tasks_that_outlive_their_command_are_waited_for(tmp_path):
@@ -142,12 +139,10 @@ def test_failures_are_collected_and_the_other_runs_complete(tmp_path):
     arguments = [*SMALL_POOL, "--seeds=1", f"--workdir={folder}", PROCESSES]
     # The second arm's loss is not finite from its first steps on.
     arguments += ["--sweep.optimizer.learning_rate=1e-3,1e30", "--tasks_at_once=2"]
-    process = start_suite(*arguments)
-    code, output, _ = process.end()
-    assert code == 1, output
-    assert "failed: 1 of 2 runs: learning_rate=1e+30, seed 0 (" in output
-    assert "NaN or infinite" in output
-    log = output.split("; log ")[-1].split(")")[0]
+    with pytest.raises(RunFailed, match=r"1 of 2 runs: learning_rate=1e\+30, seed 0 \(") as failed:
+        main(arguments)
+    assert "NaN or infinite" in str(failed.value)
+    log = str(failed.value).split("; log ")[-1].split(")")[0]
     assert "NaN or infinite" in Path(log).with_suffix(".err").read_text()
     assert [path.parent.parent.name for path in folder.rglob("summary.json")] == [
         "learning_rate=0.001"
