@@ -19,6 +19,7 @@ _EXAMPLES = """examples:
   python -m flaxlab.main --config=experiments/quickstart.py
   python -m flaxlab.main --config=experiments/alexnet_pool.py --config.train.epochs=3
   python -m flaxlab.main --config=experiments/alexnet_pool.py --config.data.name=digits --show
+  python -m flaxlab.main --config=experiments/alexnet_pool.py --show=config > config.json
   python -m flaxlab.main --config=experiments/vgg_default.py --workdir=runs/vgg_1 --config.seed=1
   srun python -m flaxlab.main --config=experiments/vgg_default.py
   python -m flaxlab.main --config=experiments/vgg_default.py \
@@ -45,7 +46,12 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--config", required=True, type=Path, help="experiment file")
     parser.add_argument("--workdir", type=Path, help="run directory; default runs/NAME")
     parser.add_argument(
-        "--show", action="store_true", help="print config and layers, and train nothing"
+        "--show",
+        nargs="?",
+        const="layers",
+        choices=("layers", "config"),
+        help="train nothing; print what would run: data, steps, what the experiment changes, and"
+        " the table of layers (layers, the default), or only the whole config as JSON (config)",
     )
     add_options(parser)
     options, overrides = parser.parse_known_args(arguments)

@@ -10,6 +10,8 @@ import pytest
 from rich.console import Console
 
 from flaxlab.command_line import run_command
+from flaxlab.config import to_json
+from flaxlab.config.read import resolve_config
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.main import main
 from flaxlab.prepare import __main__ as prepare
@@ -108,6 +110,7 @@ def test_a_run_in_a_process_of_its_own_resumes_and_finishes(tmp_path, monkeypatc
         ([*SMALL_POOL, "--config.model.padding=VALID"], "does not fit"),
         ([*SMALL_POOL, "--workdir=/dev/null/x"], "cannot be made"),
         ([*SMALL_POOL, "--config.baseline=nothing"], "there is no experiment file"),
+        ([POOL, "--show=json"], "invalid choice: 'json' (choose from"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, capsys):
@@ -162,10 +165,23 @@ def test_show_prints_and_trains_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     main([*SMALL_POOL, "--config.model.batch_norm_momentum=0.99", "--config.loss.l2=0.5", "--show"])
     shown = capsys.readouterr().out
+    assert "changes     to alexnet_default" in shown
     assert "loss.l2   0.0 -> 0.5" in shown
     assert "penalised (L1 0, L2 0.5): block1/conv1/kernel" in shown
     assert "cannot settle" in shown
-    assert '"l2": 0.5' in shown
+    assert "{" not in shown
+    assert not list(tmp_path.iterdir())
+
+
+def test_show_config_prints_the_whole_config_as_json_and_nothing_else(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    overrides = ["--config.data.name=folder", "--config.data.folder=/nowhere"]  # no data is loaded
+    main([POOL, *overrides, "--show=config"])
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == json.loads(to_json(resolve_config(POOL_FILE, overrides)))
+    assert shown["data"]["folder"] == "/nowhere"
     assert not list(tmp_path.iterdir())
 
 

@@ -39,8 +39,8 @@ def print_experiment(
         console: where to print.
         experiment: the experiment.
         baseline: config of the experiment that this one is compared with.
-        show: print all of it, and the config at the end; otherwise, only the warnings are
-            printed if `config.log.progress` is "none".
+        show: print all of it even if `config.log.progress` is "none", which otherwise leaves only
+            the warnings.
     """
     line = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
     config = experiment.config
@@ -55,8 +55,6 @@ def print_experiment(
             line(f"penalised (L1 {config.loss.l1:g}, L2 {config.loss.l2:g}): {penalised}")
     for warning in warnings(experiment):
         line(f"warning: {warning}", style="yellow")
-    if show:
-        line(configs.to_json(config))
 
 
 def _description(experiment: Experiment, baseline: ConfigDict) -> dict[str, Any]:
@@ -71,6 +69,7 @@ def _description(experiment: Experiment, baseline: ConfigDict) -> dict[str, Any]
     if count > 1:
         devices += f", {config.train.parallel}"
     changed = configs.meaningful_differences(baseline, config)
+    heading = {"changes": f"to {baseline.name}"} if changed else {}
     return {
         "data": f"{experiment.dataset.title}: {experiment.dataset.origin}",
         "examples": f"{len(splits.train):,} training,"
@@ -80,6 +79,7 @@ def _description(experiment: Experiment, baseline: ConfigDict) -> dict[str, Any]
         f" batch {config.train.batch_size}, {config.optimizer.name}"
         f" {config.optimizer.learning_rate:g}, seed {config.seed}, {configs.dtype_of(config)}",
         "devices": devices,
+        **heading,
         **{f"  {path}": f"{old} -> {new}" for path, (old, new) in changed.items()},
     }
 

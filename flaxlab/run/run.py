@@ -53,7 +53,7 @@ def run_experiment(
     config_file: Path,
     overrides: Sequence[str],
     workdir: Path | None,
-    show: bool,
+    show: str | None,
     arguments: Sequence[str],
     join: Callable[[], None] = lambda: None,
 ) -> None:
@@ -63,7 +63,8 @@ def run_experiment(
         config_file: the experiment file.
         overrides: "--config.FIELD=VALUE" each.
         workdir: run directory; None: runs/ and the experiment's name.
-        show: only print config and layers.
+        show: train nothing; "layers": print what would run, and the table of layers; "config":
+            print the resolved config as JSON, for which no data is loaded. None: train.
         arguments: the whole command line, for the report.
         join: waits for the other processes of the run.
 
@@ -72,6 +73,9 @@ def run_experiment(
     """
     keep_compiled_programs()
     config = resolve_config(config_file, overrides)
+    if show == "config":
+        print(configs.to_json(config))
+        return
     origin = prepare_run(config, config_file)
     join()
     console = open_console(quiet=not is_main())
@@ -79,7 +83,7 @@ def run_experiment(
         logging.getLogger("flaxlab").setLevel(logging.WARNING)
     experiment = assemble(config, load_dataset(config.data))
     require_same(configs.to_json(config) + experiment.dataset.fingerprint)
-    print_experiment(console, experiment, origin.baseline, show)
+    print_experiment(console, experiment, origin.baseline, show is not None)
     if show:
         return
     workdir = (workdir or Path("runs") / config.name).expanduser()
