@@ -1,7 +1,8 @@
 """Shows the contents of a checkpoint of flaxlab or of any other project that uses Orbax.
 
 Takes a run directory, its checkpoints, one step, or one saved tree. Reads no array without --stats,
---plot or --diff.
+--plot or --diff. Beside parameters, a table counts the optimizer's state (opt_state) in one line;
+--all, or a --filter that matches it, lists it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from flaxlab.machine import take_gpu_memory_as_needed
 _EXAMPLES = """examples:
   python -m flaxlab.inspect runs/alexnet_pool
   python -m flaxlab.inspect runs/alexnet_pool --stats --filter='params/.*kernel' --step=best
+  python -m flaxlab.inspect runs/alexnet_pool --all
   python -m flaxlab.inspect runs/alexnet_pool --format=json
   python -m flaxlab.inspect runs/alexnet_pool --plot=pictures
   python -m flaxlab.inspect runs/alexnet_pool --verify
@@ -39,9 +41,14 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("paths", nargs="+", type=Path, help="a checkpoint; two with --diff")
     parser.add_argument("--step", help="latest (the default), best or a number")
-    parser.add_argument("--filter", help="regular expression that the path of an array matches")
     parser.add_argument(
-        "--format", choices=("table", "json", "csv"), help="table (the default), json or csv"
+        "--filter", help="regular expression; take every array whose path matches, and no other"
+    )
+    parser.add_argument("--all", action="store_true", help="list the optimizer's state as well")
+    parser.add_argument(
+        "--format",
+        choices=("table", "json", "csv"),
+        help="table (the default), or json or csv, which always have all arrays",
     )
     parser.add_argument("--stats", action="store_true", help="read the arrays, describe the values")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="write pictures to this folder")
@@ -56,21 +63,24 @@ def main(arguments: Sequence[str]) -> None:
         raise UsageError(
             "--verify checks every file of every step; leave out --step, --filter and --format"
         )
+    if options.all and (options.plot or options.verify):
+        raise UsageError("--all is about what is listed; leave it out with --plot and --verify")
     if options.plot and options.format:
         raise UsageError("--plot writes pictures; leave out --format")
     from flaxlab.inspect import command
 
     keep = command.matching(options.filter)
     step, form = options.step or "latest", options.format or "table"
+    everything = bool(options.all or options.filter or form != "table")
     if options.diff:
         a, b = options.paths
-        command.compare(a, b, step, keep, form)
+        command.compare(a, b, step, keep, form, everything)
     elif options.verify:
         command.verify(options.paths[0])
     elif options.plot:
         command.plot(options.paths[0], step, keep, options.plot.expanduser())
     else:
-        command.show(options.paths[0], step, keep, form, options.stats)
+        command.show(options.paths[0], step, keep, form, options.stats, everything)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,9 @@ def matching(pattern: str | None) -> Keep:
     return lambda leaf: compiled.search(leaf.path) is not None
 
 
-def show(path: Path, step: str, keep: Keep, form: str, with_statistics: bool) -> None:
+def show(
+    path: Path, step: str, keep: Keep, form: str, with_statistics: bool, everything: bool
+) -> None:
     """Prints the checkpoints at `path` and the contents of one of them.
 
     Args:
@@ -47,6 +49,8 @@ def show(path: Path, step: str, keep: Keep, form: str, with_statistics: bool) ->
         keep: whether to list a leaf.
         form: "table", "json" or "csv".
         with_statistics: read the arrays, at most one at a time, and describe their values.
+        everything: list all leaves; else those of `listing.only_counted` are neither read nor
+            listed, but are in the totals.
 
     Raises:
         UsageError: there is no checkpoint, it is damaged, or no array matches.
@@ -55,9 +59,22 @@ def show(path: Path, step: str, keep: Keep, form: str, with_statistics: bool) ->
     chosen = choose(saved, step)
     if with_statistics:
         require_intact(chosen)
-    leaves, rows = _contents(chosen, keep, with_statistics)
+    found = {
+        item: [leaf for leaf in list_leaves(tree) if keep(leaf)]
+        for item, tree in chosen.trees.items()
+    }
+    leaves = [leaf for inside in found.values() for leaf in inside]
     if not leaves:
         raise UsageError(f"--filter matches no array in {chosen.folder}; leave it out to see all")
+    counted = [] if everything else listing.only_counted(leaves)
+    left_out = set(counted)
+    rows = [
+        {"item": item, **row} if len(found) > 1 else row
+        for item, inside in found.items()
+        for row in _rows(
+            chosen.trees[item], [leaf for leaf in inside if leaf not in left_out], with_statistics
+        )
+    ]
     record = chosen.record() or {}
     contents = {
         "folder": str(chosen.folder),
@@ -79,26 +96,20 @@ def show(path: Path, step: str, keep: Keep, form: str, with_statistics: bool) ->
             config, title = record["config"], record["dataset"]["title"]
             line = f"{config['name']} on {title}, seed {config['seed']}"
             console.print(line)
-        listing.print_tables(console, contents)
+        listing.print_tables(console, contents, counted)
 
 
-def _contents(
-    chosen: Saved, keep: Keep, with_statistics: bool
-) -> tuple[list[Leaf], list[listing.Row]]:
-    kept, rows = [], []
-    for item, tree in chosen.trees.items():
-        leaves = [leaf for leaf in list_leaves(tree) if keep(leaf)]
-        kept += leaves
-        found = {}
-        if with_statistics:
-            for leaf, pieces in read_pieces(tree, leaves):
-                found[leaf] = describe_pieces(pieces)
-        for leaf in leaves:
-            statistics = found.get(leaf)
-            flaws = find_flaws(leaf, statistics) if statistics else []
-            row = listing.describe_leaf(leaf, statistics, flaws)
-            rows.append({"item": item, **row} if len(chosen.trees) > 1 else row)
-    return kept, rows
+def _rows(tree: Path, leaves: Sequence[Leaf], with_statistics: bool) -> list[listing.Row]:
+    found = {}
+    if with_statistics:
+        for leaf, pieces in read_pieces(tree, leaves):
+            found[leaf] = describe_pieces(pieces)
+    rows = []
+    for leaf in listing.in_order(leaves):
+        statistics = found.get(leaf)
+        flaws = find_flaws(leaf, statistics) if statistics else []
+        rows.append(listing.describe_leaf(leaf, statistics, flaws))
+    return rows
 
 
 def verify(path: Path) -> None:
@@ -136,7 +147,7 @@ def _of_flaxlab(saved: Saved) -> bool:
     return (saved.folder / "record" / "metadata").is_file()
 
 
-def compare(a: Path, b: Path, step: str, keep: Keep, form: str) -> None:
+def compare(a: Path, b: Path, step: str, keep: Keep, form: str, everything: bool) -> None:
     """Prints the differences between two checkpoints.
 
     Args:
@@ -145,16 +156,19 @@ def compare(a: Path, b: Path, step: str, keep: Keep, form: str) -> None:
         step: step of both, see `choose`.
         keep: whether to compare a leaf.
         form: "table", "json" or "csv".
+        everything: list all differences; else those in leaves of `listing.only_counted` are
+            counted.
     """
     left, right = (choose(find_saved(path), step) for path in (a, b))
     require_intact(left)
     require_intact(right)
     tree_a, tree_b = _only_tree(left), _only_tree(right)
     config = config_changes(left, right)
-    structure = structure_changes(
-        [leaf for leaf in list_leaves(tree_a) if keep(leaf)],
-        [leaf for leaf in list_leaves(tree_b) if keep(leaf)],
+    leaves_a, leaves_b = (
+        [leaf for leaf in listing.in_order(list_leaves(tree)) if keep(leaf)]
+        for tree in (tree_a, tree_b)
     )
+    structure = structure_changes(leaves_a, leaves_b)
     values = value_changes(tree_a, tree_b, keep)
     if form == "json":
         contents = {
@@ -170,7 +184,8 @@ def compare(a: Path, b: Path, step: str, keep: Keep, form: str) -> None:
     elif form == "csv":
         print(listing.to_csv(values), end="")
     else:
-        _print_difference(left, right, config, structure, values)
+        counted = [] if everything else listing.only_counted([*leaves_a, *leaves_b])
+        _print_difference(left, right, config, structure, values, {leaf.path for leaf in counted})
 
 
 def _only_tree(saved: Saved) -> Path:
@@ -189,6 +204,7 @@ def _print_difference(
     config: dict[str, tuple[Any, Any]] | None,
     structure: Sequence[dict[str, Any]],
     values: Sequence[dict[str, Any]],
+    counted: Collection[str],
 ) -> None:
     console = open_console(highlight=False, markup=False)
     for name, saved in (("a", left), ("b", right)):
@@ -200,23 +216,29 @@ def _print_difference(
     else:
         text = f"config: {configs.describe(config)}"
         console.print(text, soft_wrap=True)
-    if structure:
+    listed = [row for row in structure if row["path"] not in counted]
+    if listed:
         table = Table("path", "a", "b", box=None, pad_edge=False, title="structure")
-        for row in structure:
+        for row in listed:
             table.add_row(row["path"], row["a"] or "absent", row["b"] or "absent")
         console.print(table)
-    else:
+    elif not structure:
         console.print("structure: the same")
+    if len(structure) > len(listed):
+        console.print(listing.not_listed(len(structure) - len(listed), "of another structure"))
     changed = [row for row in values if row["change"]]
     same = len(values) - len(changed)
     console.print(f"values: {len(changed)} arrays differ, {same} are the same")
-    if changed:
+    listed = [row for row in changed if row["path"] not in counted]
+    if listed:
         table = Table("path", box=None, pad_edge=False)
         table.add_column("relative change", justify="right")
         table.add_column("largest difference", justify="right")
-        for row in changed:
+        for row in listed:
             table.add_row(row["path"], f"{row['change']:.3g}", f"{row['largest']:.3g}")
         console.print(table)
+    if len(changed) > len(listed):
+        console.print(listing.not_listed(len(changed) - len(listed), "with other values"))
 
 
 def plot(path: Path, step: str, keep: Keep, to: Path) -> None:

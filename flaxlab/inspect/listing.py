@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -18,7 +18,30 @@ from flaxlab.inspect.statistics import ArrayStatistics
 
 Row = dict[str, Any]
 
+# What a table lists last, and only on request: Adam's moments are twice as many arrays as the
+# parameters, and few readers look for them.
+_LAST = "opt_state"
+
 _NUMBERS = ("mean", "std", "low", "high", "l2", "zeros")
+_RANKS = {"params": 0, "batch_stats": 1, _LAST: 3, "all": 4}  # of collections; of others 2
+
+
+def in_order(leaves: Iterable[Leaf]) -> list[Leaf]:
+    """Returns parameters, then batch statistics, the rest, and the optimizer's state."""
+    return sorted(leaves, key=lambda leaf: _RANKS.get(leaf.collection, 2))
+
+
+def only_counted(leaves: Sequence[Leaf]) -> list[Leaf]:
+    """Returns the leaves that a table only counts: the optimizer's, if there are parameters."""
+    if not any(leaf.collection == "params" for leaf in leaves):
+        return []
+    return [leaf for leaf in leaves if leaf.collection == _LAST]
+
+
+def not_listed(count: int, which: str) -> str:
+    """Returns the line below a table that counts arrays of the optimizer, and says which."""
+    arrays = "1 array" if count == 1 else f"{count} arrays"
+    return f"{_LAST}: {arrays} {which} not listed; --all shows all"
 
 
 def describe_saved(saved: Sequence[Saved], chosen: Saved) -> list[Row]:
@@ -65,7 +88,7 @@ def totals(leaves: Sequence[Leaf]) -> list[Row]:
             row["arrays"] += leaf.shape is not None
             row["size"] += leaf.size
             row["bytes"] += leaf.nbytes
-    return sorted(rows.values(), key=lambda row: row["collection"] == "all")
+    return sorted(rows.values(), key=lambda row: _RANKS.get(row["collection"], 2))
 
 
 def to_json(contents: dict[str, Any]) -> str:
@@ -96,8 +119,8 @@ def to_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def print_tables(console: Console, contents: dict[str, Any]) -> None:
-    """Prints the checkpoints, the leaves and the totals."""
+def print_tables(console: Console, contents: dict[str, Any], counted: Sequence[Leaf]) -> None:
+    """Prints the checkpoints, the leaves, those that are only counted, and the totals."""
     _print_saved(console, contents["checkpoints"])
     leaves = contents["leaves"]
     with_statistics = any("mean" in row for row in leaves)
@@ -121,6 +144,8 @@ def print_tables(console: Console, contents: dict[str, Any]) -> None:
             cells += [f"{row['zeros']:.1%}", row["sparkline"], ", ".join(row["flaws"])]
         table.add_row(*cells)
     console.print(table)
+    for row in totals(counted)[:1]:
+        console.print(not_listed(row["arrays"], f"({size(row['bytes'])})"))
     table = _table("collection", "arrays", "values", "bytes", numbers_from=1)
     for row in contents["totals"]:
         table.add_row(row["collection"], str(row["arrays"]), f"{row['size']:,}", size(row["bytes"]))

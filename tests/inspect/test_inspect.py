@@ -19,6 +19,7 @@ from flaxlab.checkpoints.read import Leaf
 from flaxlab.command_line import run_command
 from flaxlab.inspect import pictures
 from flaxlab.inspect.__main__ import main
+from flaxlab.inspect.listing import size
 from flaxlab.inspect.statistics import BINS, describe_array, find_flaws
 from tests.helpers.damage import flip_a_bit
 from tests.helpers.refusals import refused
@@ -113,6 +114,57 @@ def test_the_table_says_the_same(stored_run, capsys):
     assert "* shown below" in shown
 
 
+def listed(capsys, *arguments):
+    """Returns what a command prints, and the paths that its lines begin with, in their order."""
+    main([*map(str, arguments)])
+    shown = capsys.readouterr().out
+    return shown, [line.split()[0] for line in shown.splitlines() if "/" in line.split()[0]]
+
+
+def test_a_table_begins_with_the_parameters_and_counts_the_moments_in_one_line(stored_run, capsys):
+    rows = as_json(capsys, stored_run)["leaves"]  # complete, for programs
+    of = {name: [r for r in rows if r["path"].startswith(name)] for name in ("params", "opt_state")}
+    assert len(of["opt_state"]) == 2 * len(of["params"]) + 2
+    shown, paths = listed(capsys, stored_run)
+    heads = [path.split("/")[0] for path in paths]
+    assert list(dict.fromkeys(heads[1:])) == ["params", "batch_stats"]  # the first is the folder
+    (line,) = (line for line in shown.splitlines() if line.startswith("opt_state:"))
+    held = sum(row["bytes"] for row in of["opt_state"])
+    assert f"{len(of['opt_state'])} arrays ({size(held)}) not listed; --all" in line
+    (total,) = (line for line in shown.splitlines() if line.startswith("opt_state "))
+    assert total.split()[1] == str(len(of["opt_state"]))
+
+    for arguments in (["--all"], ["--filter=.", "--stats"]):
+        shown, paths = listed(capsys, stored_run, *arguments)
+        assert set(paths) > {row["path"] for row in of["opt_state"]}
+        assert "not listed" not in shown
+    shown, paths = listed(capsys, stored_run, "--filter=nu/output")
+    assert paths[1:] == ["opt_state/0/nu/output/bias", "opt_state/0/nu/output/kernel"]
+
+
+def test_statistics_for_a_table_read_no_moments(stored_run, capsys, monkeypatch):
+    read = []
+
+    def spy(tree, leaves):
+        read.extend(leaf.path for leaf in leaves)
+        return iter(())
+
+    monkeypatch.setattr("flaxlab.inspect.command.read_pieces", spy)
+    main([str(stored_run), "--stats"])
+    assert {path.split("/")[0] for path in read} == {"params", "batch_stats", "step", "key"}
+
+
+def test_a_tree_without_parameters_is_listed_whole(tmp_path, capsys):
+    moments = {"opt_state": {"mu": np.zeros(2)}}
+    shown, paths = listed(capsys, save(tmp_path / "moments", moments))
+    assert paths[1:] == ["opt_state/mu"]
+    assert "not listed" not in shown
+    nested = {"model": {"params": {"w": np.zeros(2)}}, "training": moments}
+    shown, paths = listed(capsys, save(tmp_path / "nested", nested))
+    assert paths[1:] == ["model/params/w"]
+    assert "opt_state: 1 array (16 B) not listed" in shown
+
+
 def test_csv_is_read_by_others(stored_run, capsys):
     main([str(stored_run), "--format=csv", "--stats", "--step=best"])
     rows = {row["path"]: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
@@ -174,10 +226,17 @@ def test_a_difference_shows_config_structure_and_values(stored_run, tmp_path, ca
     best = stored_run / "checkpoints/best"
     contents = as_json(capsys, "--diff", steps[1], best)
     assert {"path": "step", "a": "int32[]", "b": None} in contents["structure"]
+    moments = [row for row in contents["structure"] if row["path"].startswith("opt_state")]
+    shown, paths = listed(capsys, "--diff", steps[1], best)
+    assert f"opt_state: {len(moments)} arrays of another structure not listed" in shown
+    assert not any(path.startswith("opt_state") for path in paths)
     main(["--diff", str(steps[0]), str(steps[1])])
     shown = capsys.readouterr().out
     assert "config: the same" in shown
     assert "structure: the same" in shown
+    assert f"opt_state: {len(moments)} arrays with other values not listed" in shown
+    _, paths = listed(capsys, "--diff", *steps, "--all")
+    assert sum(path.startswith("opt_state") for path in paths) == len(moments)
     main(["--diff", str(steps[0]), str(steps[0])])
     assert "values: 0 arrays differ" in capsys.readouterr().out
 
@@ -236,6 +295,7 @@ def test_verify_does_not_pass_over_a_lost_manifest(stored_run, tmp_path, capsys)
         (["{run}", "--verify", "--step=20"], "leave out --step, --filter and --format"),
         (["{run}", "--verify", "--filter=params"], "leave out --step, --filter and --format"),
         (["{run}", "--plot=x", "--format=csv"], "leave out --format"),
+        (["{run}", "--verify", "--all"], "leave it out with --plot and --verify"),
         (["{managed}", "--step=best"], "has no best checkpoint"),
         (["{run}", "--plot=x", "--filter=nothing"], "nothing to draw"),
         (["{run}", "--filter=nothing"], "--filter matches no array"),
