@@ -25,8 +25,8 @@ _EXAMPLES = """examples:
   python -m flaxlab.main --config=experiments/vgg_default.py \
       --coordinator=node1:29500 --num_processes=2 --process_id=0
 
---config.FIELD=VALUE overrides any field of flaxlab/config/default.py; a tuple is written
---config.model.head_dropout="(0.4, 0.4)".
+--config.FIELD=VALUE overrides any field of flaxlab/config/default.py, and docs/knobs.md has a table
+of them; a tuple is written --config.model.head_dropout="(0.4, 0.4)".
 """
 
 

@@ -98,6 +98,12 @@ def _written(path: str, values: dict[str, Any], example: Any) -> str:
     return f', written --config.{path}="{example}" for example'
 
 
+def rules_of(model: str) -> dict[str, Rule]:
+    """Returns {dotted path: rule} of the fields that have one, by the name of the network."""
+    of_model = {f"model.{field}": rule for field, rule in MODEL_RULES.get(model, {}).items()}
+    return _RULES | of_model
+
+
 def validate(config: ConfigDict) -> None:
     """Checks each value, and the values that depend on each other.
 
@@ -116,8 +122,8 @@ def validate(config: ConfigDict) -> None:
             continue
         verb = "lacks" if path in known else "has an unknown"
         raise UsageError(f"the config {verb} field {path}; start from default_config()")
-    rules = {f"model.{field}": rule for field, rule in MODEL_RULES.get(model, {}).items()}
-    for path, (check, expected) in {**_RULES, **rules}.items():
+    rules = rules_of(model)
+    for path, (check, expected) in rules.items():
         if not _holds(check, values[path]):
             raise UsageError(
                 f"config.{path} is {values[path]!r}; expected"

@@ -27,29 +27,32 @@ class ConvNet(nn.Module):
     Attributes:
         num_classes: number of logits.
         blocks: for each block, the (filters, kernel side) of its convolutions.
-        padding: "SAME" or "VALID", for all convolutions.
+        padding: of all convolutions, "SAME" or "VALID".
         pools: (window, stride) of each block's pooling, in pixels.
         strides: stride of each block's first convolution, in pixels; () for 1.
-        block_activation: after each convolution: "relu", "gelu", "silu", "elu", "leaky_relu" or
-            "tanh", see `flaxlab.models.blocks.ACTIVATIONS`.
+        block_activation: function after each convolution: "relu", "gelu", "silu", "elu",
+            "leaky_relu" or "tanh", see `flaxlab.models.blocks.ACTIVATIONS`.
         kernel_init: initial values of all kernels: "glorot_uniform", "he_normal", "lecun_normal" or
             "orthogonal", see `flaxlab.models.blocks.INITIALIZERS`.
         standardize_kernels: whether the kernels of convolutions are standardized, see
             `flaxlab.models.norm.standardizing`.
-        pool_kind: "max", "avg", "conv" or "blur", see `flaxlab.models.Pool`.
+        pool_kind: what each block pools by: "max", "avg", "conv" or "blur", see
+            `flaxlab.models.Pool`.
         norm: normalization of each block: "batch", "group", "layer", "instance" or "none", see
             `flaxlab.models.Norm`.
-        norm_place: "after_pool", or "before_activation" or "after_activation" of each convolution;
-            in the head the former two are the same. See `flaxlab.models.blocks.NORM_PLACES`.
+        norm_place: where the normalization is: "after_pool", or "before_activation" or
+            "after_activation" of each convolution; in the head the former two are the same. See
+            `flaxlab.models.blocks.NORM_PLACES`.
         norm_groups: number of groups of channels, for "group".
         norm_epsilon: added to the variance; Keras's default.
         batch_norm_momentum: share of the old running statistics that a step keeps. Keras's
             default of 0.99 needs about 600 steps to settle: use 0.9 for short runs.
         block_dropout: dropout rate of each block; () for none.
-        block_dropout_kind: "element", "channel" or "region", see `flaxlab.models.Dropout`.
+        block_dropout_kind: what it drops: "element", "channel" or "region", see
+            `flaxlab.models.Dropout`.
         block_dropout_region: side of the squares that "region" drops, in pixels.
-        dropout_place: "after_norm", at the end of a block or a hidden dense layer, or
-            "before_norm", see `flaxlab.models.blocks.DROPOUT_PLACES`.
+        dropout_place: where dropout is: "after_norm", at the end of a block or a hidden dense
+            layer, or "before_norm", see `flaxlab.models.blocks.DROPOUT_PLACES`.
         head_input: what the head gets of the last block: "flatten", all values, or "average", the
             mean of each channel (Lin et al., 2014).
         head_units: features of each hidden dense layer; () for none.

@@ -96,8 +96,9 @@ class ResNet(nn.Module):
         num_classes: number of logits.
         stages: number of residual blocks of each stage.
         filters: number of filters of each stage; not falling.
-        shortcut: "pad", "projection" or "none", see `ResidualBlock`.
-        activation: see `flaxlab.models.blocks.ACTIVATIONS`.
+        shortcut: how a block's input gets to its output: "pad", "projection" or "none", see
+            `flaxlab.models.resnet.ResidualBlock`.
+        activation: function after each convolution, see `flaxlab.models.blocks.ACTIVATIONS`.
         kernel_init: initial values of all kernels, see `flaxlab.models.blocks.INITIALIZERS`.
         standardize_kernels: whether the kernels of convolutions are standardized, see
             `flaxlab.models.norm.standardizing`.
@@ -108,11 +109,12 @@ class ResNet(nn.Module):
         batch_norm_momentum: share of the old running statistics that a step keeps.
         branch_dropout: share of the values between the two convolutions of a block that training
             sets to zero (Zagoruyko and Komodakis, 2016).
-        branch_dropout_kind: "element", "channel" or "region", see `flaxlab.models.Dropout`.
+        branch_dropout_kind: what it drops: "element", "channel" or "region", see
+            `flaxlab.models.Dropout`.
         stochastic_depth: share of the examples for which training leaves out the convolutions of
             the last block; it grows in proportion to the block's number. Huang et al. (2016) draw
             once for a whole batch, and scale in evaluation what is scaled in training here.
-        dtype: see `flaxlab.models.ConvNet`.
+        dtype: dtype of the computation, see `flaxlab.models.ConvNet`.
         axis_name: the mapped axis that cuts the batch under `pmap`, if there is one.
         conv: computes the convolutions; called as `lax.conv_general_dilated`.
     """
