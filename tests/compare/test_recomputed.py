@@ -5,10 +5,12 @@ import json
 import re
 
 import numpy as np
+import pandas
 import pytest
 from scipy import stats
 
 from flaxlab.compare.__main__ import main
+from flaxlab.notebook.suite import SuiteRuns
 from tests.helpers.finished_runs import (
     ARM,
     BASELINE,
@@ -168,6 +170,19 @@ def test_errors_and_pairing(compared, name):
     assert float(row["error_both"]) == approximately(np.sqrt(both))
     correlation = np.corrcoef([run["accuracy"] for run in arm], [r["accuracy"] for r in baseline])
     assert float(row["correlation"]) == approximately(correlation[0, 1])
+
+
+def test_pandas_takes_the_table_in_python_as_it_reads_the_file(compared):
+    table = pandas.DataFrame(SuiteRuns(compared).compare().table)
+    expected = pandas.read_csv(compared / "comparison.csv")
+    assert table.columns.tolist() == expected.columns.tolist()
+    assert table["arm"].tolist() == [BASELINE, ARM, THIRD]
+    numbers = expected.dropna(axis="columns", how="all").select_dtypes("number")
+    assert len(numbers.columns) > 30
+    for name in numbers:
+        np.testing.assert_allclose(
+            table[name].astype(float), numbers[name], rtol=1e-12, err_msg=name
+        )
 
 
 def test_the_page_shows_these_numbers(compared):

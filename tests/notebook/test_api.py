@@ -9,6 +9,7 @@ import re
 import shlex
 
 import numpy as np
+import pandas
 import pytest
 from ml_collections import FrozenConfigDict
 
@@ -210,10 +211,11 @@ def test_a_history_comes_back_from_its_file():
     assert isinstance(again[0].skipped_steps, int)
 
 
-def test_rows_are_what_pandas_takes(stored_run):
-    pandas = pytest.importorskip("pandas")
+def test_pandas_takes_a_history_as_it_reads_its_file(stored_run):
     table = pandas.DataFrame(flaxlab.open_run(stored_run).history)
     assert table.epoch.tolist() == [1, 2, 3]
+    expected = pandas.read_csv(stored_run / "history.csv")
+    pandas.testing.assert_frame_equal(table[expected.columns], expected, rtol=1e-12)
 
 
 def test_there_is_no_run_is_one_line(tmp_path):
