@@ -10,6 +10,7 @@ import contextlib
 import logging
 import math
 import os
+import select
 import signal
 import sys
 import threading
@@ -49,15 +50,22 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
     """Runs `command(arguments)` and exits.
 
     The code is 0 for done, 1 for failed, 2 for wrong input, 130 for SIGINT, 143 for SIGTERM and
-    140 for SIGUSR2.
+    140 for SIGUSR2. It is 1 without a line if nobody reads what the command prints.
     """
     prepare_process([signal.SIGTERM, signal.SIGUSR2])
     try:
         command(arguments)
+        sys.stdout.flush()
     except UsageError as error:
         _exit(f"error: {error}", EXIT_USAGE)
     except RunFailed as error:
         _exit(f"failed: {error}", EXIT_FAILED)
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        # What is still in the buffer has to go somewhere when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
     except OSError as error:
         # The file cannot be read or written; an error that names no file is a bug.
         if error.filename is None:
@@ -160,6 +168,13 @@ def _report_unraisable(problem: sys.UnraisableHookArgs) -> None:
     # A read was still running when Orbax closed its event loop.
     elif str(problem.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(problem)
+
+
+def _reader_is_gone() -> bool:
+    """Returns whether stdout is a pipe whose reader has ended, such as `head`."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _exit(message: str, code: int) -> NoReturn:

@@ -93,6 +93,29 @@ def test_an_unknown_command_gets_one_line(name, hint):
     assert hint in done.stderr
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_enough_ends_a_command_without_a_traceback(unbuffered):
+    reading, writing = os.pipe()
+    os.close(reading)
+    code = "from flaxlab.command_line import run_command; run_command(lambda _: print('text'), [])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_another_broken_pipe_is_no_reader_that_has_enough():
+    code = "import os; from flaxlab.command_line import run_command; r, w = os.pipe(); os.close(r);"
+    done = start("-c", f"{code} run_command(lambda _: os.write(w, b'text'), [])")
+    assert "BrokenPipeError" in done.stderr
+
+
 def test_the_console_script_starts_a_run_as_the_module_does(tmp_path):
     """With huge pages, and with the files of the current folder to import from."""
     (tmp_path / "beside.py").write_text("NAME = 'mine'\n")
