@@ -1,4 +1,4 @@
-"""Shows what one training step of an experiment consists of, what it changes and what it costs.
+"""Shows what one training step of an experiment consists of, changes and costs.
 
 Everything comes from the real objects: the modules, the random keys, the state before and after the
 first step, and the compiled program. The command takes three steps and saves nothing.
