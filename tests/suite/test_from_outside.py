@@ -41,7 +41,11 @@ def test_three_ablations_and_their_suite(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(SUITE.format(arms=tuple(ABLATIONS)))
     runs = tmp_path / "runs"
     small = [each for each in SMALL_RUN if "blocks" not in each and "pools" not in each]
-    small += ["--config.model.blocks=(((4, 3), (4, 3)),)", "--config.model.pools=((3, 2),)"]
+    small += [
+        "--config.train.epochs=1",
+        "--config.model.blocks=(((4, 3), (4, 3)),)",
+        "--config.model.pools=((3, 2),)",
+    ]
     main([f"--config={tmp_path / 'mine.py'}", f"--workdir={runs}", "--seeds=1", *small])
     finished, _ = find_runs([runs])
     assert {run.config.name for run in finished} == {"alexnet_pool", *ABLATIONS}
