@@ -67,12 +67,12 @@ def test_running_statistics_do_not_depend_on_the_batch(stored_run, batch_size):
 
 def test_recomputed_statistics_are_those_of_the_whole_split():
     """With one batch that is the whole split, they are its own statistics."""
-    experiment = assemble(small_config(**{"model.block_dropout": (0.3, 0.3)}), small_dataset())
+    experiment = assemble(small_config(**{"model.block_dropout": (0.3,)}), small_dataset())
     state = experiment.create_state()
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     split = experiment.splits.train
     found = recompute_statistics(experiment.model, variables, split, "unit", len(split))
-    # The first block's convolutions and pooling, by hand.
+    # The block's convolution and pooling, by hand.
     images = scale_pixels(split.images, "unit")
     model = experiment.model.clone(block_dropout=(), head_dropout=())
     _, kept = model.apply(
@@ -80,9 +80,9 @@ def test_recomputed_statistics_are_those_of_the_whole_split():
         images,
         train=True,
         mutable=["batch_stats", "intermediates"],
-        capture_intermediates=lambda module, _: module.name == "conv2",
+        capture_intermediates=lambda module, _: module.name == "conv1",
     )
-    before = kept["intermediates"]["block1"]["conv2"]["__call__"][0]
+    before = kept["intermediates"]["block1"]["conv1"]["__call__"][0]
     pooled = np.asarray(jax.nn.relu(before)).reshape(len(split), 4, 2, 4, 2, -1).max(axis=(2, 4))
     layer = found["block1"]["norm"]
     np.testing.assert_allclose(layer["mean"], pooled.mean(axis=(0, 1, 2)), atol=1e-5)
@@ -310,8 +310,8 @@ def test_a_warm_start_from_any_checkpoint_that_fits(foreign_checkpoints, tmp_pat
 
 def test_a_warm_start_without_a_kernel_is_refused(stored_run):
     """Biases of the output fit any network for ten digits: nothing learned is in them."""
-    blocks = (((5, 3),), ((6, 3),))
-    other = small_config(**{"model.blocks": blocks, "model.head_units": (15,)})
+    changes = {"model.blocks": (((5, 3),),), "model.head_units": (15,), "model.head_dropout": ()}
+    other = small_config(**changes)
     state = assemble(other, small_dataset(classes=10)).create_state()
     assert state.params["output"]["bias"].shape == (10,)
     with pytest.raises(UsageError, match=r"no kernel .* for example params/.*/kernel \("):

@@ -25,8 +25,8 @@ SMALL_RUN = [
     "--config.train.epochs=3",
     "--config.train.batch_size=32",
     "--config.train.devices=1",
-    "--config.model.blocks=(((4, 3),), ((8, 3),), ((8, 3),))",
-    "--config.model.pools=((2, 2), (2, 1), (2, 1))",
+    "--config.model.blocks=(((8, 3),),)",
+    "--config.model.pools=((3, 2),)",
     "--config.model.head_units=(16, 8)",
     "--config.model.batch_norm_momentum=0.5",
     "--config.optimizer.learning_rate=0.005",
@@ -35,13 +35,11 @@ SMALL_RUN = [
     "--config.log.progress=none",
 ]
 SMALL_POOL = [f"--config={POOL_FILE}", *SMALL_RUN]
-# The same, large enough for every AlexNet, those without padding as well.
+# The same for suites of several AlexNets.
 SMALL_SUITE = [
     *SMALL_RUN,
     "--config.optimizer.learning_rate=0.001",  # the experiment's own
     "--config.log.progress=lines",
-    "--config.data.image_shape=(28, 28, 1)",
-    "--config.model.blocks=(((2, 11),), ((4, 5),), ((4, 3),))",
 ]
 
 # Two arms of two seeds, and the option that has processes of their own do them.
@@ -88,10 +86,10 @@ def small_config(**overrides) -> ml_collections.FrozenConfigDict:
     config.name = config.baseline = "small"
     config.data.name = "digits"
     config.data.image_shape = (8, 8, 1)
-    config.model.blocks = (((4, 3), (4, 3)), ((8, 3),))
+    config.model.blocks = (((4, 3),),)
     config.model.padding = "SAME"
-    config.model.pools = ((2, 2), (2, 1))
-    config.model.block_dropout = (0.1, 0.2)
+    config.model.pools = ((2, 2),)
+    config.model.block_dropout = (0.1,)
     config.model.head_units = (16, 8)
     config.train.epochs = 3
     config.train.batch_size = 8

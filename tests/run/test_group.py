@@ -26,7 +26,7 @@ RUN = [
     *(option for option in SMALL_POOL if "train.devices" not in option),
     "--config.data.train_examples=331",
     "--config.model.head_dropout=(0.3, 0.3)",
-    "--config.model.block_dropout=(0.1, 0.1, 0.1)",
+    "--config.model.block_dropout=(0.1,)",
     "--config.optimizer.name=sgd",
     "--config.optimizer.momentum=0.0",
     "--config.optimizer.learning_rate=0.001",

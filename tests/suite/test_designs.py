@@ -253,11 +253,7 @@ def test_a_factorial_runs_from_a_file_of_a_few_lines(tmp_path):
         f"    arms, factors = factorial({changes!r})\n"
         "    return Suite(name='cube', baseline='alexnet_pool', arms=arms, factors=factors)\n",
     )
-    shape = ("blocks", "pools", "head_units", "learning_rate")
-    small = [each for each in SMALL_RUN if not any(name in each for name in shape)]
-    small += ["--config.model.blocks=(((8, 3),),)", "--config.model.pools=((3, 2),)"]
-    small += ["--config.model.head_units=(8, 8)"]  # one block compiles sooner
-    small += ["--config.train.epochs=1", "--config.optimizer.learning_rate=0.01"]
+    small = [*SMALL_RUN, "--config.train.epochs=1", "--config.optimizer.learning_rate=0.01"]
     main([f"--config={path}", f"--workdir={tmp_path / 'cube'}", "--seeds=3", *small])
     page = (tmp_path / "cube/comparison.md").read_text()
     runs = find_runs([tmp_path / "cube"])[0]

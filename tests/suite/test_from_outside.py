@@ -40,12 +40,7 @@ def test_three_ablations_and_their_suite(tmp_path, capsys):
         (tmp_path / f"{name}.py").write_text(text)
     (tmp_path / "mine.py").write_text(SUITE.format(arms=tuple(ABLATIONS)))
     runs = tmp_path / "runs"
-    small = [each for each in SMALL_RUN if "blocks" not in each and "pools" not in each]
-    small += [
-        "--config.train.epochs=1",
-        "--config.model.blocks=(((4, 3), (4, 3)),)",
-        "--config.model.pools=((3, 2),)",
-    ]
+    small = [*SMALL_RUN, "--config.train.epochs=1"]
     main([f"--config={tmp_path / 'mine.py'}", f"--workdir={runs}", "--seeds=1", *small])
     finished, _ = find_runs([runs])
     assert {run.config.name for run in finished} == {"alexnet_pool", *ABLATIONS}
