@@ -107,7 +107,10 @@ def test_a_run_in_a_process_of_its_own_resumes_and_finishes(tmp_path, monkeypatc
             [*SMALL_POOL, "--config.train.batch_size=321"],
             "batch_size is 321, but the training split has 320 examples",
         ),
-        ([*SMALL_POOL, "--config.model.padding=VALID"], "does not fit"),
+        (
+            [*SMALL_POOL, "--config.data.image_shape=(2, 2, 1)", "--config.model.padding=VALID"],
+            "does not fit",
+        ),
         ([*SMALL_POOL, "--workdir=/dev/null/x"], "cannot be made"),
         ([*SMALL_POOL, "--config.baseline=nothing"], "there is no experiment file"),
         ([POOL, "--show=json"], "invalid choice: 'json' (choose from"),
