@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 
 from flaxlab.compare.results import BETTER, WORSE, ComparedArm
 from flaxlab.compare.rules import OUTCOMES
+from flaxlab.compare.statistics import Estimate
 from flaxlab.pages.style import (
     BLUE,
     GREEN,
@@ -25,6 +26,7 @@ from flaxlab.pages.style import (
     over_epochs,
     styled,
 )
+from flaxlab.pages.values import say
 
 # The first is the baseline's; further arms begin again with another line style.
 _COLORS = (INK, BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
@@ -57,9 +59,9 @@ def curves(arms: Sequence[ComparedArm]) -> Figure:
             values = np.array([run.history[key][:epochs] for run in arm.scored.values()])
             x = np.arange(1, epochs + 1)
             color, style = _look(index)
-            axes.plot(
-                x, values.mean(axis=0), style, marker="o", markersize=3, color=color, label=arm.name
-            )
+            mean = values.mean(axis=0)
+            axes.plot(x, mean, style, marker="o", markersize=3, color=color, label=arm.name)
+            say(axes, x, mean, _over_epochs(arm.name, label, values))
             if len(values) > 1:
                 axes.fill_between(
                     x, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, linewidth=0
@@ -93,6 +95,8 @@ def forest(arms: Sequence[ComparedArm], outcome: str) -> Figure:
         else:
             text += f"  {estimate.no_interval}"
         axes.plot(estimate.mean * 100, row, "o" if decided else "D", color=color, markersize=7)
+        said = f"{arm.name}: {_estimated(estimate, 100, '+.2f')} points"
+        say(axes, [estimate.mean * 100], [row], [said])
         axes.annotate(
             text, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=9
         )
@@ -120,10 +124,14 @@ def dots(arms: Sequence[ComparedArm]) -> Figure:
         color, _ = _look(row)
         axes.plot(collapsed, [row] * len(collapsed), color=color, **_COLLAPSED)
         axes.plot(learned, [row] * len(learned), color=color, **_SEED)
+        at = {f"{arm.name}, seed {seed}": value for seed, value in values.items()}
         if learned:
             axes.plot(np.mean(learned), row, color=color, **_MEAN)
+            at = {f"{arm.name}, mean": float(np.mean(learned))} | at
         if arm.reported is not None:
             axes.plot(arm.reported.final, row, color=GREY, **_REPORTED)
+            at = {f"{arm.name}, lab report": arm.reported.final} | at
+        say(axes, at.values(), [row] * len(at), [f"{who}: {x:.4f}" for who, x in at.items()])
     looks = {"one run": _SEED, "mean": _MEAN}
     if any(arm.outcomes.collapsed for arm in arms):
         looks["collapsed"] = _COLLAPSED
@@ -159,10 +167,13 @@ def pairs(arms: Sequence[ComparedArm], outcome: str) -> Figure:
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, arm in zip(grid, shown, strict=False):
         values = _learned(arm, outcome)
-        ends = np.array([(baseline[seed], values[seed]) for seed in baseline if seed in values])
-        for end in ends:
+        seeds = [seed for seed in baseline if seed in values]
+        ends = np.array([(baseline[seed], values[seed]) for seed in seeds])
+        for seed, end in zip(seeds, ends, strict=True):
             color = {1: BLUE, -1: VERMILLION}.get(int(np.sign(end[1] - end[0])), GREY)
             axes.plot((0, 1), end, marker="o", markersize=5, linewidth=1.2, color=color)
+            said = f"{arm.name}, seed {seed}: baseline {end[0]:.4f}, arm {end[1]:.4f}"
+            say(axes, (0, 1), end, (said, said))
         if len(ends) > 1:
             axes.plot((0, 1), ends.mean(axis=0), color=INK, linewidth=3)
         axes.set_title(arm.name, fontsize=10, parse_math=False)
@@ -193,12 +204,17 @@ def sweeps(arms: Sequence[ComparedArm], outcome: str) -> Figure:
         for value, arm in by_value.items():
             estimate = arm.means[outcome]
             color = INK if arm is arms[0] else BLUE
-            seeds = [getattr(run.scores, outcome) for run in arm.scored.values()]
-            axes.plot([value] * len(seeds), seeds, "o", color=color, alpha=0.3, markersize=4)
+            seeds = {seed: getattr(run.scores, outcome) for seed, run in arm.scored.items()}
+            at = [value] * len(seeds)
+            axes.plot(at, [*seeds.values()], "o", color=color, alpha=0.3, markersize=4)
             if estimate.low is not None and estimate.high is not None:
                 ends = [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]
                 axes.errorbar(value, estimate.mean, ends, color=color, capsize=5)
             axes.plot(value, estimate.mean, "D" if arm.outcomes.learned else "x", color=color)
+            who = f"{path} {value:g}"
+            say(axes, [value], [estimate.mean], [f"{who}: {_estimated(estimate, 1, '.4f')}"])
+            texts = [f"{who}, seed {seed}: {scored:.4f}" for seed, scored in seeds.items()]
+            say(axes, at, seeds.values(), texts)
         _scale(axes, values)
         axes.set_xlabel(path, parse_math=False)
         axes.set_ylabel(OUTCOMES[outcome])
@@ -241,6 +257,22 @@ def _scale(axes: Axes, values: Sequence[float]) -> None:
     axes.set_xticks(values, [f"{value:g}" for value in values])
     axes.minorticks_off()
     axes.margins(x=0.08)
+
+
+def _over_epochs(name: str, quantity: str, values: np.ndarray) -> list[str]:
+    """Returns what an arm's curves (seeds, epochs) say at each epoch."""
+    texts = []
+    for epoch, scored in enumerate(values.T, 1):
+        spread = f", {scored.min():.4f} to {scored.max():.4f}" if len(scored) > 1 else ""
+        texts.append(f"{name}, epoch {epoch}: {quantity} {scored.mean():.4f}{spread}")
+    return texts
+
+
+def _estimated(estimate: Estimate, scale: float, form: str) -> str:
+    text = f"{estimate.mean * scale:{form}}"
+    if estimate.low is None or estimate.high is None:
+        return text
+    return f"{text} [{estimate.low * scale:{form}}, {estimate.high * scale:{form}}]"
 
 
 def _learned(arm: ComparedArm, outcome: str) -> dict[int, float]:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flaxlab.pages.style import BLUE, GREY, VERMILLION, frameless, over_epochs, slant, styled
+from flaxlab.pages.values import say
 from flaxlab.scores import Reliability
 
 if TYPE_CHECKING:  # pages import no other package: runs import them
@@ -62,6 +63,11 @@ def _curve(axes: Axes, history: History, quantity: str) -> None:
     ):
         values = [getattr(row, f"{key}_{quantity}") for row in history]
         axes.plot(epochs, values, style, marker="o", markersize=4, color=color, label=label)
+        texts = [
+            f"epoch {epoch}: {label} {quantity} {value:.4f}"
+            for epoch, value in zip(epochs, values, strict=True)
+        ]
+        say(axes, epochs, values, texts)
     over_epochs(axes, int(epochs[-1]))
     axes.grid()
 
@@ -141,6 +147,11 @@ def reliability(found: Reliability) -> Figure:
     top.stairs(np.nan_to_num(found.accuracy), edges, fill=True, color=BLUE, alpha=0.25)
     top.plot((0, 1), (0, 1), "--", color=GREY, label="as sure as right")
     top.plot(found.confidence, found.accuracy, "o", color=BLUE, label="a bin of predictions")
+    texts = [
+        f"{count:.0f} predictions, {sure:.1%} sure on average: {right:.1%} are right"
+        for count, sure, right in zip(found.examples, found.confidence, found.accuracy, strict=True)
+    ]
+    say(top, found.confidence, found.accuracy, texts)
     top.set_ylabel("share that is right")
     top.set_ylim(0, 1.02)
     top.legend()

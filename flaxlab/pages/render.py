@@ -38,7 +38,9 @@ def _picture(content: str | bytes, text: str) -> Markup:
     """Returns a picture in a box of its own, in which it scrolls where it is too wide."""
     if isinstance(content, str):
         width = float(content.split('"', 2)[1].removesuffix("pt"))  # its first attribute
-        shown = Markup('<svg role="img" aria-label="{}" style="{}"').format(text, _size(width))
+        # What is inside an "img" is not read out.
+        role = "group" if "<title>" in content else "img"
+        shown = Markup('<svg role="{}" aria-label="{}" style="{}"').format(role, text, _size(width))
         return Markup('<div class="wide">{}{}</div>').format(shown, Markup(content[4:]))
     # The width is the first field of the file's header.
     size = _size(int.from_bytes(content[16:20], "big") * _POINTS)

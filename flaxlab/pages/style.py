@@ -15,6 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from flaxlab.pages.values import value_marks
+
 # As in page.css. In a picture that is part of a page they are the page's, light or dark.
 INK, GREY, FAINT, BLUE = "#1d2733", "#5b6876", "#dfe5eb", "#0072b2"
 _OF_THE_PAGE = {INK: "--ink", GREY: "--soft", FAINT: "--line", BLUE: "--blue"}
@@ -68,7 +70,8 @@ FORMS = {"png": png, "pdf": pdf}
 def svg(figure: Figure, name: str) -> str:
     """Renders a figure as an element of a page: the same text for the same figure.
 
-    Its text is text, in the page's letters and colours.
+    Its text is text, in the page's letters and colours, and its points say their values, see
+    `flaxlab.pages.values.say`.
 
     Args:
         figure: what to render.
@@ -89,7 +92,8 @@ def svg(figure: Figure, name: str) -> str:
     text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in named else "", text)
     for color, variable in _OF_THE_PAGE.items():
         text = text.replace(color, f"var({variable})")
-    return re.sub(r"\n\s*(?=<)", "", text)
+    text = re.sub(r"\n\s*(?=<)", "", text)
+    return text.replace("</svg>", f"{value_marks(figure)}</svg>")
 
 
 def over_epochs(axes: Axes, epochs: int) -> None:
