@@ -255,7 +255,7 @@ def plot(path: Path, step: str, keep: Keep, to: Path) -> None:
             be made.
     """
     from flaxlab.inspect import pictures
-    from flaxlab.pages import style
+    from flaxlab.pages import image_plots, style
 
     chosen = choose(find_saved(path), step)
     require_intact(chosen)
@@ -281,7 +281,7 @@ def plot(path: Path, step: str, keep: Keep, to: Path) -> None:
     if weights:
         figures["weights"] = pictures.weight_histograms(weights)
     if first is not None:
-        figures["filters"] = pictures.filters(*first)
+        figures["filters"] = image_plots.filters(*first)
     if norms:
         figures["normalization"] = pictures.normalization(norms)
     if not figures:

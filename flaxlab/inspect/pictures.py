@@ -1,4 +1,4 @@
-"""Draws a checkpoint: histograms of weights, filters, batch normalization."""
+"""Draws a checkpoint: histograms of weights, batch normalization."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from flaxlab.inspect.statistics import ArrayStatistics
 from flaxlab.pages.style import BLUE, GREY, styled
 
 _COLUMNS = 4
-_MAX_FILTERS = 96
 
 
 @styled
@@ -32,30 +31,6 @@ def weight_histograms(found: Mapping[str, ArrayStatistics]) -> Figure:
         axes.tick_params(labelsize=7)
         axes.set_yticks([])
         axes.grid()
-    return figure
-
-
-@styled
-def filters(kernel: np.ndarray, path: str) -> Figure:
-    """Draws the filters of a convolution, floats (H, W, C, F).
-
-    In colour if C is 3, else the mean over C. Zero is grey; the largest weight sets the scale.
-    """
-    kernel = kernel.astype(np.float64)
-    if kernel.shape[2] != 3:
-        kernel = kernel.mean(axis=2, keepdims=True)
-    kernel = kernel / (np.abs(kernel).max() or 1.0) / 2 + 0.5
-    count = min(kernel.shape[3], _MAX_FILTERS)
-    columns = min(count, 12)
-    rows = -(-count // columns)
-    figure = Figure(figsize=(0.8 * columns + 0.4, 0.8 * rows + 0.6))
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for index, axes in enumerate(grid.flat[:count]):
-        one = kernel[..., index]
-        axes.imshow(one if one.shape[2] == 3 else one[..., 0], cmap="gray", vmin=0, vmax=1)
-    figure.suptitle(f"{path}: {count} of {kernel.shape[3]} filters", fontsize=10, parse_math=False)
     return figure
 
 

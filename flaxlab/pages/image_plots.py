@@ -1,4 +1,4 @@
-"""Draws images of a data set, by themselves or with what a model makes of them."""
+"""Draws images of a data set, by themselves or with what a model makes of them, and filters."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # pages import no other package: data imports them
     from flaxlab.data.lazy import Images
 
 _MOST_ROWS = 50  # of samples: a sheet of a thousand would take gigabytes
+_MOST_FILTERS, _FILTERS_IN_A_ROW = 96, 12
 
 
 @styled
@@ -134,6 +135,34 @@ def saliency(image: np.ndarray, strength: np.ndarray, title: str) -> Figure:
     right.set_title("what it depends on", fontsize=10)
     for axes in (left, right):
         axes.set_axis_off()
+    return figure
+
+
+@styled
+def filters(kernel: np.ndarray, path: str) -> Figure:
+    """Draws the filters of a convolution, floats (H, W, C, F).
+
+    In colour if C is 3, else the mean over C. Zero is grey; the largest weight sets the scale.
+    """
+    kernel = kernel.astype(np.float64)
+    if kernel.shape[2] != 3:
+        kernel = kernel.mean(axis=2, keepdims=True)
+    levels = np.rint((kernel / (np.abs(kernel).max() or 1.0) / 2 + 0.5) * 255).astype(np.uint8)
+    height, width, channels, total = kernel.shape
+    count = min(total, _MOST_FILTERS)
+    columns = min(count, _FILTERS_IN_A_ROW)
+    rows = -(-count // columns)
+    margin = max(width // 6, 1)
+    down, right = height + margin, width + margin
+    sheet = np.full((rows * down - margin, columns * right - margin, channels), 255, np.uint8)
+    for index in range(count):
+        row, column = divmod(index, columns)
+        _paste(sheet, levels[..., index], row * down, column * right)
+    figure = Figure(figsize=(0.8 * columns + 0.4, 0.8 * rows + 0.6))
+    axes = figure.subplots()
+    _show(axes, sheet)
+    axes.set_axis_off()
+    figure.suptitle(f"{path}: {count} of {total} filters", fontsize=10, parse_math=False)
     return figure
 
 

@@ -31,6 +31,7 @@ from flaxlab.run.history import best_row
 from flaxlab.run.record import versions
 from flaxlab.run.result import RunResult
 from flaxlab.run.steps import STEPS_FILE, read_steps
+from flaxlab.run.weights import first_kernel, normalizations
 from flaxlab.training.averages import make_average
 from flaxlab.training.experiment import Experiment
 
@@ -104,6 +105,11 @@ def write_report(
     changed = augmented_images(experiment)
     if changed is not None:
         pictures["augmented"] = style.png(image_plots.augmented(*changed))
+    variables = result.state.scored
+    first = first_kernel(experiment.layers, variables)
+    if first is not None:
+        path, kernel = first
+        pictures["filters"] = style.png(image_plots.filters(kernel, path))
     files.write_bytes(
         workdir / scores.PREDICTIONS_FILE, scores.full_form(scored.logits, scored.labels)
     )
@@ -118,6 +124,7 @@ def write_report(
         scored_epoch=result.test_epoch,
         history=result.history,
         layers=experiment.layers,
+        normalizations=normalizations(experiment.layers, variables),
         flops=sum(row.flops for row in experiment.layers),
         warnings=warnings(experiment),
         averaged=make_average(experiment.config) is not None,

@@ -145,7 +145,7 @@ def test_the_page_stands_alone_and_shows_the_run(finished):
     page = (workdir / "report.html").read_text()
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
     assert "http" not in page
-    assert page.count('<img src="data:image/png;base64,') == 2
+    assert page.count('<img src="data:image/png;base64,') == 3
     assert page.count("<svg role=") == 3
     assert len(page) < 1_500_000
     assert "<script" not in page
@@ -173,6 +173,24 @@ def test_the_page_says_how_sure_the_model_is(finished):
     assert f"Expected calibration error {error * 100:.2f}%" in page
 
 
+def test_the_page_shows_what_each_normalization_has_come_to(finished):
+    workdir, _, result, _ = finished
+    page = (workdir / "report.html").read_text()
+    for block in ("block1", "block2"):
+        state = result.state
+        texts = [
+            f"{np.mean(x):.3g} ({np.min(x):.3g} to {np.max(x):.3g})"
+            for x in (
+                np.asarray(state.params[block]["norm"]["scale"], np.float64),
+                np.asarray(state.batch_stats[block]["norm"]["mean"], np.float64),
+                np.asarray(state.batch_stats[block]["norm"]["var"], np.float64),
+            )
+        ]
+        row = re.search(rf"<tr><td><code>{block}/norm</code></td><td>\d+</td>.*?</tr>", page, re.S)
+        assert row is not None
+        assert re.findall(r"<td>(-?[\d.e-]+ \(.*?\))</td>", row[0]) == texts
+
+
 def test_the_reliability_diagram_has_a_point_for_each_bin():
     found = metrics.Reliability(
         np.array([2.0, 0.0, 6.0]), np.array([0.3, np.nan, 0.9]), np.array([0.5, np.nan, 0.8])
@@ -190,7 +208,7 @@ def test_the_page_shows_what_augmentation_does(tmp_path):
     write_report(experiment, ORIGIN, train(experiment, tmp_path), tmp_path, [])
     page = (tmp_path / "report.html").read_text()
     assert "Training changes images at random." in page
-    assert page.count('<img src="data:image/png;base64,') == 3
+    assert page.count('<img src="data:image/png;base64,') == 4
     assert {path.name for path in tmp_path.iterdir()} == RUN_FILES - {"source"}
 
 
