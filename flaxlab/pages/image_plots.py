@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flaxlab.pages.style import frameless, styled
+from flaxlab.pages.style import GREY, frameless, styled
 from flaxlab.scores import Mistake
 
 if TYPE_CHECKING:  # pages import no other package: data imports them
@@ -125,16 +125,38 @@ def class_means(means: np.ndarray, class_names: Sequence[str]) -> Figure:
 
 
 @styled
-def saliency(image: np.ndarray, strength: np.ndarray, title: str) -> Figure:
-    """Draws an image uint8 (H, W, C) beside how strongly a logit depends on its pixels (H, W)."""
-    figure = Figure(figsize=(6, 3.3))
+def saliency(
+    image: np.ndarray, predicted: str, strength: np.ndarray, title: str, unit: str, text: str
+) -> Figure:
+    """Draws an image beside the same in grey, with a map of what a logit reacts to laid over it.
+
+    Args:
+        image: uint8 (H, W, C).
+        predicted: the class.
+        strength: (H, W), 0 and above.
+        title: of the map.
+        unit: of the map, beside its scale.
+        text: what the map shows, a sentence without its full stop.
+    """
+    figure = Figure(figsize=(7.4, 3.8))
     left, right = figure.subplots(1, 2)
     _show(left, image)
-    left.set_title(title, fontsize=10, parse_math=False)
-    right.imshow(strength, cmap="magma", vmin=0)
-    right.set_title("what it depends on", fontsize=10)
+    left.set_title(predicted, fontsize=10, parse_math=False)
+    right.imshow(image.mean(axis=-1), cmap="gray", vmin=0, vmax=255)
+    top = float(strength.max()) or 1.0
+    laid = right.imshow(strength, cmap="magma", vmin=0, vmax=top, alpha=0.65)
+    right.set_title(title, fontsize=10, parse_math=False)
+    bar = figure.colorbar(laid, ax=right, shrink=0.8)
+    bar.set_label(unit, fontsize=8)
+    bar.ax.tick_params(labelsize=8)
     for axes in (left, right):
         axes.set_axis_off()
+    figure.supxlabel(
+        f"{text}. It is no proof of a reason, nor of a right answer:\n"
+        "compare the map of an untrained network (Adebayo et al., 2018).",
+        fontsize=8,
+        color=GREY,
+    )
     return figure
 
 

@@ -17,7 +17,7 @@ from flaxlab.machine import take_gpu_memory_as_needed
 _EXAMPLES = """examples:
   python -m flaxlab.predict runs/alexnet_pool shoe.png
   python -m flaxlab.predict runs/alexnet_pool pictures --top=5 --format=json
-  python -m flaxlab.predict runs/alexnet_pool shoe.jpg --invert --explain=saliency
+  python -m flaxlab.predict runs/alexnet_pool shoe.jpg --invert --explain=saliency --method=grad_cam
 
 Fashion-MNIST shows light clothes on black: use --invert for dark ones on white.
 """
@@ -42,9 +42,16 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--invert", action="store_true", help="invert the pixels first")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     parser.add_argument("--explain", type=Path, metavar="DIR", help="write saliency pictures here")
+    parser.add_argument(
+        "--method",
+        choices=("gradient", "smoothgrad", "grad_cam"),
+        help="of --explain: gradient (the default), smoothgrad or grad_cam",
+    )
     options = parser.parse_args(arguments)
     if options.top < 1:
         raise UsageError(f"--top={options.top} is not a number of classes; expected 1 or more")
+    if options.method and not options.explain:
+        raise UsageError(f"--method={options.method} is of --explain; add --explain=DIR")
     from flaxlab.predict.command import predict
     from flaxlab.run.load import load_stored
 
@@ -55,6 +62,7 @@ def main(arguments: Sequence[str]) -> None:
         options.invert,
         options.format,
         options.explain and options.explain.expanduser(),
+        options.method or "gradient",
     )
 
 

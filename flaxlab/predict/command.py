@@ -12,7 +12,8 @@ from flaxlab import files
 from flaxlab.command_line import open_console
 from flaxlab.data.images import SUFFIXES
 from flaxlab.errors import UsageError
-from flaxlab.predict.prediction import Prediction, predict_files, saliency
+from flaxlab.predict.prediction import Prediction, predict_files
+from flaxlab.predict.saliency import explain, last_feature_maps
 from flaxlab.run.load import StoredModel
 
 
@@ -22,7 +23,8 @@ def predict(
     top: int,
     invert: bool,
     form: str,
-    explain: Path | None,
+    to: Path | None,
+    method: str,
 ) -> None:
     """Classifies pictures and prints the most probable classes.
 
@@ -32,11 +34,15 @@ def predict(
         top: number of classes to print.
         invert: invert the pixels first.
         form: "table" or "json".
-        explain: folder to write saliency pictures to; None: write none.
+        to: folder to write saliency pictures to; None: write none.
+        method: how they are computed, one of `saliency.METHODS`.
 
     Raises:
-        UsageError: a file is not a picture, or `explain` cannot be made.
+        UsageError: a file is not a picture, `to` cannot be made, or the network does not suit the
+            method.
     """
+    if method == "grad_cam":
+        last_feature_maps(stored)  # before anything is computed
     pictures = _list_pictures(paths)
     predictions = predict_files(stored, pictures, invert)
     top = min(top, len(stored.class_names))
@@ -52,19 +58,19 @@ def predict(
             texts = [f"{stored.class_names[k]} {each.probabilities[k]:.1%}" for k in chosen]
             table.add_row(str(each.path), *texts)
         open_console().print(table)
-    if explain is not None:
+    if to is not None:
         from flaxlab.pages import image_plots, style
 
-        files.make_folder(explain, "--explain")
+        files.make_folder(to, "--explain")
         for number, each in enumerate(predictions):
             label = each.order[0]
             figure = image_plots.saliency(
                 each.image,
-                saliency(stored, each.image, label),
                 f"{stored.class_names[label]} {each.probabilities[label]:.1%}",
+                *explain(stored, each.image, label, method),
             )
             # Numbered, since pictures in different folders may have the same name.
-            target = explain / f"{number:04d}_{each.path.stem}.png"
+            target = to / f"{number:04d}_{each.path.stem}.png"
             files.write_bytes(target, style.png(figure))
 
 

@@ -1,4 +1,4 @@
-"""Classifies pictures of any size with a stored model, and computes their saliency."""
+"""Classifies pictures of any size with a stored model."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from flaxlab.batches.augment import scale_pixels
@@ -22,8 +18,7 @@ from flaxlab.run.load import StoredModel, eval_state
 from flaxlab.scores import probabilities
 from flaxlab.training.loop import score
 from flaxlab.training.programs import compile_evaluation
-from flaxlab.training.state import Variables
-from flaxlab.training.step import make_eval_step, over_flips, with_precision
+from flaxlab.training.step import make_eval_step, with_precision
 
 _BATCH = 64
 
@@ -87,34 +82,3 @@ def predict_images(stored: StoredModel, images: np.ndarray) -> np.ndarray:
     state = devices.put(eval_state(stored.variables))
     found = score(evaluate, state, Feed(unlabelled, _BATCH, 1, devices, {}))
     return probabilities(found.logits)
-
-
-def saliency(stored: StoredModel, image: np.ndarray, label: int) -> np.ndarray:
-    """Returns how strongly the logit of a class depends on each pixel, float32 (H, W).
-
-    The largest absolute derivative over the channels, as in Simonyan, Vedaldi and Zisserman
-    (2013), "Deep inside convolutional networks".
-
-    Args:
-        stored: the model.
-        image: uint8 (H, W, C).
-        label: the class.
-    """
-    scaled = scale_pixels(jnp.asarray(image)[None], stored.config.data.scaling)
-    flips = stored.config.data.test_flips
-    gradient = _gradient_of_logit(stored.model, flips, stored.variables, scaled, label)
-    return np.asarray(jnp.max(jnp.abs(gradient[0]), axis=-1))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _gradient_of_logit(
-    model: nn.Module, flips: bool, variables: Variables, scaled: jax.Array, label: int
-) -> jax.Array:
-    """Is compiled once per model: the picture, the class and the variables are arguments."""
-    compute = over_flips(functools.partial(model.apply, variables, train=False), flips)
-
-    def logit(scaled: jax.Array) -> jax.Array:
-        logits: Any = compute(scaled)
-        return logits[0, label]
-
-    return jax.grad(logit)(scaled)

@@ -12,7 +12,8 @@ from flaxlab.batches.augment import scale_pixels
 from flaxlab.data.dataset import Split
 from flaxlab.evaluate.evaluation import evaluate_stored
 from flaxlab.export.export import export_model
-from flaxlab.predict.prediction import predict_files, saliency
+from flaxlab.predict.prediction import predict_files
+from flaxlab.predict.saliency import saliency
 from flaxlab.run.load import load_stored
 from tests.helpers.runs import run_small, small_dataset
 

@@ -20,7 +20,8 @@ from flaxlab.evaluate.evaluation import KINDS, evaluate_stored, recompute_statis
 from flaxlab.export import __main__ as export
 from flaxlab.main import main as run_main
 from flaxlab.predict import __main__ as predict
-from flaxlab.predict.prediction import predict_files, saliency
+from flaxlab.predict.prediction import predict_files
+from flaxlab.predict.saliency import saliency
 from flaxlab.run.load import load_stored
 from flaxlab.run.resume import warm_start
 from flaxlab.run.run import train
