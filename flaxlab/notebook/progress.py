@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from flaxlab.run.console import ConsoleProgress
-from flaxlab.run.hooks import Reporter
+from flaxlab.run.reporter import Reporter
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.metrics import Row
 

@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +19,9 @@ from flaxlab.errors import GO_ON, Diverged, Interrupted, RunFailed
 from flaxlab.processes import Agreement, is_main
 from flaxlab.run.history import HistoryFile, best_row
 from flaxlab.run.record import make_record
+from flaxlab.run.reporter import Reporter
 from flaxlab.run.resume import Part
-from flaxlab.run.steps import STEPS_FILE, StepRow, StepSeries
+from flaxlab.run.steps import STEPS_FILE, StepSeries
 from flaxlab.run.timing import Profile, Stopwatch, Throttle
 from flaxlab.training.batch_statistics import Moments
 from flaxlab.training.experiment import Experiment
@@ -39,31 +39,6 @@ _TICK_SECONDS = 0.5
 _ADVICE = "what was saved before is kept. Try a lower --config.optimizer.learning_rate"
 
 _log = logging.getLogger(__name__)
-
-
-class Reporter(Protocol):
-    """Shows or writes the progress of a run, and cannot influence it."""
-
-    def run_started(self, experiment: Experiment, epochs: int, steps: int) -> None:
-        """Called once.
-
-        Args:
-            experiment: the experiment.
-            epochs: number of epochs that an earlier start of the run completed.
-            steps: number of steps that it took in the next one.
-        """
-
-    def step_done(self, epoch: int, step: int, running: dict[str, float]) -> None:
-        """Called about twice a second, `step` steps into an epoch, with its `means` so far."""
-
-    def steps_written(self, rows: Sequence[StepRow]) -> None:
-        """Called with new rows of steps.csv, about twice a second."""
-
-    def epoch_done(self, row: Row) -> None:
-        """Called with each new row of the history."""
-
-    def run_done(self) -> None:
-        """Called once, also when the run ends by an exception."""
 
 
 def whereabouts(epochs: int, steps: int) -> str:

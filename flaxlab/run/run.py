@@ -30,9 +30,10 @@ from flaxlab.run.directory import (
     write_config,
 )
 from flaxlab.run.history import best_row
-from flaxlab.run.hooks import Reporter, RunHooks, Stop
+from flaxlab.run.hooks import RunHooks, Stop
 from flaxlab.run.memory import explain_out_of_memory
 from flaxlab.run.record import experiment_revision, remember_revisions
+from flaxlab.run.reporter import Reporter
 from flaxlab.run.result import RunResult
 from flaxlab.run.resume import find_start
 from flaxlab.run.signals import Interruption
