@@ -187,6 +187,9 @@ def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
     config.log = ConfigDict()
     config.log.progress = "auto"  # auto (a bar on a terminal, else lines), bar, lines, none
     config.log.tensorboard = True  # whether to write events for TensorBoard
+    # histograms of the weights for TensorBoard every so many epochs, and some training images at
+    # the beginning; 0: neither
+    config.log.histograms = 0
     # a row of steps.csv every so many steps of an epoch, and at its end; 0: none. None: at most 50
     # rows an epoch. A call of several steps ends in one row at most.
     config.log.every_steps = placeholder(int)

@@ -79,6 +79,7 @@ _RULES: dict[str, Rule] = {
     "checkpoint.every_minutes": at_least(0.0),
     "checkpoint.every_steps": at_least(0),
     "log.progress": one_of("auto", "bar", "lines", "none"),
+    "log.histograms": at_least(0),
     "log.every_steps": optional(at_least(0)),
     "log.trackers": (
         lambda names: isinstance(names, tuple) and len({*names} & {*_TRACKERS}) == len(names),
@@ -146,6 +147,11 @@ def validate(config: ConfigDict) -> None:
             f" --config.data.placement=grain, not {config.data.placement}, or pad_and_crop"
         )
     _check_recipe(config)
+    if config.log.histograms and not config.log.tensorboard:
+        raise UsageError(
+            f"config.log.histograms is {config.log.histograms}, but TensorBoard is off; use"
+            " --config.log.tensorboard=true, or histograms=0"
+        )
     if values.get("model.stochastic_depth") and values.get("model.shortcut") == "none" and not own:
         raise UsageError(
             "config.model.stochastic_depth leaves blocks out, which a network needs shortcuts for;"

@@ -28,6 +28,7 @@ from flaxlab.run.hooks import whereabouts
 from flaxlab.run.steps import StepRow
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.metrics import Row
+from flaxlab.training.state import Params
 
 
 def print_experiment(
@@ -178,6 +179,9 @@ class ConsoleProgress:
         )
         if self._lines:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def weights_due(self, epoch: int, params: Params) -> None:
+        """Does nothing: weights are for TensorBoard."""
 
     def run_done(self) -> None:
         """Removes the bar."""

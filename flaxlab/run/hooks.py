@@ -169,6 +169,8 @@ class RunHooks(Hooks):
         self._write_history()
         for reporter in self._reporters:
             reporter.epoch_done(history[-1])
+            if config.log.histograms and len(history) % config.log.histograms == 0:
+                reporter.weights_due(len(history), state.params)
         if received:
             self._interrupt(received, f"after epoch {len(history)}")
         self._stopwatch.begin_epoch()  # saving is not part of the next epoch

@@ -8,6 +8,7 @@ from typing import Protocol
 from flaxlab.run.steps import StepRow
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.metrics import Row
+from flaxlab.training.state import Params
 
 
 class Reporter(Protocol):
@@ -30,6 +31,9 @@ class Reporter(Protocol):
 
     def epoch_done(self, row: Row) -> None:
         """Called with each new row of the history."""
+
+    def weights_due(self, epoch: int, params: Params) -> None:
+        """Called with the parameters after every `config.log.histograms` epochs."""
 
     def run_done(self) -> None:
         """Called once, also when the run ends by an exception."""

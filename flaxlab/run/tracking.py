@@ -19,6 +19,7 @@ from flaxlab.run.history import read_history, values_of_epoch
 from flaxlab.run.steps import STEPS_FILE, StepRow, read_steps, values_of_steps
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.metrics import Row
+from flaxlab.training.state import Params
 
 # Endings of the fields of a summary that a tracker gets.
 _SCORES = ("accuracy", "loss", "best_epoch", "parameters_total", "images_per_second", "seconds")
@@ -200,6 +201,9 @@ class TrackerLog:
     def epoch_done(self, row: Row) -> None:
         """Reports the row."""
         self._report([self._epoch_point(row)])
+
+    def weights_due(self, epoch: int, params: Params) -> None:
+        """Does nothing: weights are for TensorBoard."""
 
     def run_done(self) -> None:
         """Does nothing: the scores follow, see `finish`."""

@@ -15,6 +15,7 @@ from flaxlab.run.steps import StepRow
 from flaxlab.suite.runs import SuiteRun, epoch_work
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.metrics import Row
+from flaxlab.training.state import Params
 
 
 class SuiteProgress:
@@ -93,6 +94,9 @@ class SuiteProgress:
     def epoch_done(self, row: Row) -> None:
         """Moves the bar."""
         self._show_epoch(row.epoch, row.epoch)
+
+    def weights_due(self, epoch: int, params: Params) -> None:
+        """Does nothing: weights are for TensorBoard."""
 
     def run_done(self) -> None:
         """Does nothing: a run ends once its report is written."""
