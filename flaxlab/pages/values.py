@@ -47,27 +47,32 @@ def value_marks(figure: Figure) -> str:
     Args:
         figure: it has been laid out, as it is once it has been rendered.
     """
-    marks = "".join(_marks(figure, each) for each in figure.findobj(Values))
+    said: dict[tuple[float, float], list[str]] = {}
+    for values in figure.findobj(Values):
+        for place, text in zip(_places(figure, values), values.texts, strict=True):
+            if np.isfinite(place).all():
+                said.setdefault(place, []).append(text)
+    if not said:
+        return ""
+    places = np.array(list(said))
+    marks = [
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{_radius(places, x, y):.1f}">'
+        f"<title>{escape(chr(10).join(texts))}</title></circle>"
+        for (x, y), texts in said.items()
+    ]
     # Transparent, but met by the pointer.
-    return marks and f'<g class="values" fill="none" pointer-events="all">{marks}</g>'
+    return f'<g class="values" fill="none" pointer-events="all">{"".join(marks)}</g>'
 
 
-def _marks(figure: Figure, values: Values) -> str:
+def _places(figure: Figure, values: Values) -> list[tuple[float, float]]:
+    """Returns where the points are in the SVG, in tenths of its units, which are points."""
     assert values.axes is not None
     places = values.axes.transData.transform(values.points) * _POINTS_PER_INCH / figure.dpi
     places[:, 1] = figure.get_figheight() * _POINTS_PER_INCH - places[:, 1]  # SVG's y goes down
-    said: dict[tuple[float, float], list[str]] = {}
-    for (x, y), text in zip(places.round(1).tolist(), values.texts, strict=True):
-        if np.isfinite((x, y)).all():
-            said.setdefault((x, y), []).append(text)
-    if not said:
-        return ""
-    found = np.array(list(said))
-    gaps = np.hypot(*(found[:, None] - found).transpose(2, 0, 1))
-    np.fill_diagonal(gaps, np.inf)
-    radii = np.clip(gaps.min(axis=1) / 2, _SMALLEST, _LARGEST)
-    return "".join(
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}">'
-        f"<title>{escape(chr(10).join(texts))}</title></circle>"
-        for ((x, y), texts), radius in zip(said.items(), radii, strict=True)
-    )
+    return [(x, y) for x, y in places.round(1).tolist()]
+
+
+def _radius(places: np.ndarray, x: float, y: float) -> float:
+    gaps = np.hypot(places[:, 0] - x, places[:, 1] - y)
+    nearest = gaps.min(initial=np.inf, where=gaps > 0)
+    return float(np.clip(nearest / 2, _SMALLEST, _LARGEST))

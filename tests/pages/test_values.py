@@ -28,7 +28,8 @@ def circles(figure):
 
 
 def texts(figure):
-    return [text for *_, text in circles(figure)]
+    """Returns what is said, line by line."""
+    return [line for *_, text in circles(figure) for line in text.split("\n")]
 
 
 @style.styled
@@ -60,6 +61,12 @@ def test_points_in_one_place_speak_together_and_a_missing_one_is_silent():
     assert [text for *_, text in found] == ["a\nb", "c"]
 
 
+def test_points_of_several_lines_in_one_place_speak_together():
+    figure = drawn([(0, 0), (1, 1)], ["a", "b"])
+    say(figure.axes[0], [1], [1], ["c"])
+    assert [text for *_, text in circles(figure)] == ["a", "b\nc"]
+
+
 def test_words_of_near_points_do_not_cover_each_other():
     found = circles(drawn([(x, 0) for x in range(60)], [str(x) for x in range(60)]))
     for (x, _, radius, _), (next_x, _, next_radius, _) in itertools.pairwise(found):
@@ -80,16 +87,16 @@ def test_screen_readers_get_the_words():
 
 
 def test_curves_say_their_numbers():
-    history = [Row(1, 1.5, 0.4, 1.25, 0.4321, 0.001), Row(2, 1.0, 0.5, 1.0, 0.5, 0.001)]
+    history = [Row(1, 1.5, 0.4, 1.25, 0.4321, 0.001), Row(2, 1.0, 0.5, 0.75, 0.625, 0.001)]
     assert texts(plots.curves(history, "title", None)) == [
         "epoch 1: training accuracy 0.4000",
         "epoch 2: training accuracy 0.5000",
         "epoch 1: validation accuracy 0.4321",
-        "epoch 2: validation accuracy 0.5000",
+        "epoch 2: validation accuracy 0.6250",
         "epoch 1: training loss 1.5000",
         "epoch 2: training loss 1.0000",
         "epoch 1: validation loss 1.2500",
-        "epoch 2: validation loss 1.0000",
+        "epoch 2: validation loss 0.7500",
     ]
 
 
