@@ -89,7 +89,16 @@ def _matrices(
             if abs(value) >= 0.5 and len(class_names) <= _MAX_CELLS_WITH_TEXT:
                 color = "white" if abs(value) > dark_from else "black"
                 text = form.format(value)
-                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
+                axes.text(
+                    column,
+                    row,
+                    text,
+                    ha="center",
+                    va="center",
+                    color=color,
+                    fontsize=9,
+                    in_layout=False,
+                )
         axes.set_title(name, fontsize=11, parse_math=False)
         axes.set_xticks(ticks, class_names, fontsize=8, parse_math=False)
         axes.set_yticks(ticks, class_names, fontsize=8, parse_math=False)

@@ -51,7 +51,7 @@ def write(comparison: Comparison, folder: Path, form: str = "png") -> Path:
         if footnote:  # the page says it once; a picture is shown without its page as well
             pictures.annotate(figure, footnote)
         else:
-            figure.set_layout_engine("none")  # it is laid out
+            style.keep_layout(figure)
         files.write_bytes(folder / f"comparison_{name}.{form}", style.FORMS[form](figure))
     found = contents(comparison)
     links = {name: f"comparison_{name}.{form}" for name in drawn}

@@ -133,7 +133,16 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Fig
     if classes <= _MAX_CELLS_WITH_TEXT:
         for (row, column), count in np.ndenumerate(matrix):
             color = "white" if shares[row, column] > 0.5 else ("black" if count else "#BBBBBB")
-            axes.text(column, row, f"{count}", ha="center", va="center", color=color, fontsize=9)
+            axes.text(
+                column,
+                row,
+                f"{count}",
+                ha="center",
+                va="center",
+                color=color,
+                fontsize=9,
+                in_layout=False,
+            )
     frameless(axes)
     return figure
 

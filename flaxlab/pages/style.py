@@ -96,6 +96,13 @@ def svg(figure: Figure, name: str) -> str:
     return text.replace("</svg>", f"{value_marks(figure)}</svg>")
 
 
+def keep_layout(figure: Figure) -> None:
+    """Keeps a figure laid out as it was rendered last, so that it is quicker to render again."""
+    # Not by the engine "none": with any engine, matplotlib draws a figure twice.
+    with rc_context({"figure.constrained_layout.use": False, "figure.autolayout": False}):
+        figure.set_layout_engine(None)
+
+
 def over_epochs(axes: Axes, epochs: int) -> None:
     """Makes x an axis of `epochs` epochs, with whole numbers even where there is one alone."""
     axes.set_xlabel("epoch")

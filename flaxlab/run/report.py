@@ -97,7 +97,7 @@ def write_report(
         pictures[key] = content = style.png(figure)
         files.write_bytes(workdir / f"{key}.png", content)
     for key in ("curves", "confusion_matrix"):
-        figures[key].set_layout_engine("none")  # it is laid out
+        style.keep_layout(figures[key])
         pictures[key] = style.svg(figures[key], key)
     probabilities = scores.probabilities(scored.logits)
     sureness = plots.reliability(scores.reliability(probabilities, scored.labels))

@@ -108,6 +108,19 @@ def test_drawing_leaves_matplotlib_as_it_was():
     assert dict(rcParams) == before
 
 
+def test_a_figure_keeps_its_layout_and_is_then_drawn_once():
+    figure = picture()
+    before = style.png(figure)
+    places = [axes.get_position().bounds for axes in figure.axes]
+    drawn = []
+    figure.canvas.mpl_connect("draw_event", drawn.append)
+    style.keep_layout(figure)
+    assert style.png(figure) == before
+    assert len(drawn) == 1
+    style.svg(figure, "one")  # at other dots an inch, where letters take other room
+    assert [axes.get_position().bounds for axes in figure.axes] == places
+
+
 def test_a_pdf_is_the_same_each_time_and_has_letters_as_publishers_want_them():
     assert style.pdf(picture()) == style.pdf(picture())
     assert b"/Type3" not in style.pdf(picture())
