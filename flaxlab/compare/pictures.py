@@ -32,6 +32,7 @@ from flaxlab.pages.values import say
 _COLORS = (INK, BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 _STYLES = ("-", "--", ":")
 _PANELS_IN_A_ROW = 5
+_MOST_SAID = 50  # epochs of a curve that say their values, lest pages grow to megabytes
 _LOGARITHMIC_FROM = 10  # from the smallest value to the largest
 _CHARACTERS_PER_INCH = 15  # at 8 points
 
@@ -61,7 +62,9 @@ def curves(arms: Sequence[ComparedArm]) -> Figure:
             color, style = _look(index)
             mean = values.mean(axis=0)
             axes.plot(x, mean, style, marker="o", markersize=3, color=color, label=arm.name)
-            say(axes, x, mean, _over_epochs(arm.name, label, values))
+            every = -(-epochs // _MOST_SAID)
+            some = slice((epochs - 1) % every, None, every)  # the last one among them
+            say(axes, x[some], mean[some], _over_epochs(arm.name, label, values)[some])
             if len(values) > 1:
                 axes.fill_between(
                     x, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, linewidth=0

@@ -127,6 +127,14 @@ def arms(tmp_path):
     return compare(find_runs([tmp_path])[0], "rate 0.001", "").arms
 
 
+def test_of_a_long_curve_some_epochs_speak_and_the_last_one_does(tmp_path):
+    values = np.linspace(0.1, 0.9, 120)
+    write_run(tmp_path / "run", "alexnet_default", 0, values.tolist())
+    said = texts(pictures.curves(compare(find_runs([tmp_path])[0], None, "").arms))
+    epochs = [int(re.search(r"epoch (\d+): val", text)[1]) for text in said if ": val" in text]
+    assert epochs == list(range(3, 121, 3))
+
+
 def test_pictures_of_a_comparison_say_their_numbers(arms):
     said = texts(pictures.curves(arms))
     assert len(said) == 3 * 3 * 2
