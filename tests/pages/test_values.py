@@ -17,6 +17,8 @@ from flaxlab.scores import Reliability
 from flaxlab.training.metrics import Row
 from tests.helpers.finished_runs import write_run
 
+pytestmark = pytest.mark.usefixtures("pictures")
+
 
 def circles(figure):
     """Returns [(x, y, radius, text)] of what says something in the SVG of a figure."""
