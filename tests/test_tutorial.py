@@ -1,7 +1,7 @@
 """The tutorial: each chapter and each solution runs, and what it asserts holds.
 
-They run in processes of their own, as a reader runs them: of the settings of the test run, they have
-only the one that leaves machine code as it is, since most of their time goes into making it.
+They run in processes of their own, as a reader runs them: of the settings of the test run they have
+only the one that leaves machine code as it comes, since making it takes most of their time.
 """
 
 import ast

@@ -2,16 +2,16 @@
 
 import pytest
 
-from tests.helpers.processes import Training
+from flaxlab.main import main
+from tests.helpers.processes import TRAINING
 from tests.helpers.run_directories import outcome, require_clean, require_whole
 
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory):
-    """What an undisturbed `Training` ends with."""
+    """What an undisturbed `Training` ends with: the same run in the tests' process."""
     workdir = tmp_path_factory.mktemp("undisturbed")
-    code, _, errors = Training(workdir).end()
-    assert code == 0, errors
+    main([*TRAINING, f"--workdir={workdir}"])
     require_whole(workdir)
     require_clean(workdir)
     return outcome(workdir)

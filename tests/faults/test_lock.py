@@ -7,16 +7,16 @@ import pytest
 
 from flaxlab.errors import UsageError
 from flaxlab.lock import locked
-from tests.helpers.processes import Training
+from flaxlab.main import main
+from tests.helpers.processes import TRAINING, Training
+from tests.helpers.refusals import refused
 
 
-def test_a_second_process_is_refused_and_a_killed_one_is_not_waited_for(tmp_path):
+def test_a_second_process_is_refused_and_a_killed_one_is_not_waited_for(tmp_path, capsys):
     first = Training(tmp_path, "--config.train.epochs=2000")
     first.wait_for_line("epoch    1/2000")
-    code, _, errors = Training(tmp_path).end()
-    assert code == 2
-    assert errors.count("\n") == 1
-    assert f"{tmp_path} is in use by process {first.pid} on {socket.gethostname()}" in errors
+    error = refused(main, [*TRAINING, f"--workdir={tmp_path}"], capsys)
+    assert f"{tmp_path} is in use by process {first.pid} on {socket.gethostname()}" in error
     assert first.kill()[0]
     again = Training(tmp_path, "--config.train.epochs=2000")
     assert again.wait_for_line("resuming after")

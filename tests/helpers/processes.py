@@ -20,7 +20,7 @@ HUGE_PAGES = (
     and "[never]" not in _OFFERED.read_text()
 )
 
-EPOCHS = 6
+EPOCHS = 5
 STEPS_PER_EPOCH = 10  # 9 with a holdout
 
 # The small run with more to lose: more epochs, saves inside of them, and events.
