@@ -16,20 +16,17 @@ from tests.helpers.finished_runs import (
 
 # Student's t of two degrees of freedom is 4.3027 at 95%, and 6.2053 at 97.5%: two comparisons.
 # The differences to alexnet_no_dropout spread by 0.1 points, but no less than 300 images can show.
-TITLES = (
-    r"arm & runs that learned & accuracy, \% {[}95\%{]}"
-    r" & difference, points {[}95\% of all{]} & verdict \\"
-)
-TABLE = rf"""
-\begin{{tabular}}{{llrrl}}
+TABLE = r"""
+\begin{tabular}{@{}lrrl@{}}
 \toprule
-{TITLES}
+Arm & Accuracy (\%) & Difference (points) & Verdict \\
 \midrule
-alexnet\_default & 3 of 3 & $85.50\ [84.26, 86.74]$ &  & the baseline \\
-alexnet\_no\_dropout & 3 of 3 & $80.50\ [79.12, 81.88]$ & $-5.00\ [-5.49, -4.51]$ & worse \\
-alexnet\_pool & 3 of 3 & $85.53\ [83.19, 87.88]$ & $+0.03\ [-1.73, +1.80]$ & undecided \\
+alexnet\_default & $85.50\ [84.26, 86.74]$ &  & baseline \\
+alexnet\_no\_dropout & $80.50\ [79.12, 81.88]$ & $-5.00\ [-5.49, -4.51]$ & worse \\
+alexnet\_pool & $85.53\ [83.19, 87.88]$ & $+0.03\ [-1.73, +1.80]$ & undecided \\
 \bottomrule
-\end{{tabular}}
+\end{tabular}
+\end{table}
 """
 
 
@@ -40,12 +37,25 @@ def printed(capsys, *arguments):
 
 
 def test_the_table_of_a_paper_by_hand(suite, capsys):
-    comments, table = printed(capsys, suite, "--format=latex").split("\n\\begin", 1)
-    assert f"\n\\begin{table}" == TABLE
+    before, tabular = printed(capsys, suite, "--format=latex").split("\n\\begin{tabular}", 1)
+    assert "\n\\begin{tabular}" + tabular == TABLE
+    comments, caption = before.split("\n\\begin{table}\n")
     assert all(line.startswith("% ") for line in comments.splitlines())
     assert comments.startswith("% \\usepackage{booktabs}\n")
-    assert "paired t test, corrected for 2 comparisons" in comments.replace("\n% ", " ")
+    said = caption.replace("\n", " ")
+    assert "after the last epoch, mean of 3 seeds. Brackets hold 95\\% confidence" in said
+    assert r"Differences to alexnet\_default are paired by seed and tested" in said
+    assert "corrected for 2 comparisons (Bonferroni)" in said
     assert (suite / "comparison.html").is_file()
+
+
+def test_values_of_one_experiment_are_named_without_it(tmp_path, capsys):
+    for norm in ("batch", "none"):
+        write_run(tmp_path / norm, "digits_small", 0, [0.5, 0.8], model__norm=norm)
+    baseline = "--baseline=digits_small model.norm=batch"
+    lines = printed(capsys, tmp_path, baseline, "--format=latex").splitlines()
+    assert r"Arm of digits\_small & Accuracy (\%) & Difference (points) & Verdict \\" in lines
+    assert r"model.norm=none & $80.00$ & $+0.00$ & undecided (one seed) \\" in lines
 
 
 def test_names_are_escaped_and_lost_runs_are_counted(tmp_path, capsys):
@@ -54,13 +64,15 @@ def test_names_are_escaped_and_lost_runs_are_counted(tmp_path, capsys):
     fail(tmp_path, BASELINE, 1)
     odd = r"[*] a_b & 5% of $#{x} ~^\ <|>"
     write_run(tmp_path / "odd", ARM, 0, [0.1, 0.1], name=odd, baseline=BASELINE)
-    rows = printed(capsys, tmp_path, "--format=latex").split("\\midrule\n")[1].splitlines()
-    assert rows[0] == r"alexnet\_default & 1 of 2 & $80.00$ &  & the baseline \\"
+    table = printed(capsys, tmp_path, "--format=latex")
+    assert "mean of the runs that learned (Runs)" in table.replace("\n", " ")
+    rows = table.split("\\midrule\n")[1].splitlines()
+    assert rows[0] == r"alexnet\_default & 1 of 2 & $80.00$ &  & baseline \\"
     assert rows[1] == (
         r"{[}{*}{]} a\_b \& 5\% of \$\#\{x\} \textasciitilde{}\textasciicircum{}\textbackslash{}"
         r" \textless{}\textbar{}\textgreater{} & 0 of 1 & $10.00$ (collapsed) &  & not compared \\"
     )
-    assert r"gone & 0 of 2 &  &  & no run is finished \\" in rows
+    assert r"gone & 0 of 2 &  &  & not finished \\" in rows
 
 
 def test_csv_is_printed_as_it_is_written(suite, capsys):
