@@ -72,8 +72,8 @@ _NOISE_NOTE = (
     " compare the uncorrected paired interval with Welch's, which ignores the pairing."
 )
 _ACCURACY = {
-    "test": "the validation accuracy after the last epoch, where validation is the test split, as"
-    " in the lab report",
+    "test": "the validation accuracy after the last epoch, where validation is the test"
+    " split{as_reported}",
     "holdout": "the test accuracy of the epoch that a holdout of the training split chose",
 }
 _LATE = (
@@ -101,8 +101,9 @@ def contents(comparison: Comparison) -> dict[str, Any]:
     first = comparison.baseline.first
     config, summary = first.config, first.summary
     departures = comparison.departures_text
-    reasons = [departures] if departures else []
-    if not is_original(config.data.name, summary["dataset"]):
+    known = any(arm.first.lab_report is not None for arm in comparison.arms)
+    reasons = [departures] if known and departures else []
+    if known and not is_original(config.data.name, summary["dataset"]):
         reasons.append(f"the data: {summary['dataset']}")
     claims = comparison.tested_claims
     return {
@@ -182,7 +183,10 @@ def protocol(comparison: Comparison) -> str:
 def explanation(comparison: Comparison) -> str:
     """Returns what accuracies, intervals and p values of the comparison are."""
     validation = comparison.baseline.first.config.data.validation
-    text = _EXPLANATION.format(accuracy=_ACCURACY[validation])
+    reported = any(arm.reported is not None for arm in comparison.arms)
+    as_reported = ", as in the lab report" if reported else ""
+    accuracy = _ACCURACY[validation].format(as_reported=as_reported)
+    text = _EXPLANATION.format(accuracy=accuracy)
     if comparison.design.outcome == "late_accuracy":
         text += _LATE
     return text + _tests(comparison) if comparison.tested else text

@@ -60,7 +60,7 @@ def print_experiment(
 
 def _description(experiment: Experiment, baseline: ConfigDict) -> dict[str, Any]:
     config, splits = experiment.config, experiment.splits
-    protocol = "test split, as in the lab report"
+    protocol = "test split"
     if splits.test is not None:
         protocol = f"holdout of {len(splits.validation):,}; test split scored once at the end"
     count, processes = experiment.devices.count, jax.process_count()

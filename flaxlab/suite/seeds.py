@@ -159,8 +159,15 @@ def _arms_table(
                 seeds_needed(effect, pilot.spread, level, test=plan.test), f"{effect * 100:+.2f}"
             )
         rows.append([Cell(arm.name, arm.name), _seeds_cell(seeds), hours, reported])
-    header = ("arm", "seeds", "hours, with the baseline's", "seeds for the lab report's difference")
-    return CellTable(header, rows)
+    header = (
+        "arm",
+        "seeds",
+        "hours, baseline included",
+        "seeds for the lab report's difference",
+    )
+    known = any(row[-1].value is not None for row in rows)
+    shown = len(header) if known else -1
+    return CellTable(header[:shown], [row[:shown] for row in rows])
 
 
 def _claims_table(
@@ -191,7 +198,9 @@ def _claims_table(
             hours = Cell(f"{taken:.1f}", taken)
         cells.insert(1, hours)
         rows.append([Cell(f"claim {number}", number), *cells, Cell(claim.text, "")])
-    header = ("claim", "seeds", "hours", "seeds by the lab report's numbers", "what it says")
+    header = ["claim", "seeds", "hours", "seeds by the lab report's numbers", "what it says"]
+    if not any(said.values()):
+        header, rows = [*header[:3], header[4]], [[*row[:3], row[4]] for row in rows]
     return CellTable(header, rows)
 
 

@@ -57,6 +57,14 @@ def test_a_stated_spread(capsys):
     assert "its accuracies alone" in shown  # claim 2: the gap is not planned
 
 
+def test_a_plan_of_other_networks_says_nothing_of_the_lab_report(capsys):
+    config = f"--config={EXPERIMENTS / 'digits_small.py'}"
+    main([config, "--sweep.model.norm=batch,none", "--plan=0.5", "--spread=0.7"])
+    shown = words(capsys)
+    assert f"norm=none {seeds_by_search(0.005, 0.007, 0.05)}" in shown
+    assert "lab report" not in shown
+
+
 def test_the_plan_finds_what_it_promises():
     count, rng = seeds_by_search(0.005, 0.007, 0.01), np.random.default_rng(0)
     values = rng.normal(0.005, 0.007, (4000, count))
