@@ -221,10 +221,20 @@ def _departures(
     by_arm: Mapping[str, dict[int, Run]], vary: Sequence[str]
 ) -> dict[str, tuple[Any, list[Any]]]:
     found: dict[str, tuple[Any, list[Any]]] = {}
-    for seeds in by_arm.values():
-        for path, (old, new) in (next(iter(seeds.values())).departures or {}).items():
-            if path not in vary:
+    runs = [next(iter(seeds.values())) for seeds in by_arm.values()]
+    for run in runs:
+        for path, (old, new) in (run.departures or {}).items():
+            if path not in vary and not _is_compared(path, runs):
                 values = found.setdefault(path, (old, []))[1]
                 if new not in values:
                     values.append(new)
     return found
+
+
+def _is_compared(path: str, runs: Sequence[Run]) -> bool:
+    """Returns whether the arms differ in a field, and their experiment files do not."""
+    ours = [dict(configs.flatten(run.config)).get(path) for run in runs]
+    files = [
+        (run.departures or {}).get(path, (value,))[0] for run, value in zip(runs, ours, strict=True)
+    ]
+    return any(value != ours[0] for value in ours) and all(value == files[0] for value in files)

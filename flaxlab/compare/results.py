@@ -153,7 +153,7 @@ class Comparison:
         claims: those of the suite, judged; none where no suite is known.
         departures: where the runs' configs were not those of their experiment files,
             {path: (value in the file, values in the runs)}: overrides, such as a reduced
-            protocol.
+            protocol, but not those that make the arms different.
         notes: sentences for the reader: what was left out, and why to be careful.
         command: with which the runs were made, where a suite made them.
     """

@@ -134,6 +134,23 @@ def test_claims_and_report_are_about_their_data(tmp_path):
     assert comparison.departures["train.epochs"] == (10, [1])
 
 
+def test_what_the_arms_differ_in_is_no_departure(tmp_path):
+    for name, values in {"batch": {}, "none": {"model__norm": "none"}}.items():
+        write_run(tmp_path / name, "digits_small", 0, [0.8, 0.9], **values)
+    main([str(tmp_path), "--baseline=digits_small model.norm=batch"])
+    page = (tmp_path / "comparison.md").read_text()
+    assert "Not the protocol of the experiment files: train.epochs: 2 instead of 5." in page
+    assert "| digits_small model.norm=none | model.norm | batch | none |" in page
+    assert "lab report" not in page
+
+
+def test_another_value_than_an_arms_own_is_a_departure(tmp_path):
+    write_run(tmp_path / "default", "alexnet_default", 0, [0.9] * 10)
+    write_run(tmp_path / "l2", "alexnet_l2", 0, [0.9] * 10, loss__l2=0.02)
+    comparison = compare(find_runs([tmp_path])[0], None, "")
+    assert comparison.departures == {"loss.l2": (0.01, [0.02])}
+
+
 def test_copies_in_another_format_are_not_what_was_reported(tmp_path):
     write_run(tmp_path / "0", "alexnet_default", 0, [0.9], title="Fashion-MNIST (JPEG)")
     assert compare(find_runs([tmp_path])[0], None, "").arms[0].reported is None
