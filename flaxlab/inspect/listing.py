@@ -155,10 +155,13 @@ def print_tables(console: Console, contents: dict[str, Any], counted: Sequence[L
 def _print_saved(console: Console, rows: Sequence[Row]) -> None:
     metrics = list(dict.fromkeys(key for row in rows for key in row["metrics"]))
     table = _table("checkpoint", "step", "on disk", *metrics, numbers_from=1)
+    # Of those that were the best when they were saved, only the last still is.
+    earlier = [row for row in rows if row["kind"] == "best"][:-1]
     for row in rows:
         values = [row["metrics"].get(key) for key in metrics]
+        kind = f"earlier {row['kind']}" if row in earlier else row["kind"]
         table.add_row(
-            f"{row['kind']}{' *' if row['shown'] and len(rows) > 1 else ''}",
+            f"{kind}{' *' if row['shown'] and len(rows) > 1 else ''}",
             "" if row["step"] is None else str(row["step"]),
             size(row["bytes"]),
             *("" if value is None else f"{value:.4g}" for value in values),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from rich.console import Console
 
 import flaxlab
 from flaxlab.checkpoints.manifest import NAME
@@ -19,7 +20,7 @@ from flaxlab.checkpoints.read import Leaf
 from flaxlab.command_line import run_command
 from flaxlab.inspect import pictures
 from flaxlab.inspect.__main__ import main
-from flaxlab.inspect.listing import size
+from flaxlab.inspect.listing import print_tables, size
 from flaxlab.inspect.statistics import BINS, describe_array, find_flaws
 from tests.helpers.damage import flip_a_bit
 from tests.helpers.refusals import refused
@@ -112,6 +113,18 @@ def test_the_table_says_the_same(stored_run, capsys):
     assert "3x3x1x8" in shown
     assert "output" not in shown
     assert "* shown below" in shown
+
+
+def test_the_best_of_two_best_checkpoints_is_marked():
+    metrics = {"val_accuracy": 0.5}
+    saved = [
+        {"kind": kind, "step": step, "bytes": 1, "shown": False, "metrics": metrics}
+        for kind, step in (("latest", 9), ("best", 3), ("best", 6))
+    ]
+    console = Console(file=io.StringIO(), width=100)
+    print_tables(console, {"checkpoints": saved, "leaves": [], "totals": []}, [])
+    lines = console.file.getvalue().splitlines()[1:4]
+    assert [line.split()[:-4] for line in lines] == [["latest"], ["earlier", "best"], ["best"]]
 
 
 def listed(capsys, *arguments):
