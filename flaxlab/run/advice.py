@@ -19,6 +19,9 @@ from flaxlab.training.penalty import penalised_kernels
 # 1 to 2, which is noise.
 _SETTLED_SHARE = 0.002
 
+# Statistics with less forget a batch after the next one or two.
+_LOWEST_MOMENTUM = 0.5
+
 _NAMED_CLASSES = 5  # at most, in a warning
 
 _COLOURS = {1: "grey", 3: "colour"}
@@ -63,9 +66,9 @@ def _unsettled(experiment: Experiment) -> list[str]:
     # The power of a momentum that this warning itself advises may exceed the share by rounding.
     if left <= _SETTLED_SHARE * (1 + 1e-9):
         return []
-    change = "train for more steps"
+    change = "train for more epochs"
     enough = math.floor(_SETTLED_SHARE ** (1 / steps) * 100) / 100
-    if enough > 0 and "batch_norm_momentum" in experiment.config.model:
+    if enough >= _LOWEST_MOMENTUM and "batch_norm_momentum" in experiment.config.model:
         change = f"use --config.model.batch_norm_momentum={enough:g} or {change}"
     return [
         f"batch normalization with momentum {momentum:g} cannot settle in {steps} steps: it"

@@ -64,6 +64,10 @@ def test_statistics_that_cannot_settle_are_warned_of():
     assert "--config.model.batch_norm_momentum=0.5 " in warning
     settled = {"model.batch_norm_momentum": 0.5}
     assert warnings(assemble(small_config(**settled), small_dataset())) == []
+    few = small_config(**{"train.epochs": 1})  # no momentum is right for 3 steps
+    (warning,) = warnings(assemble(few, small_dataset()))
+    assert "batch_norm_momentum" not in warning
+    assert "lags behind training; train for more epochs." in warning
     assert warnings(assemble(small_config(**{"model.norm": "none"}), small_dataset())) == []
 
 
