@@ -18,16 +18,18 @@ _VERSION = "1.0.0"  # of the split and the scaling; names the cached arrays
 
 
 def load_digits(image_shape: tuple[int, int, int]) -> Dataset:
-    """Returns the digits, scaled up to `image_shape` (H, W, C)."""
+    """Returns the digits, scaled to `image_shape` (H, W, C)."""
     shape = "x".join(map(str, image_shape))
     train, test, fingerprint = splits_through_cache(
         f"digits-{_VERSION}-{shape}", lambda: _decode(image_shape)
     )
+    height, width, _ = image_shape
+    size = "8x8" if height == width == 8 else f"8x8, scaled to {height}x{width}"
     return Dataset(
         name="digits",
         title="Digits",
         version=_VERSION,
-        origin="scikit-learn's handwritten digits (8x8, scaled up), fixed stratified split.",
+        origin=f"scikit-learn's handwritten digits ({size}), fixed stratified split.",
         fingerprint=fingerprint,
         class_names=tuple("0123456789"),
         train=train,

@@ -116,6 +116,8 @@ def data_config(**overrides):
 def test_digits_come_in_the_shape_of_the_experiment(shape):
     digits = load_dataset(data_config(image_shape=shape))
     assert digits.image_shape == shape
+    scaled = f"(8x8, scaled to {shape[0]}x{shape[1]})"
+    assert ("(8x8)" if shape[:2] == (8, 8) else scaled) in digits.origin
     assert (len(digits.train), len(digits.test)) == (1437, 360)
     assert digits.train.images.dtype == np.uint8
     assert set(np.bincount(digits.test.labels)) <= {35, 36, 37}
