@@ -42,9 +42,9 @@ A knob is a field of the config. It can be set in four places:
 | in Python | `flaxlab.configure("alexnet_pool", **{"model.head_dropout": (0.4, 0.4)})` |
 | in a suite of several values | `--sweep.optimizer.learning_rate=1e-2,1e-3` |
 
-`None` stands for itself where it is the default. A [network of your own](own-network.md) has the
-fields of its class in place of those of flaxlab's networks. What the knobs of an experiment are set
-to is printed by `python -m flaxlab.main --config=FILE --show=config`.
+A knob whose default is `None` can be set back to it: `--config.data.train_examples=None`. A
+[network of your own](own-network.md) has the fields of its class in place of those of flaxlab's
+networks. `python -m flaxlab.main --config=FILE --show=config` prints what an experiment sets.
 """
 
 

@@ -81,4 +81,4 @@ def _describe(difference: Difference, design: Design) -> str:
     more = difference.more_seeds
     if not more:
         return text
-    return f"{text}; {count_text(more, 'more seed')} would show {seen}"
+    return f"{text}; detecting a difference of {seen} would take {count_text(more, 'more seed')}"

@@ -42,8 +42,8 @@ def cautions(arms: Sequence[ComparedArm], design: Design) -> list[str]:
         most = max(len(arm.outcomes.learned), len(arms[0].outcomes.learned))
         if 0 < pairs < most and design.test != WELCH:
             notes.append(
-                f"{arm.name} has {pairs} of {most} seeds in common with {arms[0].name}:"
-                " the difference is of those, the accuracy of all."
+                f"{arm.name} has {pairs} of {most} seeds in common with {arms[0].name}: only these"
+                " count for the difference, and all for the accuracies."
             )
     extra = {seed for arm in arms for seed in arm.runs} - set(design.seeds)
     if design.test == ANYTIME:

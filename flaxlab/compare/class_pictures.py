@@ -44,7 +44,7 @@ def class_accuracy(arms: Sequence[ComparedArm], class_names: Sequence[str]) -> F
     figure = Figure(figsize=(width, 0.5 * len(arms) + 1.8))
     axes = figure.subplots()
     image = axes.imshow(recalls, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    figure.colorbar(image, ax=axes, label="share that is right")
+    figure.colorbar(image, ax=axes, label="share correct")
     if len(class_names) <= 2 * _MAX_CELLS_WITH_TEXT:
         for (row, column), value in np.ndenumerate(recalls):
             color = "white" if value > 0.5 else "black"

@@ -113,7 +113,7 @@ def difference_errors(arm: np.ndarray, baseline: np.ndarray) -> DifferenceErrors
 
 
 def pairing(arm: Sequence[float], baseline: Sequence[float]) -> Pairing | None:
-    """Returns what pairing has brought to the interval of a difference.
+    """Returns how much pairing narrows the interval of a difference.
 
     Args:
         arm: one accuracy a seed.

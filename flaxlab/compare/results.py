@@ -58,7 +58,7 @@ class Difference:
         test: one of `procedures.TESTS`.
         errors: standard errors; None for one seed, for runs on different images, and where the
             outcome or the test is not that of pairs of last epochs.
-        pairing: what pairing has brought; None where it cannot be told.
+        pairing: how much pairing narrows the interval; None where it cannot be told.
     """
 
     estimate: Estimate
@@ -83,7 +83,7 @@ class Difference:
 
     @property
     def more_seeds(self) -> int | None:
-        """How many more seeds would show a true difference as large as this, with the same power.
+        """How many more seeds would detect a true difference as large as this, with the same power.
 
         None for one seed, or if it takes too many.
         """

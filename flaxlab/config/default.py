@@ -120,8 +120,8 @@ def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
     # sgd, muon: share of the old velocity that a step keeps (muon: 0.95 in its author's code)
     config.optimizer.momentum = 0.9
     config.optimizer.nesterov = False  # sgd, muon: Nesterov's momentum
-    # adamw, lion, muon, schedule_free_*: share of the parameters, times the learning rate, that a
-    # step takes off
+    # adamw, lion, muon, schedule_free_*: each step shrinks the parameters by this share times the
+    # learning rate
     config.optimizer.weight_decay = 1e-4
     # largest norm of the gradients over all parameters, to which longer ones are scaled; 0.0: none
     config.optimizer.clip_norm = 0.0

@@ -72,7 +72,7 @@ def _image_rows(rows: Sequence[np.ndarray], names: Sequence[str], columns: int) 
 def mistakes(
     images: Images, found: Sequence[Mistake], class_names: Sequence[str], columns: int = 6
 ) -> Figure:
-    """Draws wrong predictions, each with what it is, what it was taken for, and how surely.
+    """Draws wrong predictions, each with its true and predicted class and their probability.
 
     Args:
         images: uint8 (N, H, W, C), of the whole split.
@@ -95,8 +95,8 @@ def mistakes(
         axes.text(
             left + (width - 1) / 2,
             top - 0.5 - 0.04 * width,
-            f"taken for {class_names[mistake.predicted]} ({mistake.probability:.1%})\n"
-            f"is {class_names[mistake.label]}",
+            f"predicted {class_names[mistake.predicted]} ({mistake.probability:.1%})\n"
+            f"true: {class_names[mistake.label]}",
             fontsize=8,
             ha="center",
             va="bottom",

@@ -149,12 +149,12 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Fig
 
 @styled
 def reliability(found: Reliability) -> Figure:
-    """Draws how often predictions are right by how sure they are, and how many are that sure."""
+    """Draws how often predictions are right by their probability, and how many there are."""
     figure = Figure(figsize=(5.4, 4.6))
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     edges = np.linspace(0, 1, len(found.examples) + 1)
     top.stairs(np.nan_to_num(found.accuracy), edges, fill=True, color=BLUE, alpha=0.25)
-    top.plot((0, 1), (0, 1), "--", color=GREY, label="as sure as right")
+    top.plot((0, 1), (0, 1), "--", color=GREY, label="perfectly calibrated")
     top.plot(found.confidence, found.accuracy, "o", color=BLUE, label="a bin of predictions")
     texts = [
         f"{count:.0f} predictions, {sure:.1%} sure on average: {right:.1%} are right"

@@ -27,6 +27,10 @@ def difference(values, comparisons=1):
 
 ALL = Outcomes(tuple(range(5)), (), (), (), (), ())
 WITHIN = "within the 0.5 points that count as no difference"
+UNDECIDED = (
+    "undecided at n = 5: -0.1 to +0.2 points; detecting a difference of +0.1 would take 19 more"
+    " seeds"
+)
 CLOSE = (0.001, 0.002, -0.001, 0.0015, -0.0005)
 
 
@@ -35,13 +39,13 @@ CLOSE = (0.001, 0.002, -0.001, 0.0015, -0.0005)
     [
         ((0.02, 0.022, 0.019, 0.02, 0.021), 0.0, "better by 2.0 points at n = 5"),
         ((-0.02, -0.022, -0.019, -0.02, -0.021), 0.0, "worse by 2.0 points at n = 5"),
-        (CLOSE, 0.0, "undecided at n = 5: -0.1 to +0.2 points; 19 more seeds would show +0.1"),
+        (CLOSE, 0.0, UNDECIDED),
         (
             CLOSE,
             0.005,
             "equivalent at n = 5: +0.1 points, within the 0.5 points that count as no difference",
         ),
-        (CLOSE, 0.001, "undecided at n = 5: -0.1 to +0.2 points; 19 more seeds would show +0.1"),
+        (CLOSE, 0.001, UNDECIDED),
         (
             (0.002, 0.0022, 0.0019, 0.002, 0.0021),
             0.005,
