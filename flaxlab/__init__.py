@@ -50,7 +50,7 @@ def fit(
 ) -> Run:
     """Trains an experiment, scores it, and writes its report, as `python -m flaxlab.main` does.
 
-    A run that was interrupted goes on where it stopped. One that is finished is not trained again,
+    A run that was interrupted resumes where it stopped. One that is finished is not trained again,
     and a line says so.
 
     Args:
@@ -65,7 +65,7 @@ def fit(
         flaxlab.errors.UsageError: the config or the data is wrong, or `workdir` holds a run with
             another config, on other data, with other names, or of other code.
         flaxlab.errors.RunFailed: the loss was NaN or infinite, or something could not be saved.
-        KeyboardInterrupt: the cell was interrupted; the state is saved, and goes on from there.
+        KeyboardInterrupt: the cell was interrupted; the state is saved, and the next call resumes.
     """
     from flaxlab.notebook.fit import fit
 
@@ -97,7 +97,7 @@ def run_suite(
 ) -> SuiteRuns:
     """Runs each arm of a suite with each seed, as `python -m flaxlab.suite` does.
 
-    Runs that are finished are not repeated, and an interrupted one goes on where it stopped.
+    Runs that are finished are not repeated, and an interrupted one resumes where it stopped.
 
     Args:
         suite: a suite file; with `sweep`, what `configure` takes, but no config without a file.

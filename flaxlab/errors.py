@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-GO_ON = "start the same command again to go on"
+GO_ON = "start the same command again to resume"
 
 
 class UsageError(Exception):

@@ -1,6 +1,6 @@
 """Runs one experiment, from its config to its report.
 
-After an interruption, start the same command again: the run goes on where it stopped.
+After an interruption, start the same command again: the run resumes where it stopped.
 """
 
 from __future__ import annotations

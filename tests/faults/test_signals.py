@@ -25,7 +25,7 @@ def test_a_signal_saves_inside_of_an_epoch_and_says_how_to_go_on(tmp_path, numbe
     again = {signal.SIGTERM: "Ctrl-C (SIGINT)", signal.SIGINT: "once more"}[number]
     assert lines[-2] == f"{number.name}: saving after this step; {again} stops at once"
     assert lines[-1].startswith("interrupted: after ")
-    assert lines[-1].endswith("everything is saved; start the same command again to go on")
+    assert lines[-1].endswith("everything is saved; start the same command again to resume")
     again = Training(tmp_path, *LONG)
     assert "resuming after" in again.wait_for_line("resuming after")
     again.send(number)
@@ -101,7 +101,7 @@ run_command(command, [])
 def test_a_signal_inside_of_a_destructor_is_not_lost():
     code, _, errors = run_code(IN_A_DESTRUCTOR)
     assert code == 143
-    assert errors == "interrupted: start the same command again to go on\n"
+    assert errors == "interrupted: start the same command again to resume\n"
 
 
 def test_a_suite_is_interrupted_as_a_whole(tmp_path):
@@ -111,5 +111,5 @@ def test_a_suite_is_interrupted_as_a_whole(tmp_path):
     process.send(signal.SIGTERM)
     code, _, errors = process.end()
     assert code == 143, errors
-    assert "start the same command again to go on" in errors
+    assert "start the same command again to resume" in errors
     assert len(list(tmp_path.glob("*/seed_*"))) == 1

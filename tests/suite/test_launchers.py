@@ -99,7 +99,7 @@ def test_a_signal_stops_the_tasks_and_a_second_start_continues_them(tmp_path, un
     code, output, _ = process.end()
     assert code == 128 + signal.SIGTERM, output
     assert "SIGTERM: the tasks save after their steps" in output
-    assert "start the same command again to go on" in output
+    assert "start the same command again to resume" in output
     assert tasks
     assert task_processes(tmp_path) == []
     errors = "".join(log.read_text() for log in (tmp_path / "tasks").glob("*.err"))
