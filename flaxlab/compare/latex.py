@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from flaxlab.compare.cells import count_text, figure_text
+from flaxlab.compare.cells import figure_text
 from flaxlab.compare.contents import protocol, reduced
 from flaxlab.compare.outcomes import Outcomes
 from flaxlab.compare.procedures import ANYTIME, PAIRED, WELCH
@@ -85,11 +85,13 @@ def _experiment_of_all(comparison: Comparison) -> str:
 
 def _caption(comparison: Comparison) -> str:
     design, baseline = comparison.design, comparison.baseline
-    to = _text(baseline.name.removeprefix(f"{_experiment_of_all(comparison)} "))
+    base = _text(baseline.name.removeprefix(f"{_experiment_of_all(comparison)} "))
     seeds = _seeds_of_each(comparison)
-    of = count_text(seeds, "seed") if seeds else "the runs that learned (Runs)"
+    of = "mean of the runs that learned (Runs)"
+    if seeds:
+        of = "one seed" if seeds == 1 else f"mean of {seeds} seeds"
     accuracy = _ACCURACY[baseline.first.config.data.validation]
-    sentences = [f"{_text(comparison.title)}: {accuracy}, mean of {of}."]
+    sentences = [f"{_text(comparison.title)}: {accuracy}, {of}."]
     if any(arm.means["accuracy"].low is not None for arm in comparison.arms):
         sentences.append(r"Brackets hold 95\% confidence intervals.")
     if comparison.tested:
@@ -100,10 +102,10 @@ def _caption(comparison: Comparison) -> str:
                 f"; their intervals are corrected for {comparison.comparisons} comparisons"
                 r" (Bonferroni), so that all of them hold at once with 95\% confidence"
             )
-        sentences.append(f"Differences{what} to {to} {_TESTS[design.test]}{corrected}.")
+        sentences.append(f"Differences{what} from {base} {_TESTS[design.test]}{corrected}.")
     if design.equivalent_within:
         points = f"{design.equivalent_within * 100:g} points"
-        sentences.append(f"An arm is equivalent if its difference is surely within {points}.")
+        sentences.append(f"An arm is equivalent if its difference is shown to be within {points}.")
     return " ".join(sentences)
 
 

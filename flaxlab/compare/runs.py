@@ -141,7 +141,7 @@ def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[Unfinished]]:
         if not found and left_out:
             raise UsageError(
                 f"none of the {len(left_out)} runs in {folder} is finished; start the command that"
-                " made them again, and they go on from where they stand"
+                " made them again, and they resume where they stopped"
             )
         if not found:
             raise UsageError(

@@ -1,5 +1,8 @@
 """Tables and pictures for a paper, against what they are by hand."""
 
+import shutil
+import subprocess
+
 import pytest
 
 from flaxlab.compare.__main__ import main
@@ -30,6 +33,12 @@ alexnet\_pool & $85.53\ [83.19, 87.88]$ & $+0.03\ [-1.73, +1.80]$ & undecided \\
 """
 
 
+def _has_booktabs():
+    if not shutil.which("pdflatex") or not shutil.which("kpsewhich"):
+        return False
+    return subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True).returncode == 0
+
+
 def printed(capsys, *arguments):
     capsys.readouterr()
     main([*map(str, arguments)])
@@ -44,9 +53,24 @@ def test_the_table_of_a_paper_by_hand(suite, capsys):
     assert comments.startswith("% \\usepackage{booktabs}\n")
     said = caption.replace("\n", " ")
     assert "after the last epoch, mean of 3 seeds. Brackets hold 95\\% confidence" in said
-    assert r"Differences to alexnet\_default are paired by seed and tested" in said
+    assert r"Differences from alexnet\_default are paired by seed and tested" in said
     assert "corrected for 2 comparisons (Bonferroni)" in said
     assert (suite / "comparison.html").is_file()
+
+
+@pytest.mark.skipif(not _has_booktabs(), reason="needs pdflatex and booktabs")
+def test_a_table_is_no_wider_than_an_article(tmp_path, capsys):
+    write_arm(tmp_path, BASELINE, (0.85, 0.86, 0.855))
+    for seed, final in enumerate((0.8, 0.81, 0.1)):  # one collapses: a column more
+        name = "alexnet_of_any_name_"
+        write_run(tmp_path / "arm" / f"{seed}", ARM, seed, [0.5, final], name=name)
+    table = printed(capsys, tmp_path, "--format=latex")
+    assert "& Runs &" in table
+    head = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
+    (tmp_path / "paper.tex").write_text(f"{head}{table}\\end{{document}}\n")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert "Overfull" not in (tmp_path / "paper.log").read_text()
 
 
 def test_values_of_one_experiment_are_named_without_it(tmp_path, capsys):
@@ -56,6 +80,29 @@ def test_values_of_one_experiment_are_named_without_it(tmp_path, capsys):
     lines = printed(capsys, tmp_path, baseline, "--format=latex").splitlines()
     assert r"Arm of digits\_small & Accuracy (\%) & Difference (points) & Verdict \\" in lines
     assert r"model.norm=none & $80.00$ & $+0.00$ & undecided (one seed) \\" in lines
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        (
+            {"test": "welch", "equivalent_within": 0.005},
+            r"Differences from alexnet\_default are tested with Welch's $t$ test."
+            " An arm is equivalent if its difference is shown to be within 0.5 points.}",
+        ),
+        (
+            {"test": "anytime", "outcome": "late_accuracy"},
+            r"Differences in mean accuracy of the last three epochs from alexnet\_default are"
+            " paired by seed and tested with a paired $t$ test that stays valid however often seeds"
+            " are added.}",
+        ),
+    ],
+)
+def test_the_caption_says_how_a_suite_is_judged(tmp_path, capsys, rules, said):
+    write_suite(tmp_path, 2, **rules)
+    write_arm(tmp_path, BASELINE, (0.8, 0.82))
+    write_arm(tmp_path, ARM, (0.85, 0.86))
+    assert said in printed(capsys, tmp_path, "--format=latex").replace("\n", " ")
 
 
 def test_names_are_escaped_and_lost_runs_are_counted(tmp_path, capsys):

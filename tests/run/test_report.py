@@ -140,6 +140,12 @@ def test_the_summary_agrees_with_the_files(finished):
     ]
 
 
+def test_a_page_names_the_lab_report_only_beside_its_numbers(stored_run):
+    page = (stored_run / "report.html").read_text()
+    assert "Validation is the test split. The best epoch" in page
+    assert "lab report" not in page
+
+
 def test_the_page_stands_alone_and_shows_the_run(finished):
     workdir, _, _, summary = finished
     page = (workdir / "report.html").read_text()
