@@ -79,8 +79,8 @@ def _seeds_of_each(comparison: Comparison) -> int | None:
 def _experiment_of_all(comparison: Comparison) -> str:
     """Returns the experiment whose name all arms bear before their values; "" if they do not."""
     names = [*(arm.name for arm in comparison.arms), *comparison.absent]
-    experiments = {name.split(" ")[0] if " " in name else "" for name in names}
-    return experiments.pop() if len(experiments) == 1 else ""
+    experiment = str(comparison.baseline.first.config.name)
+    return experiment if all(name.startswith(f"{experiment} ") for name in names) else ""
 
 
 def _caption(comparison: Comparison) -> str:
@@ -91,7 +91,8 @@ def _caption(comparison: Comparison) -> str:
     if seeds:
         of = "one seed" if seeds == 1 else f"mean of {seeds} seeds"
     accuracy = _ACCURACY[baseline.first.config.data.validation]
-    sentences = [f"{_text(comparison.title)}: {accuracy}, {of}."]
+    title = _text(f"{comparison.title} on {baseline.first.summary['dataset']}")
+    sentences = [f"{title}: {accuracy}, {of}."]
     if any(arm.means["accuracy"].low is not None for arm in comparison.arms):
         sentences.append(r"Brackets hold 95\% confidence intervals.")
     if comparison.tested:

@@ -52,6 +52,7 @@ def test_the_table_of_a_paper_by_hand(suite, capsys):
     assert all(line.startswith("% ") for line in comments.splitlines())
     assert comments.startswith("% \\usepackage{booktabs}\n")
     said = caption.replace("\n", " ")
+    assert " on Fashion-MNIST: accuracy on the test split after the last epoch, mean of" in said
     assert "after the last epoch, mean of 3 seeds. Brackets hold 95\\% confidence" in said
     assert r"Differences from alexnet\_default are paired by seed and tested" in said
     assert "corrected for 2 comparisons (Bonferroni)" in said
