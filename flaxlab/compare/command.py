@@ -19,7 +19,6 @@ from flaxlab.compare.results import Comparison
 from flaxlab.compare.runs import find_runs, require_one_protocol
 from flaxlab.compare.spreadsheet import to_csv
 from flaxlab.compare.suite_file import (
-    SUITE_FILE,
     SuiteRecord,
     changes_after_the_start,
     merge_claims,
@@ -29,6 +28,7 @@ from flaxlab.compare.tables import accuracy_table, difference_title
 from flaxlab.config.fields import require_fields
 from flaxlab.errors import UsageError
 from flaxlab.files import make_folder
+from flaxlab.run.directory import SUITE_FILE
 
 
 def compare_folders(

@@ -20,8 +20,7 @@ from flaxlab.compare.procedures import TESTS
 from flaxlab.compare.rules import OUTCOMES, Rules
 from flaxlab.config import LabReport
 from flaxlab.errors import UsageError
-
-SUITE_FILE = "suite.json"
+from flaxlab.run.directory import SUITE_FILE
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from flaxlab.config.rules import validate
 from flaxlab.data.arrays import Arrays, from_arrays
 from flaxlab.data.load import load_dataset, take_subsets
 from flaxlab.errors import UsageError
-from flaxlab.files import make_folder, to_path
+from flaxlab.files import to_path
 from flaxlab.machine import keep_compiled_programs
 from flaxlab.notebook.progress import show_progress
 from flaxlab.notebook.run import Run
 from flaxlab.run.console import print_experiment, print_result
+from flaxlab.run.directory import make_run_directory
 from flaxlab.run.resume_rules import is_complete
 from flaxlab.run.run import prepare_run, train_and_report
 from flaxlab.training.experiment import assemble
@@ -52,7 +53,7 @@ def fit(
         line = f"the run in {folder} is finished, with this config and data: nothing is trained"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
         return run
-    make_folder(folder, "workdir")
+    make_run_directory(folder, "workdir")
     print_experiment(console, experiment, origin.baseline, show=False)
     summary = train_and_report(
         experiment,

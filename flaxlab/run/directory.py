@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import logging
+import re
 import sys
 import sysconfig
 import traceback
@@ -28,7 +29,39 @@ _LIBRARIES = tuple(
 # What ended a run, for a reader and for a comparison, which counts it.
 FAILURE_FILE = "failure.txt"
 
+# What a suite writes to its folder before its first run.
+SUITE_FILE = "suite.json"
+
 _log = logging.getLogger(__name__)
+
+
+def make_run_directory(workdir: Path, option: str) -> None:
+    """Makes the directory of a run, unless its files would mix with those of a suite.
+
+    Args:
+        workdir: the run directory.
+        option: the option that names it, for the message: "--workdir".
+
+    Raises:
+        UsageError: it is the folder of a suite, or inside of one and not where a suite's run is,
+            ARM/seed_N; or it cannot be made.
+    """
+    suite = suite_around(workdir)
+    if suite is not None:
+        inside = workdir.resolve().relative_to(suite).as_posix()
+        if not re.fullmatch(r"[^/]+/seed_\d+", inside):
+            where = "is" if inside == "." else "is inside of"
+            raise UsageError(
+                f"{option}={workdir} {where} the folder of a suite ({suite / SUITE_FILE} is there),"
+                f" whose runs are in ARM/seed_N; use another {option}"
+            )
+    files.make_folder(workdir, option)
+
+
+def suite_around(folder: Path) -> Path | None:
+    """Returns the nearest folder of a suite among `folder` and those above it, if there is one."""
+    whole = folder.resolve()
+    return next((each for each in (whole, *whole.parents) if (each / SUITE_FILE).is_file()), None)
 
 
 def begin_directory(workdir: Path, experiment: Experiment, origin: Origin) -> None:

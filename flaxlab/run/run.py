@@ -18,13 +18,13 @@ from flaxlab.config.origin import Origin, read_origin
 from flaxlab.config.read import resolve_config
 from flaxlab.data.load import load_dataset
 from flaxlab.errors import GO_ON, Diverged, RunFailed
-from flaxlab.files import make_folder
 from flaxlab.lock import locked
 from flaxlab.machine import compute_deterministically, keep_compiled_programs
 from flaxlab.processes import explain_lost_process, is_main, require_same
 from flaxlab.run.console import ConsoleProgress, print_experiment, print_result
 from flaxlab.run.directory import (
     begin_directory,
+    make_run_directory,
     record_failure,
     require_unchanged_imports,
     write_config,
@@ -88,7 +88,7 @@ def run_experiment(
     if show:
         return
     workdir = (workdir or Path("runs") / config.name).expanduser()
-    make_folder(workdir, "--workdir")
+    make_run_directory(workdir, "--workdir")
     progress = ConsoleProgress(console, config.log.progress)
     summary = train_and_report(experiment, origin, workdir, progress, arguments)
     if summary is not None:

@@ -30,7 +30,7 @@ from flaxlab.run.tracking import require_trackers, track_comparison
 from flaxlab.suite.plan import Plan, PlannedArm, more_seeds, plan_suite, plan_sweep
 from flaxlab.suite.progress import SuiteProgress
 from flaxlab.suite.runner import do_runs, with_recorded_rules, write_record
-from flaxlab.suite.runs import SuiteRun, list_runs
+from flaxlab.suite.runs import SuiteRun, list_runs, require_no_other_runs
 from flaxlab.suite.seeds import Pilot, describe_power, print_seeds, read_pilot
 from flaxlab.suite.tuning import (
     describe_trials,
@@ -79,6 +79,7 @@ def run(options: argparse.Namespace) -> Path:
             "--until and --arms are for one comparison, and the suite's `tuned` makes two; leave"
             " the option out, or `tuned`"
         )
+    require_no_other_runs(workdir)
     if plan.tuned is not None and not options.show:
         failed = _run_tuned(console, plan, workdir, options)
     else:
@@ -98,6 +99,8 @@ def _run_tuned(console: Console, plan: Plan, workdir: Path, options: argparse.Na
     """
     workdir = workdir.absolute()
     tuning, best = (workdir.with_name(f"{workdir.name}_{word}") for word in ("tuning", "at_best"))
+    for folder in (tuning, best):
+        require_no_other_runs(folder)
     _run_plan(console, trials_of(plan), tuning, options, compared=False)
     trials = read_trials(plan, tuning)
     given, failed = _run_plan(console, plan, workdir, options)

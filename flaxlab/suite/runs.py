@@ -9,6 +9,8 @@ from pathlib import Path
 from flaxlab import config as configs
 from flaxlab.data.dataset import Dataset
 from flaxlab.data.load import load_dataset
+from flaxlab.errors import UsageError
+from flaxlab.run.directory import SUITE_FILE, suite_around
 from flaxlab.run.resume_rules import is_finished
 from flaxlab.suite.plan import PlannedArm, folder_name
 from flaxlab.training.experiment import Experiment, assemble
@@ -67,6 +69,31 @@ def list_runs(arms: Sequence[PlannedArm], seeds: Sequence[int], workdir: Path) -
             finished = is_finished(folder, experiment.with_seed(seed))
             runs.append(SuiteRun(arm, experiment, seed, folder, finished))
     return runs
+
+
+def require_no_other_runs(workdir: Path) -> None:
+    """Refuses a folder whose other runs a comparison would take for some of the suite.
+
+    Args:
+        workdir: folder of the suite. Where it has been started before, only what makes the folder
+            itself a run, or part of another suite, is refused.
+
+    Raises:
+        UsageError: it is a run directory, holds some, or is inside of another suite's folder.
+    """
+    others = [] if (workdir / SUITE_FILE).is_file() else sorted(workdir.glob("*/config.json"))
+    for file in (workdir / "config.json", *others):
+        if file.is_file():
+            raise UsageError(
+                f"--workdir={workdir} is for the runs of one suite, and {file.parent} is a run"
+                f" already ({file.name} is there); use another --workdir"
+            )
+    around = suite_around(workdir.resolve().parent)
+    if around is not None:
+        raise UsageError(
+            f"--workdir={workdir} is inside of the folder of another suite ({around / SUITE_FILE}"
+            " is there); use another --workdir"
+        )
 
 
 def run_folder(workdir: Path, arm: PlannedArm, seed: int) -> Path:
