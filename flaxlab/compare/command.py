@@ -62,7 +62,7 @@ def compare_folders(
         text = to_csv(comparison) if form == "csv" else to_latex(comparison)
         console.file.write(text)
         return comparison
-    _print(console, comparison)
+    print_comparison(console, comparison)
     console.print(f"comparison: {written}", highlight=False, markup=False, soft_wrap=True)
     return comparison
 
@@ -157,7 +157,8 @@ def _find_suites(folders: Sequence[Path]) -> dict[Path, SuiteRecord]:
     return {place: record for place, record in records.items() if record is not None}
 
 
-def _print(console: Console, comparison: Comparison) -> None:
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """Prints the notes, the table of the arms, and the verdicts on arms and claims."""
     for note in comparison.notes:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     if comparison.departures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from flaxlab.command_line import CommandParser
+from flaxlab.command_line import CommandParser, open_console
 from flaxlab.compare import pictures, tables
-from flaxlab.compare.command import read_comparison
+from flaxlab.compare.command import print_comparison, read_comparison
 from flaxlab.compare.results import Comparison
 from flaxlab.compare.spreadsheet import to_rows
 from flaxlab.config.configure import (
@@ -33,7 +34,7 @@ from flaxlab.suite.sweeps import parse_sweep
 
 @dataclass(frozen=True)
 class Compared:
-    """The arms of a comparison; a notebook shows their table with the verdicts.
+    """The arms of a comparison: printed as the command does, and in a notebook as a table.
 
     Attributes:
         comparison: all that was found out.
@@ -54,6 +55,11 @@ class Compared:
     def plot(self) -> Picture:
         """Returns the picture of the accuracy of every seed of every arm."""
         return Picture(pictures.dots(self.comparison.arms))
+
+    def __repr__(self) -> str:
+        text = io.StringIO()
+        print_comparison(open_console(file=text), self.comparison)
+        return f"{text.getvalue()}comparison: {self.page.path}"
 
     def _repr_html_(self) -> str:
         found = tables.accuracy_table(self.comparison)

@@ -15,6 +15,7 @@ from ml_collections import FrozenConfigDict
 
 import flaxlab
 from flaxlab.command_line import in_notebook
+from flaxlab.compare.__main__ import main as compare
 from flaxlab.config import default_config, flatten
 from flaxlab.config.configure import as_overrides
 from flaxlab.config.read import resolve_config
@@ -27,6 +28,7 @@ from flaxlab.notebook.suite import SuiteRuns
 from flaxlab.run.history import from_csv, to_csv
 from flaxlab.suite.plan import plan_sweep
 from flaxlab.training.metrics import Row
+from tests.helpers.finished_runs import ARM, BASELINE, write_arm, write_suite
 from tests.helpers.processes import run_code
 from tests.helpers.refusals import refused
 from tests.helpers.runs import POOL_FILE, ROOT, SMALL_POOL, SMALL_RUN, small_config
@@ -298,6 +300,17 @@ def test_a_sweep_takes_a_config_and_values_as_python_has_them(monkeypatch, tmp_p
     assert {arm.config.train.epochs for arm in plans[1].arms} == {2, 3}
     with pytest.raises(UsageError, match="write this one into a file"):
         swept([2, 3], small_config())
+
+
+def test_a_comparison_is_printed_as_the_command_prints_it(tmp_path, capsys):
+    write_suite(tmp_path, seeds=2)
+    for arm, finals in ((BASELINE, [0.6, 0.7]), (ARM, [0.8, 0.9])):
+        write_arm(tmp_path, arm, finals)
+    compare([str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert f"{ARM}: " in printed
+    print(SuiteRuns(tmp_path).compare())
+    assert capsys.readouterr().out == printed
 
 
 def test_the_page_about_python_names_what_there_is():
