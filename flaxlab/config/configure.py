@@ -10,15 +10,50 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from flaxlab.config.fields import MAY_BE_NONE, differences, lists_to_tuples
+from flaxlab.config.default import default_config
+from flaxlab.config.fields import (
+    MAY_BE_NONE,
+    differences,
+    flatten,
+    lists_to_tuples,
+    nearest_field,
+)
 from flaxlab.config.read import PLACES, apply_overrides, experiment_file, load_experiment
 from flaxlab.config.rules import validate
 from flaxlab.errors import UsageError
 from flaxlab.files import to_path
+from flaxlab.models import MODELS
 
 
-class ExperimentConfig(ConfigDict):
+class Fields(ConfigDict):
+    """A config or a group of its fields, which says in few lines what it holds and what it lacks.
+
+    It equals any `ConfigDict` with the same fields.
+    """
+
+    def __setitem__(self, key: str, value: Any) -> None:  # what setting an attribute calls
+        if self.is_locked and key not in self:
+            near = nearest_field(key, [path for path, _ in flatten(self)])
+            hint = f"did you mean {near}?" if near else f"the fields are {', '.join(self)}"
+            raise KeyError(f"there is no field {key}; {hint}")
+        if isinstance(value, ConfigDict) and not isinstance(value, Fields):
+            value = Fields(value)
+        super().__setitem__(key, value)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(ConfigDict(self).__eq__(other))
+
+    def __str__(self) -> str:
+        return "\n".join(f"{path} = {value!r}" for path, value in flatten(self))
+
+    __repr__ = __str__
+
+
+class ExperimentConfig(Fields):
     """A config that may be changed, and knows its experiment file.
+
+    Its `repr`, which a notebook shows, has the fields that are not at their defaults; its `str`,
+    which `print` shows, has all of them.
 
     Attributes:
         file: the experiment file; None for a config that was made in Python. It is no field of the
@@ -33,6 +68,26 @@ class ExperimentConfig(ConfigDict):
 
     def __reduce__(self) -> tuple[Any, ...]:  # what pickle and copy call
         return ExperimentConfig, (ConfigDict(self), self.file)
+
+    def __repr__(self) -> str:
+        own = dict(flatten(self))
+        name = str(own["model.name"])
+        defaults = dict(flatten(default_config(name if name in MODELS else "alexnet")))
+        changed = [
+            f"  {path} = {value!r}"
+            + (f"  (default {defaults[path]!r})" if path in defaults else "")
+            for path, value in own.items()
+            if path != "name" and (path not in defaults or defaults[path] != value)
+        ]
+        where = "made in Python" if self.file is None else str(self.file)
+        rest = len(own) - len(changed) - 1
+        return "\n".join(
+            [
+                f"config {self.name or '(no name)'}, {where}",
+                *changed,
+                f"  and {rest} fields at their defaults, which print(config) shows",
+            ]
+        )
 
     def copy_and_resolve_references(
         self, visit_map: dict[int, ConfigDict] | None = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict, FrozenConfigDict
@@ -76,6 +77,21 @@ def differences_but_seed(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[An
     changed = meaningful_differences(old, new)
     changed.pop("seed", None)
     return changed
+
+
+def nearest_field(given: str, known: Sequence[str]) -> str | None:
+    """Returns the field that was probably meant: `train.epochs` for `epochs` or `train.epoch`.
+
+    Args:
+        given: what is no field.
+        known: dotted paths of fields.
+    """
+    ends = {path.rpartition(".")[2]: path for path in reversed(known)}
+    end = given.rpartition(".")[2]
+    if end not in ends and "." in given:
+        return next(iter(difflib.get_close_matches(given, known, n=1)), None)
+    near = difflib.get_close_matches(end, list(ends), n=1, cutoff=0.75)
+    return ends[near[0]] if near else None
 
 
 def require_fields(paths: Iterable[str], what: str) -> None:

@@ -90,6 +90,57 @@ def test_a_config_is_copied_with_its_file_and_its_lock(duplicate):
         other.train.epoch = 3
 
 
+def test_a_config_shows_what_is_not_at_its_default():
+    config = flaxlab.configure(POOL_FILE, **{"train.epochs": 3, "data.train_examples": 100})
+    first, *changed, last = repr(config).splitlines()
+    assert first == f"config alexnet_pool, {POOL_FILE}"
+    shown = dict(line.strip().split(" = ") for line in changed)
+    assert shown == {
+        "baseline": "'alexnet_default'  (default '')",
+        "data.train_examples": "100  (default None)",
+        "model.padding": "'SAME'  (default 'VALID')",
+        "model.pools": "((3, 2), (3, 2), (2, 2))  (default ((3, 1), (3, 1), (3, 1)))",
+        "train.epochs": "3  (default 10)",
+    }
+    every = [f"{path} = {value!r}" for path, value in flatten(config)]
+    assert str(config).splitlines() == every
+    assert f" {len(every) - 1 - len(changed)} fields" in last
+    assert "train_examples = 100" in repr(config.data).splitlines()
+    config.model.name = "nonsense"
+    assert "model.name = 'nonsense'  (default 'alexnet')" in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "message"),
+    [
+        (lambda config: config, "epochs", "no field epochs; did you mean train.epochs?"),
+        (lambda config: config.train, "epoch", "no field epoch; did you mean epochs?"),
+        (lambda config: config.data.augment, "lr", "no field lr; the fields are cutout, flip,"),
+    ],
+)
+def test_a_field_that_is_not_there_is_an_attribute_error_of_one_line(group, name, message):
+    where = group(flaxlab.configure(POOL_FILE))
+    with pytest.raises(AttributeError) as refusal:
+        setattr(where, name, 3)
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert not hasattr(where, name)
+
+
+def test_a_config_equals_what_has_the_same_fields():
+    config = flaxlab.configure(default_config(), name="mine")
+    other = default_config()
+    other.name = "mine"
+    assert config == other
+    assert other == config
+    assert config.train == default_config().train
+    config.train = other.train
+    config.train.epochs = 3
+    assert (config.train.epochs, config == other) == (3, False)
+    with pytest.raises(AttributeError, match="did you mean epochs"):
+        config.train.epoch = 3
+
+
 def test_the_arguments_of_the_report_make_the_config(tmp_path):
     config = flaxlab.configure(POOL_FILE, **{"model.head_dropout": (0.1, 0.2)})
     config.data.train_examples = 100
