@@ -18,7 +18,13 @@ from flaxlab.config.fields import (
     lists_to_tuples,
     nearest_field,
 )
-from flaxlab.config.read import PLACES, apply_overrides, experiment_file, load_experiment
+from flaxlab.config.read import (
+    PLACES,
+    apply_overrides,
+    experiment_file,
+    load_experiment,
+    wrong_field,
+)
 from flaxlab.config.rules import validate
 from flaxlab.errors import UsageError
 from flaxlab.files import to_path
@@ -122,6 +128,10 @@ def configure(
         file = find_experiment(experiment)
         config = load_experiment(file)
     validate(config)
+    known = [path for path, _ in flatten(config)]
+    for path in overrides or {}:
+        if path not in known:
+            raise UsageError(wrong_field(path, known))
     return ExperimentConfig(apply_overrides(config, to_options(overrides or {})), file)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import re
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from ml_collections import FrozenConfigDict, config_flags
 
 from flaxlab import config as configs
 from flaxlab.config import ConfigDict, LabReport
-from flaxlab.config.fields import MAY_BE_NONE
+from flaxlab.config.fields import MAY_BE_NONE, nearest_field
 from flaxlab.config.rules import validate
 from flaxlab.errors import UsageError
 from flaxlab.user_code import naming_the_line, run_file
@@ -212,19 +211,30 @@ def _last_of_each(overrides: Sequence[str]) -> list[list[str]]:
 
 
 def _require_fields(config: ConfigDict, overrides: Sequence[str]) -> None:
-    known = [f"config.{name}" for name, _ in configs.flatten(config)]
+    known = [path for path, _ in configs.flatten(config)]
+    options = {f"{word}config.{path}" for path in known for word in ("", "no")}
     for argument in overrides:
-        if not argument.startswith("-"):
-            continue
         name = argument.lstrip("-").split("=", 1)[0]
-        if name in known or (name.startswith("no") and name[2:] in known):
-            continue
-        inside = [path for path in known if path.startswith(f"{name}.")]
-        if inside:
-            raise UsageError(f"--{name} is a group of fields; set one of {', '.join(inside)}")
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean --{near[0]}?" if near else "config/default.py lists the fields"
-        raise UsageError(f"there is no --{name}; {hint}")
+        if argument.startswith("-") and name not in options:
+            raise UsageError(wrong_field(name.removeprefix("config."), known, f"--{name}"))
+
+
+def wrong_field(path: str, known: Sequence[str], option: str = "") -> str:
+    """Returns what is wrong with the path of a field that does not exist, and which do.
+
+    Args:
+        path: dotted path.
+        known: those of the config.
+        option: the option that it was given by; "": by its path.
+    """
+    given, prefix = (option, "--config.") if option else (f"field {path}", "")
+    inside = [f"{prefix}{each}" for each in known if each.startswith(f"{path}.")]
+    if inside:
+        return f"{option or path} is a group of fields; set one of {', '.join(inside)}"
+    near = nearest_field(path, known)
+    if near is not None:
+        return f"there is no {given}; did you mean {prefix}{near}?"
+    return f"there is no {given}; python -m flaxlab.main --config=FILE --show=config prints all"
 
 
 def _wrong_kind(config: ConfigDict, error: Exception) -> str:
@@ -238,4 +248,4 @@ def _wrong_kind(config: ConfigDict, error: Exception) -> str:
     kind = config.get_type(field).__name__
     if "," in value or "(" in value:
         kind = f"a single {kind}, not a tuple"
-    return f"--config.{path}={value} is of the wrong kind; expected {kind}, now {config[field]!r}"
+    return f"config.{path}={value} is of the wrong kind; expected {kind}, now {config[field]!r}"

@@ -181,8 +181,11 @@ def test_a_resolved_config_cannot_be_changed():
     [
         ("--config.train.epoch=3", "there is no --config.train.epoch; did you mean --config.train"),
         ("--config.epochs=3", "did you mean --config.train.epochs?"),
-        ("--workdirr=x", "there is no --workdirr"),
-        ("--config.train=3", "is a group of fields"),
+        ("--epochs=3", "there is no --epochs; did you mean --config.train.epochs?"),
+        ("--seed=3", "there is no --seed; did you mean --config.seed?"),
+        ("--learning-rate=3", "did you mean --config.optimizer.learning_rate?"),
+        ("--workdirr=x", "there is no --workdirr; python -m flaxlab.main --config=FILE --s"),
+        ("--config.train=3", "--config.train is a group of fields; set one of --config.train.ba"),
         ("--config.train.epochs=ten", "wrong kind; expected int, now 10"),
         ("--config.train.epochs=1.5", "wrong kind; expected int"),
         ("--config.train.fast_kernels=7", "wrong kind; expected bool"),

@@ -181,7 +181,22 @@ def test_a_config_is_a_copy_that_may_be_changed_and_keeps_its_file():
     [
         ("nothing", {}, "there is no experiment file"),
         ("alexnet pool", {}, "is not the name of an experiment"),
-        ("alexnet_pool", {"train.epoch": 3}, r"did you mean --config\.train\.epochs"),
+        (
+            "alexnet_pool",
+            {"train.epoch": 3},
+            r"no field train\.epoch; did you mean train\.epochs\?",
+        ),
+        ("alexnet_pool", {"epochs": 3}, r"no field epochs; did you mean train\.epochs\?"),
+        (
+            "alexnet_pool",
+            {"train": 3},
+            r"^train is a group of fields; set one of train\.batch_size",
+        ),
+        (
+            "alexnet_pool",
+            {"colour": 3},
+            "no field colour; python -m flaxlab.main --config=FILE --show",
+        ),
         ("alexnet_pool", {"train.epochs": "ten"}, "wrong kind; expected int"),
         ("alexnet_pool", {"train.epochs": None}, r"train\.epochs cannot be None; these can: .*"),
         (default_config(), {}, r"config\.name is empty; give the run a name"),
