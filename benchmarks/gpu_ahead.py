@@ -40,7 +40,8 @@ from flaxlab import kernels
 from flaxlab.batches.devices import AXIS, Devices
 from flaxlab.batches.feed import Batches
 from flaxlab.command_line import CommandParser, positive_number, run_command
-from flaxlab.config.read import experiment_file, own_experiments, resolve_config
+from flaxlab.config.find import experiment_file, own_experiments
+from flaxlab.config.read import resolve_config
 from flaxlab.errors import UsageError
 from flaxlab.training.experiment import assemble, scoring_batch
 from flaxlab.training.metrics import no_metrics

@@ -14,7 +14,8 @@ from update_results import ROOT, arms, experiments_of
 
 from flaxlab.compare.runs import Run
 from flaxlab.compare.statistics import prediction_interval
-from flaxlab.config.read import experiment_file, load_lab_report
+from flaxlab.config.find import experiment_file
+from flaxlab.config.read import load_lab_report
 from flaxlab.pages import style
 
 DRAWING = ROOT / "docs/images/report.png"

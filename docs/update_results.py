@@ -22,7 +22,8 @@ from flaxlab.compare.runs import Run, computed_on, find_runs, group_by_arm
 from flaxlab.compare.statistics import Estimate, mean_interval, prediction_interval
 from flaxlab.compare.suite_file import merge_claims, read_suite_file
 from flaxlab.compare.verdicts import NOT_TESTED
-from flaxlab.config.read import experiment_file, load_experiment, load_lab_report
+from flaxlab.config.find import experiment_file
+from flaxlab.config.read import load_experiment, load_lab_report
 from flaxlab.data.catalog import CATALOG, is_original
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -100,7 +100,8 @@ def run_suite(
     Runs that are finished are not repeated, and an interrupted one resumes where it stopped.
 
     Args:
-        suite: a suite file; with `sweep`, what `configure` takes, but no config without a file.
+        suite: a suite file, or the name of a suite in this folder, in experiments/suites/ or among
+            flaxlab's own; with `sweep`, what `configure` takes, but no config without a file.
         workdir: the folder of the runs; None: runs/ and the name of the suite.
         seeds: runs of each arm; None: the suite's own number, or 5.
         sweep: {dotted path: two or more values}; the arms are their combinations.

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
         epilog=_EXAMPLES,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", required=True, type=Path, help="experiment file")
+    parser.add_argument("--config", required=True, type=Path, help="experiment file, or its name")
     parser.add_argument("--workdir", type=Path, help="run directory; default runs/NAME")
     parser.add_argument(
         "--show",

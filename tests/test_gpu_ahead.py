@@ -12,7 +12,8 @@ import pytest
 from benchmarks.gpu_ahead import plugin_installed
 from benchmarks.hlo import Cost, bytes_of, read_module
 from flaxlab import models
-from flaxlab.config.read import experiment_file, resolve_config
+from flaxlab.config.find import experiment_file
+from flaxlab.config.read import resolve_config
 from tests.helpers.processes import Process
 from tests.helpers.runs import ROOT
 

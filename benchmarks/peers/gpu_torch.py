@@ -18,7 +18,8 @@ import torch
 from torch_step import build
 
 from flaxlab import config as configs
-from flaxlab.config.read import experiment_file, load_experiment
+from flaxlab.config.find import experiment_file
+from flaxlab.config.read import load_experiment
 
 _STEPS_A_BLOCK = 100
 

@@ -18,16 +18,10 @@ from flaxlab.config.fields import (
     lists_to_tuples,
     nearest_field,
 )
-from flaxlab.config.read import (
-    PLACES,
-    apply_overrides,
-    experiment_file,
-    load_experiment,
-    wrong_field,
-)
+from flaxlab.config.find import find_experiment
+from flaxlab.config.read import apply_overrides, load_experiment, wrong_field
 from flaxlab.config.rules import validate
 from flaxlab.errors import UsageError
-from flaxlab.files import to_path
 from flaxlab.models import MODELS
 
 
@@ -133,18 +127,6 @@ def configure(
         if path not in known:
             raise UsageError(wrong_field(path, known))
     return ExperimentConfig(apply_overrides(config, to_options(overrides or {})), file)
-
-
-def find_experiment(experiment: str | Path) -> Path:
-    """Returns the file of an experiment that is named by its path, or by its name alone.
-
-    Raises:
-        UsageError: it is no path and no name, or cannot be the name of an experiment.
-    """
-    path = to_path(experiment, "the experiment")
-    if path.suffix == ".py" or len(path.parts) > 1:
-        return path
-    return experiment_file(str(experiment), PLACES)
 
 
 def to_options(overrides: Mapping[str, Any]) -> list[str]:

@@ -9,14 +9,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from flaxlab.config.fields import differences_but_seed
+from flaxlab.config.find import PLACES, experiment_file
 from flaxlab.config.lab_report import LabReport
-from flaxlab.config.read import (
-    PLACES,
-    experiment_file,
-    load_baseline,
-    load_experiment,
-    load_lab_report,
-)
+from flaxlab.config.read import load_baseline, load_experiment, load_lab_report
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +14,12 @@ from ml_collections import FrozenConfigDict, config_flags
 from flaxlab import config as configs
 from flaxlab.config import ConfigDict, LabReport
 from flaxlab.config.fields import MAY_BE_NONE, nearest_field
+from flaxlab.config.find import IS_EXPERIMENT, IS_SUITE, experiment_file
 from flaxlab.config.rules import validate
 from flaxlab.errors import UsageError
 from flaxlab.user_code import naming_the_line, run_file
 
 T = TypeVar("T")
-
-# Where an experiment that Python code names is looked for, before flaxlab's own.
-PLACES = (Path(), Path("experiments"))
 
 
 def load_experiment(path: Path) -> ConfigDict:
@@ -81,9 +78,9 @@ def call_in_file(path: Path, function: str, kind: type[T]) -> T:
 
 def _other_kind(module: ModuleType) -> str:
     if hasattr(module, "get_config"):
-        return ": it is an experiment; run it by python -m flaxlab.main"
+        return f": {IS_EXPERIMENT}"
     if hasattr(module, "get_suite"):
-        return ": it is a suite; run it by python -m flaxlab.suite"
+        return f": {IS_SUITE}"
     return ""
 
 
@@ -103,30 +100,6 @@ def baseline_file(path: Path, config: ConfigDict) -> Path:
     if not config.baseline:
         return path
     return experiment_file(config.baseline, [path.expanduser().parent])
-
-
-def experiment_file(name: str, folders: Sequence[Path]) -> Path:
-    """Returns the file of the experiment `name`, in `folders` or else among flaxlab's own.
-
-    Raises:
-        UsageError: `name` cannot be the name of a file. Loading shows whether the file exists.
-    """
-    if not name.isidentifier():
-        raise UsageError(
-            f"{name!r} is not the name of an experiment; expected the name of its file, without"
-            " its folder and without .py"
-        )
-    places = [folder / f"{name}.py" for folder in (*folders, own_experiments())]
-    return next((place for place in places if place.is_file()), places[0])
-
-
-def own_experiments() -> Path:
-    """Returns the folder of flaxlab's own experiments, wherever it is installed."""
-    # Not by an import: experiments import this package.
-    found = importlib.util.find_spec("experiments")
-    assert found is not None
-    assert found.submodule_search_locations is not None
-    return Path(found.submodule_search_locations[0])
 
 
 def resolve_config(path: Path, overrides: Sequence[str]) -> ConfigDict:

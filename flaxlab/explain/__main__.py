@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> None:
         epilog=_EXAMPLES,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", required=True, type=Path, help="experiment file")
+    parser.add_argument("--config", required=True, type=Path, help="experiment file, or its name")
     options, overrides = parser.parse_known_args(arguments)
     # Importing JAX and the rest takes a second: not before the options are known to be right.
     from flaxlab.explain.command import explain

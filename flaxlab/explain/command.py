@@ -19,6 +19,7 @@ from flaxlab import models
 from flaxlab.batches.order import epoch_order
 from flaxlab.command_line import open_console
 from flaxlab.config import ConfigDict
+from flaxlab.config.find import find_experiment
 from flaxlab.config.read import resolve_config
 from flaxlab.data.catalog import CATALOG
 from flaxlab.data.dataset import Dataset, Split
@@ -48,7 +49,7 @@ def explain(config_file: Path, overrides: Sequence[str]) -> None:
     keep_compiled_programs()
     # On several devices, the same step would run on parts of the batch.
     alone = ("--config.train.parallel=sharded", "--config.train.devices=1")
-    config = resolve_config(config_file, [*overrides, *alone])
+    config = resolve_config(find_experiment(config_file), [*overrides, *alone])
     dataset, missing = _dataset(config)
     experiment = assemble(config, dataset)
     console = open_console()

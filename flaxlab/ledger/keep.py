@@ -15,7 +15,8 @@ from flaxlab import config as configs
 from flaxlab import files
 from flaxlab.compare.runs import Run, find_runs
 from flaxlab.compare.suite_file import SuiteRecord, read_suite_file, write_suite_file
-from flaxlab.config.read import experiment_file, load_experiment
+from flaxlab.config.find import experiment_file
+from flaxlab.config.read import load_experiment
 from flaxlab.errors import UsageError
 from flaxlab.run.directory import SUITE_FILE
 from flaxlab.scores import PREDICTIONS_FILE, Predictions, compact_form

@@ -19,9 +19,9 @@ from flaxlab.compare.spreadsheet import to_rows
 from flaxlab.config.configure import (
     ExperimentConfig,
     as_overrides,
-    find_experiment,
     to_options,
 )
+from flaxlab.config.find import find_experiment, find_suite
 from flaxlab.config.read import load_experiment
 from flaxlab.errors import UsageError
 from flaxlab.files import to_path
@@ -95,13 +95,19 @@ def run_suite(
 ) -> SuiteRuns:
     """See `flaxlab.run_suite`."""
     sweeps = _sweep_options(sweep)
-    file, changes = _experiment(suite) if sweeps else (to_path(suite, "the suite"), [])
+    file, changes = _experiment(suite) if sweeps else (_suite(suite), [])
     folder = [] if workdir is None else [f"--workdir={to_path(workdir, 'workdir')}"]
     count = [] if seeds is None else [f"--seeds={seeds}"]
     arguments = [f"--config={file}", *folder, *count, *sweeps, *changes, *to_options(overrides)]
     parser = CommandParser(prog="python -m flaxlab.suite", allow_abbrev=False)
     add_options(parser)
     return SuiteRuns(run(read_options(parser, arguments)))
+
+
+def _suite(given: str | Path | ConfigDict) -> Path:
+    if isinstance(given, ConfigDict):
+        raise UsageError("a config is an experiment, and a suite of it needs sweep={FIELD: values}")
+    return find_suite(given)
 
 
 def _experiment(given: str | Path | ConfigDict) -> tuple[Path, list[str]]:

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
         allow_abbrev=False,
     )
     rate: dict[str, Any] = {"type": positive_float, "metavar": "RATE"}
-    parser.add_argument("--config", required=True, type=Path, help="experiment file")
+    parser.add_argument("--config", required=True, type=Path, help="experiment file, or its name")
     parser.add_argument("--low", default=1e-6, help="first learning rate; default 1e-6", **rate)
     parser.add_argument("--high", default=1.0, help="last learning rate; default 1", **rate)
     parser.add_argument(

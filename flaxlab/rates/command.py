@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flaxlab import files
 from flaxlab.command_line import open_console
+from flaxlab.config.find import find_experiment
 from flaxlab.config.read import resolve_config
 from flaxlab.data.load import load_dataset
 from flaxlab.errors import UsageError
@@ -43,7 +44,7 @@ def find_rates(
             " high, and at least 2 steps"
         )
     keep_compiled_programs()
-    config = resolve_config(config_file, overrides)
+    config = resolve_config(find_experiment(config_file), overrides)
     dataset = load_dataset(config.data)
     folder = (to or Path("runs") / f"{config.name}_rates").expanduser()
     files.make_folder(folder, "--to")

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from flaxlab import config as configs
 from flaxlab import files, models
+from flaxlab.config.find import own_experiments
 from flaxlab.config.origin import Origin
-from flaxlab.config.read import baseline_file, own_experiments
+from flaxlab.config.read import baseline_file
 from flaxlab.errors import UsageError
 from flaxlab.processes import is_main
 from flaxlab.training.experiment import Experiment

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from flaxlab import config as configs
 from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.command_line import open_console
+from flaxlab.config.find import find_experiment
 from flaxlab.config.origin import Origin, read_origin
 from flaxlab.config.read import resolve_config
 from flaxlab.data.load import load_dataset
@@ -73,6 +74,7 @@ def run_experiment(
         UsageError, RunFailed, Interrupted: see `train_and_report`; or the config or data is wrong.
     """
     keep_compiled_programs()
+    config_file = find_experiment(config_file)
     config = resolve_config(config_file, overrides)
     if show == "config":
         print(configs.to_json(config))

@@ -19,6 +19,7 @@ from flaxlab.command_line import open_console
 from flaxlab.compare.command import compare_folders
 from flaxlab.compare.results import Comparison
 from flaxlab.compare.suite_file import read_suite_file, write_suite_file
+from flaxlab.config.find import find_experiment, find_suite
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.files import make_folder
 from flaxlab.lock import locked
@@ -61,10 +62,11 @@ def run(options: argparse.Namespace) -> Path:
         RunFailed: some runs failed; the others are complete and compared.
         Interrupted: a signal asked to stop.
     """
+    file = find_experiment(options.config) if options.sweeps else find_suite(options.config)
     if options.sweeps:
-        plan = plan_sweep(options.config, options.seeds, options.overrides, options.sweeps)
+        plan = plan_sweep(file, options.seeds, options.overrides, options.sweeps)
     else:
-        plan = plan_suite(options.config, options.seeds, options.overrides)
+        plan = plan_suite(file, options.seeds, options.overrides)
     if options.until:
         plan = for_any_time(plan, options.at_most)
     workdir = (options.workdir or Path("runs") / plan.name).expanduser()

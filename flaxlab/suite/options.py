@@ -30,7 +30,10 @@ _OWN_OPTIONS = {"array", "signal", "output", "error", "requeue"}
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that `read_options` reads."""
     parser.add_argument(
-        "--config", required=True, type=Path, help="suite file; with --sweep, an experiment file"
+        "--config",
+        required=True,
+        type=Path,
+        help="suite file, or its name; with --sweep, an experiment's",
     )
     parser.add_argument("--workdir", type=Path, help="folder of the runs; default runs/NAME")
     count: dict[str, Any] = {"type": positive_number, "metavar": "N"}
