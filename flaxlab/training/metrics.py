@@ -101,6 +101,11 @@ class Row:
     Losses are mean cross entropies in nats, accuracies shares of correct predictions: of the
     training split over the epoch and in training mode, of the validation split after it. The
     penalty is a mean over the steps, and the learning rate that of the last step.
+
+    `seconds` is how long the epoch took, with its validation and, in the first one of a process,
+    with compiling, but without the save at its end. `images_per_second` is the speed of the
+    training steps alone, without the first call of a process, which compiles, unless the epoch has
+    no other.
     """
 
     epoch: int
