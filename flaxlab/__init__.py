@@ -22,6 +22,10 @@ __all__ = ["configure", "fit", "load", "open_run", "run_suite"]
 avoid_wrong_fusions()
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
 def configure(experiment: str | Path | ConfigDict, **overrides: Any) -> ExperimentConfig:
     """Returns the config of an experiment, validated: `configure("alexnet_pool")`.
 

@@ -41,6 +41,7 @@ def test_the_import_is_cheap_and_the_names_are_found():
     loaded = set(run_code("import sys, flaxlab; print(*sys.modules)").shown.split())
     assert "flaxlab.machine" in loaded
     assert not {"jax", "numpy", "rich", "ml_collections"} & loaded
+    assert dir(flaxlab) == sorted([*flaxlab.__all__, "__version__"])
     for name in flaxlab.__all__:
         function = getattr(flaxlab, name)
         assert inspect.getdoc(function)
