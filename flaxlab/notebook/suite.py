@@ -94,6 +94,12 @@ def run_suite(
     overrides: Mapping[str, Any],
 ) -> SuiteRuns:
     """See `flaxlab.run_suite`."""
+    if {"data", "class_names"} & overrides.keys():
+        raise UsageError(
+            "a suite takes no arrays, since its runs are also made by other processes; save them by"
+            " np.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...) and give"
+            ' **{"data.name": "npz", "data.file": FILE, "data.image_shape": (H, W, C)}'
+        )
     sweeps = _sweep_options(sweep)
     file, changes = _experiment(suite) if sweeps else (_suite(suite), [])
     folder = [] if workdir is None else [f"--workdir={to_path(workdir, 'workdir')}"]

@@ -330,6 +330,8 @@ def test_a_file_is_no_run():
         (lambda: flaxlab.open_run(None), "the run is of the type NoneType"),
         (lambda: flaxlab.load(None), "the run is of the type NoneType"),
         (lambda: flaxlab.run_suite(3), "the suite is of the type int"),
+        (lambda: flaxlab.run_suite("vgg_cifar", data=()), r"no arrays, .*np\.savez.*image_shape"),
+        (lambda: flaxlab.run_suite("vgg_cifar", class_names=[]), "a suite takes no arrays"),
         (lambda: swept(4), r"train\.epochs in sweep are of the type int; expected a list"),
         (lambda: swept("48"), "of the type str"),
         (lambda: swept(np.array(4)), "of the type ndarray"),
