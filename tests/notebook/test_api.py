@@ -19,6 +19,8 @@ from flaxlab.compare.__main__ import main as compare
 from flaxlab.config import default_config, flatten
 from flaxlab.config.configure import as_overrides
 from flaxlab.config.read import resolve_config
+from flaxlab.data.arrays import KEYS
+from flaxlab.data.load import load_dataset
 from flaxlab.errors import UsageError
 from flaxlab.evaluate.__main__ import main as evaluate
 from flaxlab.main import main
@@ -270,6 +272,21 @@ def test_a_run_on_arrays_says_what_it_cannot_do_without_them(tmp_path, monkeypat
         flaxlab.fit(config, data=(x, (y + 1) % 5, x_test, y_test))
     with pytest.raises(UsageError, match=r"the images are \(9, 10, 1\), .* takes \(9, 11, 1\)"):
         run.predict(x[:, :, 1:])
+
+
+def test_the_recipe_for_a_file_of_arrays_keeps_them_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/python.md").read_text()
+    recipe = re.search(r"```python\n(np\.savez.*?)```", page, re.DOTALL)[1]
+    given = strangers_arrays(shape=(12, 10))
+    arrays = dict(zip(KEYS, given, strict=True))
+    for name in ("x_train", "x_test"):
+        arrays[name] = np.stack([arrays[name]] * 3, axis=-1)
+    names = {"np": np, "flaxlab": flaxlab, "config": flaxlab.configure("digits_small"), **arrays}
+    exec(recipe, names)
+    loaded = load_dataset(names["config"].data)
+    assert np.array_equal(loaded.train.images, arrays["x_train"])
+    assert np.array_equal(loaded.test.labels, arrays["y_test"])
 
 
 def test_a_history_comes_back_from_its_file():
