@@ -108,8 +108,8 @@ def test_everything_is_printed(capsys):
     shown = capsys.readouterr().out
     for text in (
         "alexnet_pool on Digits",
-        "conv1  Conv  -> 8x8x4  bias 4  kernel 3x3x1x4",
-        "mean 4 (running)",
+        "conv1  Conv  -> 8x8x8  bias 8  kernel 3x3x1x8",
+        "mean 8 (running)",
         "head1/dropout: drops 50% of 16 values",
         "arrays that changed: step 1 of 1, params 18 of 18, batch_stats 6 of 6,",
         "key 0 of 1",
@@ -156,7 +156,10 @@ def test_data_that_are_there_and_wrong_are_not_replaced(capsys, monkeypatch, tmp
         ([], "--config"),
         (["--config=experiments/nothing.py"], "there is no experiment file"),
         ([*SMALL_POOL, "--config.train.epoch=3"], "did you mean --config.train.epochs?"),
-        ([*SMALL_POOL, "--config.model.padding=VALID"], "does not fit"),
+        (
+            [*SMALL_POOL, "--config.data.image_shape=(2, 2, 1)", "--config.model.padding=VALID"],
+            "does not fit",
+        ),
         ([*SMALL_POOL, "--config.data.name=folder"], "needs --config.data.folder=DIR"),
         ([*SMALL_POOL, "what"], "unexpected argument 'what'"),
     ],
