@@ -111,7 +111,7 @@ def test_everything_is_printed(capsys):
         "conv1  Conv  -> 8x8x8  bias 8  kernel 3x3x1x8",
         "mean 8 (running)",
         "head1/dropout: drops 50% of 16 values",
-        "arrays that changed: step 1 of 1, params 18 of 18, batch_stats 6 of 6,",
+        "arrays that changed: step 1 of 1, params 10 of 10, batch_stats 2 of 2,",
         "key 0 of 1",
         "batch_stats/block1/norm/var",
         "compiled 1 time for 3 calls (32 examples, 32 examples, 32 examples)",
