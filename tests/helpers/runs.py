@@ -100,6 +100,16 @@ def small_config(**overrides) -> ml_collections.FrozenConfigDict:
     return ml_collections.FrozenConfigDict(config)
 
 
+def deeper_config(**overrides) -> ml_collections.FrozenConfigDict:
+    """The same with a second block, and two convolutions in the first."""
+    blocks = {
+        "model.blocks": (((4, 3), (4, 3)), ((8, 3),)),
+        "model.pools": ((2, 2), (2, 1)),
+        "model.block_dropout": (0.1, 0.2),
+    }
+    return small_config(**(blocks | overrides))
+
+
 def small_dataset(train: int = 21, test: int = 10, shape=(8, 8, 1), classes: int = 3) -> Dataset:
     """Random images whose brightness tells their class."""
     rng = np.random.default_rng(0)

@@ -321,6 +321,7 @@ def test_loss_curves_differ_by_what_training_makes_of_rounding():
     overrides = {
         "model.blocks": (((16, 5), (16, 3)), ((32, 3), (32, 3))),
         "model.pools": ((2, 2), (3, 1)),
+        "model.block_dropout": (0.1, 0.2),
         "model.head_units": (32,),
         "model.head_dropout": (0.5,),
         "train.batch_size": 16,

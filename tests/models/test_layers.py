@@ -14,7 +14,7 @@ from flaxlab.errors import UsageError
 from flaxlab.models import ConvBlock, DenseBlock, Dropout, Norm, Pool
 from flaxlab.models.norm import standardizing
 from flaxlab.training.experiment import assemble
-from tests.helpers.runs import small_config, small_dataset
+from tests.helpers.runs import deeper_config, small_dataset
 
 KEY = jax.random.key(0)
 
@@ -46,7 +46,7 @@ def test_normalizations_of_one_example_are_those_of_keras(norm, groups, shape):
 
 
 def test_a_normalization_of_one_example_does_not_look_at_the_others():
-    config = small_config(**{"model.norm": "group", "model.norm_groups": 2})
+    config = deeper_config(**{"model.norm": "group", "model.norm_groups": 2})
     model = models.build(config.model, 3)
     images = jax.random.normal(KEY, (4, 8, 8, 1))
     variables = model.init(KEY, images, train=False)
@@ -66,7 +66,7 @@ def test_a_normalization_of_one_example_does_not_look_at_the_others():
 )
 def test_a_normalization_that_does_not_fit_is_one_line(fields, message):
     with pytest.raises(UsageError, match=message):
-        assemble(small_config(**fields), small_dataset())
+        assemble(deeper_config(**fields), small_dataset())
 
 
 def test_standardized_kernels_have_mean_0_and_variance_1_for_each_filter():
@@ -78,7 +78,7 @@ def test_standardized_kernels_have_mean_0_and_variance_1_for_each_filter():
 
 
 def test_a_network_with_standardized_kernels_does_not_feel_their_scale():
-    config = small_config(**{"model.standardize_kernels": True})
+    config = deeper_config(**{"model.standardize_kernels": True})
     model = models.build(config.model, 3)
     images = jax.random.normal(KEY, (2, 8, 8, 1))
     variables = model.init(KEY, images, train=False)
@@ -87,7 +87,7 @@ def test_a_network_with_standardized_kernels_does_not_feel_their_scale():
     )
     ours, theirs = (model.apply(v, images, train=False) for v in (variables, scaled))
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
-    usual = models.build(small_config().model, 3)
+    usual = models.build(deeper_config().model, 3)
     assert not np.allclose(usual.apply(variables, images, train=False), ours, atol=1e-2)
 
 
@@ -199,7 +199,7 @@ def test_the_mask_of_two_devices_is_that_of_one(kind):
     ],
 )
 def test_the_table_of_layers_shows_where_a_block_normalizes_and_drops(fields, expected):
-    config = small_config(**{f"model.{name}": value for name, value in fields.items()})
+    config = deeper_config(**{f"model.{name}": value for name, value in fields.items()})
     model = models.build(config.model, 3)
     rows = [row.path for row in models.layer_table(model, (8, 8, 1))]
     assert [row.removeprefix("block1/") for row in rows if row.startswith("block1/")] == expected
@@ -227,6 +227,6 @@ def test_a_block_normalizes_before_or_after_its_activation(place):
 
 def test_the_head_can_take_the_mean_of_each_channel():
     fields = {"model.head_input": "average", "model.head_units": (), "model.head_dropout": ()}
-    config = small_config(**fields)
+    config = deeper_config(**fields)
     rows = models.layer_table(models.build(config.model, 3), (8, 8, 1))
     assert rows[-1].trainable == 8 * 3 + 3

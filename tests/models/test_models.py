@@ -9,7 +9,7 @@ import pytest
 from flaxlab import models
 from flaxlab.models import ConvBlock, DenseBlock, Norm, Pool
 from flaxlab.models.blocks import ACTIVATIONS, INITIALIZERS
-from tests.helpers.runs import small_config
+from tests.helpers.runs import deeper_config
 
 KEY = jax.random.key(0)
 
@@ -63,7 +63,7 @@ def test_orthogonal_kernels_have_orthonormal_filters():
 
 
 def test_a_network_draws_all_its_kernels_as_its_config_says():
-    config = small_config(**{"model.kernel_init": "orthogonal", "model.block_activation": "gelu"})
+    config = deeper_config(**{"model.kernel_init": "orthogonal", "model.block_activation": "gelu"})
     model = models.build(config.model, 10)
     assert model.block_activation == "gelu"
     params = model.init(KEY, jnp.zeros((1, 8, 8, 1)), train=False)["params"]
@@ -126,7 +126,7 @@ def test_initial_values_are_glorot_uniform_and_zero():
 
 
 def test_flops_against_xla():
-    config = small_config(**{"model.norm": "none"})
+    config = deeper_config(**{"model.norm": "none"})
     model = models.build(config.model, 3)
     rows = models.layer_table(model, (8, 8, 1))
     variables = model.init(KEY, jnp.ones((1, 8, 8, 1)), train=False)
@@ -143,7 +143,7 @@ def test_flops_against_xla():
 
 
 def test_layer_table_lists_layers_in_the_order_of_the_forward_pass():
-    rows = models.layer_table(models.build(small_config().model, 3), (8, 8, 1))
+    rows = models.layer_table(models.build(deeper_config().model, 3), (8, 8, 1))
     assert [row.path for row in rows] == [
         "block1/conv1",
         "block1/conv2",
@@ -164,8 +164,8 @@ def test_layer_table_lists_layers_in_the_order_of_the_forward_pass():
 
 
 def test_average_pooling_is_one_knob():
-    model = models.build(small_config(**{"model.pool_kind": "avg"}).model, 3)
-    usual = models.build(small_config().model, 3)
+    model = models.build(deeper_config(**{"model.pool_kind": "avg"}).model, 3)
+    usual = models.build(deeper_config().model, 3)
     images = jax.random.uniform(KEY, (2, 8, 8, 1))
     variables = usual.init(KEY, images, train=False)
     ours, theirs = (m.apply(variables, images, train=False) for m in (model, usual))
