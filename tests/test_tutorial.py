@@ -28,6 +28,9 @@ def test_it_runs_and_its_assertions_hold(path, tmp_path):
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
         "JAX_PLATFORMS": "cpu",
         "MPLBACKEND": "Agg",
+        # XLA's threads, by default as many as cores: where all wait for another device, none is
+        # left for it.
+        "NPROC": "8",
         "XLA_FLAGS": "--xla_backend_optimization_level=0",
     }
     # Whoever reads it is shown no warning.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,15 +23,20 @@ def render(template: str, pictures: Mapping[str, str | bytes], **values: Any) ->
         pictures: by name; elements of `style.svg`, or PNG files for what consists of pixels.
         **values: what else the template names.
     """
-    environment = jinja2.Environment(
+    page = _environment().get_template(template)
+    return page.render(
+        pictures=pictures, picture=lambda name, text: _picture(pictures[name], text), **values
+    )
+
+
+@functools.cache  # a suite renders a page for each of its runs
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("flaxlab", "pages"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(
-        pictures=pictures, picture=lambda name, text: _picture(pictures[name], text), **values
     )
 
 
