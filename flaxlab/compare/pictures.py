@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from flaxlab.compare.cells import figure_text
 from flaxlab.compare.results import BETTER, WORSE, ComparedArm
 from flaxlab.compare.rules import OUTCOMES
-from flaxlab.compare.statistics import Estimate
 from flaxlab.pages.style import (
     BLUE,
     GREEN,
@@ -98,7 +98,7 @@ def forest(arms: Sequence[ComparedArm], outcome: str) -> Figure:
         else:
             text += f"  {estimate.no_interval}"
         axes.plot(estimate.mean * 100, row, "o" if decided else "D", color=color, markersize=7)
-        said = f"{arm.name}: {_estimated(estimate, 100, '+.2f')} points"
+        said = f"{arm.name}: {figure_text(estimate, 100, '{:+.2f}')} points"
         say(axes, [estimate.mean * 100], [row], [said])
         axes.annotate(
             text, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=9
@@ -215,7 +215,7 @@ def sweeps(arms: Sequence[ComparedArm], outcome: str) -> Figure:
                 axes.errorbar(value, estimate.mean, ends, color=color, capsize=5)
             axes.plot(value, estimate.mean, "D" if arm.outcomes.learned else "x", color=color)
             who = f"{path} {value:g}"
-            say(axes, [value], [estimate.mean], [f"{who}: {_estimated(estimate, 1, '.4f')}"])
+            say(axes, [value], [estimate.mean], [f"{who}: {figure_text(estimate, 1, '{:.4f}')}"])
             texts = [f"{who}, seed {seed}: {scored:.4f}" for seed, scored in seeds.items()]
             say(axes, at, seeds.values(), texts)
         _scale(axes, values)
@@ -269,13 +269,6 @@ def _over_epochs(name: str, quantity: str, values: np.ndarray) -> list[str]:
         spread = f", {scored.min():.4f} to {scored.max():.4f}" if len(scored) > 1 else ""
         texts.append(f"{name}, epoch {epoch}: {quantity} {scored.mean():.4f}{spread}")
     return texts
-
-
-def _estimated(estimate: Estimate, scale: float, form: str) -> str:
-    text = f"{estimate.mean * scale:{form}}"
-    if estimate.low is None or estimate.high is None:
-        return text
-    return f"{text} [{estimate.low * scale:{form}}, {estimate.high * scale:{form}}]"
 
 
 def _learned(arm: ComparedArm, outcome: str) -> dict[int, float]:
