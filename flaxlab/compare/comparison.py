@@ -222,18 +222,19 @@ def _departures(
 ) -> dict[str, tuple[Any, list[Any]]]:
     found: dict[str, tuple[Any, list[Any]]] = {}
     runs = [next(iter(seeds.values())) for seeds in by_arm.values()]
+    fields = [dict(configs.flatten(run.config)) for run in runs]
     for run in runs:
         for path, (old, new) in (run.departures or {}).items():
-            if path not in vary and not _is_compared(path, runs):
+            if path not in vary and not _is_compared(path, runs, fields):
                 values = found.setdefault(path, (old, []))[1]
                 if new not in values:
                     values.append(new)
     return found
 
 
-def _is_compared(path: str, runs: Sequence[Run]) -> bool:
+def _is_compared(path: str, runs: Sequence[Run], fields: Sequence[Mapping[str, Any]]) -> bool:
     """Returns whether the arms differ in a field, and their experiment files do not."""
-    ours = [dict(configs.flatten(run.config)).get(path) for run in runs]
+    ours = [each.get(path) for each in fields]
     files = [
         (run.departures or {}).get(path, (value,))[0] for run, value in zip(runs, ours, strict=True)
     ]
