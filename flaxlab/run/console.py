@@ -25,10 +25,10 @@ from flaxlab import models
 from flaxlab.config import ConfigDict
 from flaxlab.run.advice import penalised_paths, warnings
 from flaxlab.run.hooks import whereabouts
+from flaxlab.run.reporter import Reporter
 from flaxlab.run.steps import StepRow
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.metrics import Row
-from flaxlab.training.state import Params
 
 
 def print_experiment(
@@ -116,7 +116,7 @@ def print_result(console: Console, summary: dict[str, Any], workdir: Path) -> No
     console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-class ConsoleProgress:
+class ConsoleProgress(Reporter):
     """Shows the progress of a run: a live bar during the epoch and a line after it."""
 
     def __init__(self, console: Console, style: str) -> None:
@@ -179,9 +179,6 @@ class ConsoleProgress:
         )
         if self._lines:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    def weights_due(self, epoch: int, params: Params) -> None:
-        """Does nothing: weights are for TensorBoard."""
 
     def run_done(self) -> None:
         """Removes the bar."""

@@ -33,7 +33,8 @@ class Reporter(Protocol):
         """Called with each new row of the history."""
 
     def weights_due(self, epoch: int, params: Params) -> None:
-        """Called with the parameters after every `config.log.histograms` epochs."""
+        """Called with the parameters after every `config.log.histograms` epochs; does nothing."""
+        return
 
     def run_done(self) -> None:
         """Called once, also when the run ends by an exception."""

@@ -16,10 +16,10 @@ from flaxlab.config import ConfigDict
 from flaxlab.config.origin import Origin
 from flaxlab.errors import UsageError
 from flaxlab.run.history import read_history, values_of_epoch
+from flaxlab.run.reporter import Reporter
 from flaxlab.run.steps import STEPS_FILE, StepRow, read_steps, values_of_steps
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.metrics import Row
-from flaxlab.training.state import Params
 
 # Endings of the fields of a summary that a tracker gets.
 _SCORES = ("accuracy", "loss", "best_epoch", "parameters_total", "images_per_second", "seconds")
@@ -139,7 +139,7 @@ class _State:
 
 
 @dataclass
-class TrackerLog:
+class TrackerLog(Reporter):
     """Reports a run to one tracker.
 
     A resumed run continues the tracker's, which gets no row twice, unless the process was killed
@@ -201,9 +201,6 @@ class TrackerLog:
     def epoch_done(self, row: Row) -> None:
         """Reports the row."""
         self._report([self._epoch_point(row)])
-
-    def weights_due(self, epoch: int, params: Params) -> None:
-        """Does nothing: weights are for TensorBoard."""
 
     def run_done(self) -> None:
         """Does nothing: the scores follow, see `finish`."""

@@ -11,14 +11,14 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from flaxlab.run.console import clock
 from flaxlab.run.hooks import whereabouts
+from flaxlab.run.reporter import Reporter
 from flaxlab.run.steps import StepRow
 from flaxlab.suite.runs import SuiteRun, epoch_work
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.metrics import Row
-from flaxlab.training.state import Params
 
 
-class SuiteProgress:
+class SuiteProgress(Reporter):
     """A live bar over all runs of a suite, and a line for each finished run.
 
     As a `Reporter`, it follows the runs of this process. The remaining time is estimated from
@@ -94,9 +94,6 @@ class SuiteProgress:
     def epoch_done(self, row: Row) -> None:
         """Moves the bar."""
         self._show_epoch(row.epoch, row.epoch)
-
-    def weights_due(self, epoch: int, params: Params) -> None:
-        """Does nothing: weights are for TensorBoard."""
 
     def run_done(self) -> None:
         """Does nothing: a run ends once its report is written."""
