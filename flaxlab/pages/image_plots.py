@@ -134,8 +134,8 @@ def saliency(
         image: uint8 (H, W, C).
         predicted: the class.
         strength: (H, W), 0 and above.
-        title: of the map.
-        unit: of the map, beside its scale.
+        title: what stands above the map.
+        unit: what stands beside its scale.
         text: what the map shows, a sentence without its full stop.
     """
     figure = Figure(figsize=(7.4, 3.8))

@@ -34,7 +34,7 @@ class Explanation(NamedTuple):
     Attributes:
         strength: float32 (H, W), 0 and above.
         title: how it was computed.
-        unit: of the strength.
+        unit: what the strength is in.
         text: what it shows, a sentence without its full stop.
     """
 
@@ -155,18 +155,25 @@ def last_feature_maps(stored: StoredModel) -> tuple[str, tuple[int, int]]:
 
 
 def _last_maps(stored: StoredModel) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    calls, _ = trace_modules(stored.model, tuple(stored.config.data.image_shape))
-    maps = [
-        (path, shape)
-        for path, (_, shape) in calls.items()
-        if len(shape) == 3 and shape[0] * shape[1] > 1
-    ]
+    maps = _feature_maps(stored.model, tuple(stored.config.data.image_shape))
     if not maps:
         raise UsageError(
             f"Grad-CAM needs a network with feature maps, which {stored.config.model.name} does"
             " not have; use --method=smoothgrad"
         )
     return maps[-1]
+
+
+@functools.lru_cache(maxsize=1)  # pictures are explained one after the other
+def _feature_maps(
+    model: nn.Module, image_shape: tuple[int, ...]
+) -> list[tuple[tuple[str, ...], tuple[int, ...]]]:
+    calls, _ = trace_modules(model, image_shape)
+    return [
+        (path, shape)
+        for path, (_, shape) in calls.items()
+        if len(shape) == 3 and shape[0] * shape[1] > 1
+    ]
 
 
 def _scaled(stored: StoredModel, image: np.ndarray) -> jax.Array:
