@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ class NormalizationRow(NamedTuple):
     """What a normalization layer has come to.
 
     Attributes:
-        path: of the layer.
+        path: the path of the layer.
         features: how many it has.
         scale: what it multiplies them by.
         mean: their running mean; None without running statistics.
@@ -50,23 +50,16 @@ def first_kernel(layers: Iterable[LayerRow], variables: Variables) -> tuple[str,
 
 def normalizations(layers: Iterable[LayerRow], variables: Variables) -> list[NormalizationRow]:
     """Returns a row for each layer that has a scale, in the order in which they are called."""
-    return list(_normalizations(layers, variables))
-
-
-def _normalizations(layers: Iterable[LayerRow], variables: Variables) -> Iterator[NormalizationRow]:
     params = flatten_dict(variables["params"], sep="/")
     running = flatten_dict(variables.get("batch_stats", {}), sep="/")
+    found = []
     for row in layers:
         scale = params.get(f"{row.path}/scale")
         if scale is not None:
             mean, var = (running.get(f"{row.path}/{name}") for name in ("mean", "var"))
-            yield NormalizationRow(
-                row.path,
-                scale.size,
-                _spread(scale),
-                None if mean is None else _spread(mean),
-                None if var is None else _spread(var),
-            )
+            statistics = (None if each is None else _spread(each) for each in (mean, var))
+            found.append(NormalizationRow(row.path, scale.size, _spread(scale), *statistics))
+    return found
 
 
 def _spread(values: np.ndarray) -> Spread:
