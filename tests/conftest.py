@@ -1,5 +1,6 @@
 """Settings of the whole test run: they must stand before JAX and Keras are imported."""
 
+import contextlib
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -87,11 +88,17 @@ def blank_pictures():
         yield
 
 
+@contextlib.contextmanager
+def rendered():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", render)
+        yield
+
+
 @pytest.fixture(scope="module")
 def pictures(blank_pictures):
     """Renders the pictures of a test module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", render)
+    with rendered():
         yield
 
 
@@ -118,8 +125,7 @@ def own_folders(tmp_path_factory, monkeypatch):
 def stored_run(tmp_path_factory) -> Path:
     """A finished run directory; a test must not change it."""
     folder = tmp_path_factory.mktemp("stored") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", render)
+    with rendered():
         main([*SMALL_POOL, f"--workdir={folder}"])
     return folder
 
