@@ -52,8 +52,8 @@ def share_e_value(hits: int, count: int, share: float) -> float:
     Bets on all larger shares alike.
 
     Args:
-        hits: how many draws were seen.
-        count: of how many.
+        hits: number of draws with the outcome.
+        count: number of all draws.
         share: the largest share of the hypothesis, below 1.
     """
     misses = count - hits

@@ -24,9 +24,9 @@ class Effect:
 
     Attributes:
         factors: names of the changes; several: their interaction.
-        estimate: of one: outcome with the change minus without it, averaged over all combinations
-            of the others; of two: by how much the effect of one is larger where the other is made;
-            and so on. With the simultaneous interval of all effects.
+        estimate: for one change, the outcome with it minus without it, averaged over all
+            combinations of the others; for two, by how much the effect of one is larger where the
+            other is made; and so on. With the simultaneous interval of all effects.
         aliases: what the same contrast holds besides, (weight, factors) each, where only a fraction
             of the combinations is run: the estimate is the effect of `factors`, plus that of each
             alias times its weight.

@@ -39,7 +39,7 @@ def write(comparison: Comparison, folder: Path, form: str = "png") -> Path:
     Args:
         comparison: what to write.
         folder: where to.
-        form: of the pictures comparison_*, one of `style.FORMS`.
+        form: format of the pictures comparison_*, one of `style.FORMS`.
 
     Returns:
         The path of the page.

@@ -51,10 +51,12 @@ class Difference:
             side only and so may be narrower.
         p: two-sided p value, times the number of arms. Below 0.05 if and only if the interval
             leaves out 0; None for one seed.
-        sign_flip_p: that of the sign-flip test, times the same; None where there are too few seeds
-            for it to be significant, and for a suite with another test than the paired one.
-        spread: of a seed's difference, for plans: what `cautious_spread` says; None for one seed.
-        level: of the two-sided test of one arm.
+        sign_flip_p: p value of the sign-flip test, times the same number; None where there are too
+            few seeds for it to be significant, and for a suite with another test than the paired
+            one.
+        spread: standard deviation of one seed's difference, cautiously estimated for plans, see
+            `cautious_spread`; None for one seed.
+        level: significance level of the two-sided test of one arm.
         test: one of `procedures.TESTS`.
         errors: standard errors; None for one seed, for runs on different images, and where the
             outcome or the test is not that of pairs of last epochs.

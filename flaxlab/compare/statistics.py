@@ -124,11 +124,11 @@ def cautious_spread(
     chi-squared distribution of the variance of normal values.
 
     Args:
-        groups: values of one spread, but of a mean of their own in each group. Their variances are
+        groups: values that spread alike, each group around a mean of its own. Their variances are
             averaged, weighted by degrees of freedom.
         step: how finely they were measured, see `spread_of`.
-        correlation: of values of different groups, which then say less together: 1/2 for
-            differences to the same arm, if all arms spread alike.
+        correlation: correlation between values of different groups, which then say less
+            together: 1/2 for differences to the same arm, if all arms spread alike.
 
     Returns:
         The spread; None without a group of two values.

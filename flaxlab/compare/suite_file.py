@@ -134,7 +134,7 @@ def changes_after_the_start(suite: SuiteRecord, digests: Mapping[str, str]) -> l
 
     Args:
         suite: the suite.
-        digests: of the runs that recorded one, {run directory: digest of claims and rules}.
+        digests: {run directory: digest of claims and rules}, for the runs that recorded one.
     """
     found = []
     if suite.changed:

@@ -27,7 +27,7 @@ class ConvNet(nn.Module):
     Attributes:
         num_classes: number of logits.
         blocks: for each block, the (filters, kernel side) of its convolutions.
-        padding: of all convolutions, "SAME" or "VALID".
+        padding: "SAME" or "VALID", for all convolutions.
         pools: (window, stride) of each block's pooling, in pixels.
         strides: stride of each block's first convolution, in pixels; () for 1.
         block_activation: function after each convolution: "relu", "gelu", "silu", "elu",

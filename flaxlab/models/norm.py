@@ -23,13 +23,13 @@ class Norm:
     """A normalization, with a scale and an offset for each channel.
 
     Attributes:
-        kind: which values share a mean and a variance. "batch": those of a channel in all examples;
-            in evaluation, running statistics are used (Ioffe and Szegedy, 2015). The others look at
-            each example alone. "layer": all its values (Ba et al., 2016; of images, as Wu and He
-            have it). "group": those of a group of neighbouring channels (Wu and He, 2018).
-            "instance": those of a channel (Ulyanov et al., 2016). "none": there is no layer.
+        kind: which values share a mean and a variance. "batch": a channel's values in all examples;
+            evaluation uses running statistics (Ioffe and Szegedy, 2015). The others look at each
+            example alone. "layer": all its values (Ba et al., 2016; for images, as Wu and He define
+            it). "group": the values of a group of neighbouring channels (Wu and He, 2018).
+            "instance": the values of one channel (Ulyanov et al., 2016). "none": there is no layer.
         groups: number of groups of channels, for "group"; Wu and He take 32.
-        momentum: share of the old running statistics that a step keeps, for "batch".
+        momentum: share of the old running statistics that each step keeps, for "batch".
         epsilon: added to the variance; Keras's default.
         axis_name: the mapped axis that cuts the batch under `pmap`, if there is one.
         dtype: dtype of the computation; parameters and statistics stay float32.

@@ -84,7 +84,7 @@ def range_test(
 
     Args:
         rates: learning rate of each step, (steps,).
-        losses: of each batch, in nats, (steps,).
+        losses: loss of each batch, in nats, (steps,).
         smoothed: their running mean, (steps,).
         marks: rates to point out, by what they are.
         title: title of the figure.
