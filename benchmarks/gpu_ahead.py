@@ -41,7 +41,7 @@ from flaxlab.batches.devices import AXIS, Devices
 from flaxlab.batches.feed import Batches
 from flaxlab.command_line import CommandParser, positive_number, run_command
 from flaxlab.config.find import experiment_file, own_experiments
-from flaxlab.config.read import resolve_config
+from flaxlab.data.shape import resolve_config
 from flaxlab.errors import UsageError
 from flaxlab.training.experiment import assemble, scoring_batch
 from flaxlab.training.metrics import no_metrics

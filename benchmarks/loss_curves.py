@@ -26,9 +26,9 @@ from ml_collections import ConfigDict
 from flaxlab import kernels
 from flaxlab.batches.order import train_batches
 from flaxlab.command_line import CommandParser, run_command
-from flaxlab.config.read import resolve_config
 from flaxlab.data.dataset import Dataset
 from flaxlab.data.load import load_dataset
+from flaxlab.data.shape import resolve_config
 from flaxlab.machine import use_huge_pages
 from flaxlab.training.experiment import assemble
 

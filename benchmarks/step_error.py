@@ -45,6 +45,7 @@ from flaxlab.command_line import CommandParser, positive_number, run_command
 from flaxlab.config import ConfigDict
 from flaxlab.data.dataset import Dataset
 from flaxlab.data.digits import load_digits
+from flaxlab.data.shape import image_shape
 from flaxlab.data.splits import split_for_run
 from flaxlab.errors import RunFailed
 from flaxlab.machine import use_huge_pages
@@ -137,13 +138,13 @@ def compare(config: ConfigDict, batch_size: int = BATCH) -> Comparison:
 
     Args:
         config: an experiment's, with Adam, "unit" scaling and no penalty but L2. Its images are
-            replaced by the digits, brought to its `data.image_shape`.
+            replaced by the digits, brought to their shape.
         batch_size: examples of the step.
     """
     config = config.copy_and_resolve_references()
     config.train.batch_size = batch_size
     config.train.devices = 1
-    dataset = load_digits(tuple(config.data.image_shape))
+    dataset = load_digits(image_shape(config.data))
     trained = assemble(config, dataset)
     take_step = step_program(trained)
     state, _ = take_step(trained.create_state())

@@ -129,9 +129,10 @@ def measure(network: str, peers: list[Peer], options: argparse.Namespace) -> dic
     config_module = importlib.import_module(f"experiments.{network}")
     from flaxlab import config as configs
     from flaxlab import models
+    from flaxlab.data.shape import image_shape
 
     config = config_module.get_config()
-    shape, batch = config.data.image_shape, options.batch_size
+    shape, batch = image_shape(config.data), options.batch_size
     layers = models.layer_table(models.build(config.model, 10), shape)
     job = {
         "model": configs.to_dict(config.model),

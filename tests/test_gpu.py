@@ -14,7 +14,7 @@ from flaxlab import kernels
 from flaxlab.batches.devices import one_device
 from flaxlab.batches.feed import make_feed
 from flaxlab.config.find import experiment_file
-from flaxlab.config.read import resolve_config
+from flaxlab.data.shape import resolve_config
 from flaxlab.main import main
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import score

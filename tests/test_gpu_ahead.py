@@ -13,7 +13,7 @@ from benchmarks.gpu_ahead import all_experiments, plugin_installed
 from benchmarks.hlo import Cost, bytes_of, read_module
 from flaxlab import models
 from flaxlab.config.find import experiment_file
-from flaxlab.config.read import resolve_config
+from flaxlab.data.shape import resolve_config
 from tests.helpers.processes import Process
 from tests.helpers.runs import ROOT
 

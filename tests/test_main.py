@@ -11,7 +11,7 @@ from rich.console import Console
 
 from flaxlab.command_line import run_command
 from flaxlab.config import to_json
-from flaxlab.config.read import resolve_config
+from flaxlab.data.shape import resolve_config
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.main import main
 from flaxlab.prepare import __main__ as prepare
@@ -180,7 +180,11 @@ def test_show_config_prints_the_whole_config_as_json_and_nothing_else(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    overrides = ["--config.data.name=folder", "--config.data.folder=/nowhere"]  # no data is loaded
+    overrides = [
+        "--config.data.name=folder",
+        "--config.data.folder=/nowhere",  # no data is loaded
+        "--config.data.image_shape=(8, 8, 1)",
+    ]
     main([POOL, *overrides, "--show=config"])
     shown = json.loads(capsys.readouterr().out)
     assert shown == json.loads(to_json(resolve_config(POOL_FILE, overrides)))

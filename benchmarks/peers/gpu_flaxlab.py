@@ -18,7 +18,7 @@ import jax
 from benchmarks.noise import draw_dataset
 from flaxlab.batches.feed import make_feed
 from flaxlab.config.find import experiment_file
-from flaxlab.config.read import resolve_config
+from flaxlab.data.shape import resolve_config
 from flaxlab.training.experiment import assemble
 from flaxlab.training.metrics import no_metrics
 from flaxlab.training.programs import compile_programs

@@ -20,6 +20,7 @@ from torch_step import build
 from flaxlab import config as configs
 from flaxlab.config.find import experiment_file
 from flaxlab.config.read import load_experiment
+from flaxlab.data.shape import image_shape
 
 _STEPS_A_BLOCK = 100
 
@@ -28,10 +29,10 @@ def measure(case: str, seconds: float, mode: str, device: str) -> dict[str, obje
     """Returns the median time of a step over blocks of 100 steps, and the peak memory."""
     name, batch, dtype = case.split(":")
     config, size = load_experiment(experiment_file(name, [])), int(batch)
-    height, width, channels = config.data.image_shape
+    height, width, channels = image_shape(config.data)
     job = {
         "model": configs.to_dict(config.model),
-        "image_shape": config.data.image_shape,
+        "image_shape": (height, width, channels),
         "classes": 10,
     }
     network = build(job).to(device, memory_format=torch.channels_last).train()

@@ -45,8 +45,9 @@ def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
     # TFDS folder; arrays, in memory
     config.data.name = "fashion_mnist"
     # (H, W, C) of the images that are trained on; all but those of fashion_mnist, cifar10 and
-    # arrays are brought to it
-    config.data.image_shape = (28, 28, 1)
+    # arrays are brought to it. None: that of the data, whose pictures must have one size; 28x28
+    # for digits
+    config.data.image_shape = placeholder(tuple)
     config.data.data_dir = placeholder(str)  # TFDS folder; None: $TFDS_DATA_DIR or TFDS's own
     # class folders of images, for data.name=folder; Parquet files, for data.name=parquet
     config.data.folder = placeholder(str)

@@ -32,7 +32,7 @@ MAY_BE_NONE = frozenset(path for path, value in flatten(default_config()) if val
 
 def replaced(config: ConfigDict, **fields: Any) -> FrozenConfigDict:
     """Returns a frozen copy of the config with some of its top-level fields replaced."""
-    changed = ConfigDict(config)
+    changed = ConfigDict(FrozenConfigDict(config))  # else they would share placeholders
     changed.update(fields)
     return FrozenConfigDict(changed)
 

@@ -102,31 +102,16 @@ def baseline_file(path: Path, config: ConfigDict) -> Path:
     return experiment_file(config.baseline, [path.expanduser().parent])
 
 
-def resolve_config(path: Path, overrides: Sequence[str]) -> ConfigDict:
-    """Returns the experiment's config with the overrides applied, validated and frozen.
-
-    Args:
-        path: the experiment file.
-        overrides: "--config.a.b=value" each, or "--config.a.b", "value". The value None sets a
-            field to None whose default that is.
-
-    Raises:
-        UsageError: a field does not exist, a value is of the wrong kind or not allowed.
-    """
-    config = load_experiment(path)
-    validate(config)
-    return apply_overrides(config, overrides)
-
-
 def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     """Returns a config with overrides applied, validated and frozen; also changes `config`.
 
     Args:
         config: valid.
-        overrides: see `resolve_config`.
+        overrides: "--config.a.b=value" each, or "--config.a.b", "value". The value None sets a
+            field to None whose default that is.
 
     Raises:
-        UsageError: see `resolve_config`.
+        UsageError: a field does not exist, a value is of the wrong kind or not allowed.
     """
     _require_fields(config, overrides)
     groups = _last_of_each(overrides)

@@ -19,13 +19,16 @@ _SCHEDULE_FREE = ("schedule_free_sgd", "schedule_free_adamw")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "lion", "muon", *_SCHEDULE_FREE)
 _DATA_NAMES = ("fashion_mnist", "cifar10", "digits", "folder", "parquet", "npz", "arrays")
 _TRACKERS = ("wandb", "mlflow")
-_EXAMPLES = {"log.trackers": _TRACKERS}  # of tuples that are empty unless they are set
+# Of tuples that are None or empty unless they are set.
+_EXAMPLES: dict[str, Any] = {"data.image_shape": (28, 28, 1), "log.trackers": _TRACKERS}
 
 _RULES: dict[str, Rule] = {
     "seed": within(0, 2**32),
-    "data.image_shape": (
-        lambda shape: are_pairs((shape[:2],)) and len(shape) == 3 and shape[2] in (1, 3),
-        "(height, width, channels) with 1 or 3 channels",
+    "data.image_shape": optional(
+        (
+            lambda shape: are_pairs((shape[:2],)) and len(shape) == 3 and shape[2] in (1, 3),
+            "(height, width, channels) with 1 or 3 channels",
+        )
     ),
     "data.name": (
         lambda name: name in _DATA_NAMES or re.fullmatch(_TFDS_NAME, name) is not None,
@@ -90,12 +93,12 @@ _RULES: dict[str, Rule] = {
 
 def _written(path: str, values: dict[str, Any], example: Any) -> str:
     """Returns how to write a tuple such as `example` on the command line; "" for other values."""
+    example = example or _EXAMPLES.get(path, example)
     if not isinstance(example, tuple):
         return "; it is not a tuple" if isinstance(values[path], tuple) else ""
     if path in ENTRIES:
         of, entry = ENTRIES[path]
         example = (entry,) * (len(values[of]) if isinstance(values[of], tuple) else 2)
-    example = example or _EXAMPLES[path]
     return f', written --config.{path}="{example}" for example'
 
 

@@ -51,20 +51,15 @@ def main(arguments: Sequence[str]) -> None:
         raise UsageError(f"--size={options.size} is not a side of an image; expected 1 to 1024")
     # Importing JAX takes a second: not before the options are known to be right.
     from flaxlab.config import default_config
-    from flaxlab.data.arrays import shape_in_npz
     from flaxlab.data.load import load_dataset
     from flaxlab.data.sheet import write_data_sheet
 
     data = default_config().data
     data.name = options.name
     data.data_dir, data.folder, data.file = options.data_dir, options.folder, options.file
-    if options.name in CATALOG:
-        data.image_shape = CATALOG[options.name].image_shape
-    elif options.name == "digits":
+    if options.name == "digits":
         data.image_shape = (8, 8, 1)  # their own
-    elif options.name == "npz":
-        data.image_shape = shape_in_npz(Path(options.file).expanduser())
-    else:
+    elif options.name in ("folder", "parquet"):
         data.image_shape = (options.size, options.size, 3)
     dataset = load_dataset(data)
     folder = (options.to or Path("data_sheets") / options.name).expanduser()

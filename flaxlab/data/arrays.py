@@ -100,11 +100,11 @@ def load_npz(path: Path, shape: tuple[int, int, int]) -> Dataset:
     )
 
 
-def shape_in_npz(path: Path) -> tuple[int, ...]:
+def shape_in_npz(path: Path) -> tuple[int, int, int]:
     """Returns the shape (H, W, C) of the training images in a file, without reading them.
 
     Raises:
-        UsageError: there is no such file, or not all four arrays are in it.
+        UsageError: there is no such file, or not all four arrays are in it, or these are no images.
     """
     if not path.is_file():
         raise UsageError(f"there is no file {path}; expected one that np.savez wrote")
@@ -121,7 +121,8 @@ def shape_in_npz(path: Path) -> tuple[int, ...]:
             one = version == (1, 0)  # which NumPy itself writes, unless the header is long
             read = form.read_array_header_1_0 if one else form.read_array_header_2_0
             shape = read(member)[0]
-    return (*shape[1:3], shape[3] if len(shape) == 4 else 1)
+    _require_images(shape, KEYS[0])
+    return shape[1], shape[2], shape[3] if len(shape) == 4 else 1
 
 
 def to_pixels(images: Any, name: str) -> tuple[np.ndarray, str]:
@@ -136,13 +137,9 @@ def to_pixels(images: Any, name: str) -> tuple[np.ndarray, str]:
         UsageError: they have another shape, dtype or range.
     """
     found = to_array(images, name)
+    _require_images(found.shape, name)
     if found.ndim == 3:
         found = found[..., None]
-    if found.ndim != 4 or found.shape[-1] not in (1, 3) or not found.size:
-        raise UsageError(
-            f"{name} is an array of shape {np.shape(images)}; expected images (N, H, W), or"
-            " (N, H, W, C) with 1 or 3 channels"
-        )
     if found.dtype == np.uint8:
         return found, "uint8"
     if not np.issubdtype(found.dtype, np.floating):
@@ -156,6 +153,14 @@ def to_pixels(images: Any, name: str) -> tuple[np.ndarray, str]:
             f"{name} has values from {low:g} to {high:g}; expected uint8, or floats in [0, 1]"
         )
     return np.rint(found * 255).astype(np.uint8), f"{found.dtype} in [0, 1] rounded to 256 levels"
+
+
+def _require_images(shape: tuple[int, ...], name: str) -> None:
+    if len(shape) not in (3, 4) or shape[3:] not in ((), (1,), (3,)) or 0 in shape:
+        raise UsageError(
+            f"{name} is an array of shape {shape}; expected images (N, H, W), or (N, H, W, C) with"
+            " 1 or 3 channels"
+        )
 
 
 def _split(images: Any, labels: Any, name: str) -> tuple[Split, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from flaxlab.data.cache import files_digest, lazy_fingerprint, splits_through_cache
 from flaxlab.data.dataset import Dataset, Split
-from flaxlab.data.images import SUFFIXES, common_shape, decode, stored_shape
+from flaxlab.data.images import SUFFIXES, common_shape, declared_shape, decode, stored_shape
 from flaxlab.data.lazy import LazyImages, read_file
 from flaxlab.data.splits import cut_test_split, describe_test_split
 from flaxlab.errors import UsageError
@@ -20,6 +21,7 @@ from flaxlab.errors import UsageError
 Listing = list[tuple[str, list[Path]]]  # class folders: name and picture files
 
 _SAMPLES = 12  # pictures that are opened to find out their stored shape
+_HEADERS = 100  # pictures whose headers are read
 
 
 def load_folder(root: Path, shape: tuple[int, int, int], is_lazy: Callable[[int], bool]) -> Dataset:
@@ -34,9 +36,9 @@ def load_folder(root: Path, shape: tuple[int, int, int], is_lazy: Callable[[int]
         UsageError: there are no such folders, the classes of "train" and "test" differ, or a
             picture is damaged (if lazy, this is raised when it is read).
     """
-    parts = [root / "train", root / "test"]
-    has_parts = all(part.is_dir() for part in parts)
-    listings = [class_folders(part) for part in (parts if has_parts else [root])]
+    parts = _parts(root)
+    has_parts = len(parts) > 1
+    listings = [class_folders(part) for part in parts]
     names = [tuple(name for name, _ in listing) for listing in listings]
     if len(set(names)) > 1:
         raise UsageError(
@@ -64,22 +66,50 @@ def load_folder(root: Path, shape: tuple[int, int, int], is_lazy: Callable[[int]
     )
 
 
+def declared_shapes(root: Path) -> list[tuple[int, int, int]]:
+    """Returns (H, W, C) of pictures from all over the folders, see `images.declared_shape`.
+
+    All of up to a hundred are looked at, and of more between fifty and a hundred.
+
+    Raises:
+        UsageError: there are no class folders, or a picture is damaged.
+    """
+    listed = [each for part in _parts(root) for each in _class_folders(part)]
+    # Names, not paths, which would take several times as long: a suite asks this for every arm.
+    places = [(folder, name) for folder, names in listed for name in names]
+    paths = [folder / name for folder, name in places[:: math.ceil(len(places) / _HEADERS)]]
+    return [decode(path, str(path), declared_shape) for path in paths]
+
+
+def _parts(root: Path) -> list[Path]:
+    parts = [root / "train", root / "test"]
+    return parts if all(part.is_dir() for part in parts) else [root]
+
+
 def class_folders(root: Path) -> Listing:
     """Lists (class name, picture files) of each folder in `root`, both sorted by name.
 
     Raises:
         UsageError: there is no such folder, no class folder in it, or an empty one.
     """
+    return [
+        (folder.name, [folder / name for name in names]) for folder, names in _class_folders(root)
+    ]
+
+
+def _class_folders(root: Path) -> list[tuple[Path, list[str]]]:
     if not root.is_dir():
         raise UsageError(f"there is no folder {root}; expected one with a folder for each class")
     found = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         if folder.name.startswith("."):
             continue
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-        if not files:
+        names = sorted(
+            name for name in os.listdir(folder) if os.path.splitext(name)[1].lower() in SUFFIXES
+        )
+        if not names:
             raise UsageError(f"class folder {folder} holds no PNG or JPEG files; fill or remove it")
-        found.append((folder.name, files))
+        found.append((folder, names))
     if not found:
         raise UsageError(f"{root} holds no class folders; expected one folder for each class")
     return found

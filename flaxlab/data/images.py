@@ -42,12 +42,25 @@ def stored_shape(image: Image.Image) -> tuple[int, int, int]:
 
     C is 1 if no pixel has a colour, whatever the picture's mode.
     """
-    width, height = image.size
-    if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # stored on its side
-        width, height = height, width
+    width, height = _upright_size(image, image.getexif())
     image.draft(None, (1, 1))  # an eighth of a JPEG's size shows whether it has colours
     pixels = np.asarray(_upright(image, 3))
     return height, width, 3 if np.ptp(pixels, axis=-1).any() else 1
+
+
+def declared_shape(image: Image.Image) -> tuple[int, int, int]:
+    """Returns (H, W, C) of a picture, turned upright, by the header of its file alone.
+
+    C is 1 if the file stores grey, with transparency or without, whatever its pixels show.
+    """
+    # `image.getexif` would decode a PNG, to look for EXIF data behind its pixels.
+    width, height = _upright_size(image, Image.Image.getexif(image))
+    return height, width, 1 if Image.getmodebase(image.mode) == "L" else 3
+
+
+def _upright_size(image: Image.Image, exif: Image.Exif) -> tuple[int, int]:
+    stored_on_its_side = exif.get(ExifTags.Base.Orientation, 1) >= 5
+    return image.size[::-1] if stored_on_its_side else image.size
 
 
 def common_shape(shapes: Sequence[tuple[int, int, int]]) -> tuple[int, ...] | None:
@@ -110,11 +123,11 @@ def _upright(image: Image.Image, channels: int) -> Image.Image:
     return image.convert("L" if channels == 1 else "RGB")
 
 
-def decode(content: bytes, name: str, bring: Callable[[Image.Image], T]) -> T:
+def decode(content: bytes | Path, name: str, bring: Callable[[Image.Image], T]) -> T:
     """Decodes a PNG or JPEG file; several threads may do so at the same time.
 
     Args:
-        content: bytes of the file.
+        content: bytes of the file; or its path, to read no more of it than `bring` needs.
         name: name of the picture, for error messages.
         bring: what to make of the picture, `fit_image` for example.
 
@@ -125,8 +138,9 @@ def decode(content: bytes, name: str, bring: Callable[[Image.Image], T]) -> T:
         UsageError: it is not a readable picture, or far too large (more pixels than twice
             Pillow's limit against decompression bombs).
     """
+    file = content if isinstance(content, Path) else io.BytesIO(content)
     try:
-        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
+        with Image.open(file, formats=("PNG", "JPEG")) as image:
             return bring(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UsageError(f"{name} is not a readable PNG or JPEG picture ({error})") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import logging
-import os
 import shutil
 import tempfile
 import threading
@@ -25,8 +24,15 @@ from flaxlab.data.dataset import Dataset
 from flaxlab.data.digits import load_digits
 from flaxlab.data.folders import load_folder
 from flaxlab.data.lazy import beyond_memory
+from flaxlab.data.shape import image_shape
 from flaxlab.data.splits import subset
-from flaxlab.data.tfds_sets import PREFIX, decode_prepared, load_tfds_set, prepared_folder
+from flaxlab.data.tfds_sets import (
+    PREFIX,
+    decode_prepared,
+    load_tfds_set,
+    prepared_folder,
+    tfds_folder,
+)
 from flaxlab.errors import UsageError
 
 _ORIGIN_FILE = "flaxlab_origin.json"
@@ -53,7 +59,7 @@ def load_dataset(config: ConfigDict) -> Dataset:
             return config.augment.random_resized_crop > 0 or beyond_memory(decoded_bytes)
         return config.placement == "grain"
 
-    shape = tuple(config.image_shape)
+    shape = image_shape(config)
     if config.name == "digits":
         dataset = load_digits(shape)
     elif config.name == "folder":
@@ -86,12 +92,6 @@ def take_subsets(dataset: Dataset, config: ConfigDict) -> Dataset:
         train=subset(dataset.train, config.train_examples),
         test=subset(dataset.test, config.test_examples),
     )
-
-
-def tfds_folder(data_dir: str | None) -> Path:
-    """Returns `data_dir`, else $TFDS_DATA_DIR, else TFDS's default, ~/tensorflow_datasets."""
-    given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(given).expanduser()
 
 
 def prepare(entry: Entry, source: Path | None, data_dir: Path, allow_unverified: bool) -> Path:

@@ -7,6 +7,7 @@ a column of {"bytes", "path"}, one of labels, and their names in the metadata of
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,13 +19,14 @@ import pyarrow.parquet
 
 from flaxlab.data.cache import files_digest, splits_through_cache
 from flaxlab.data.dataset import Dataset, Split
-from flaxlab.data.images import common_shape, decode, fit_image, stored_shape
+from flaxlab.data.images import common_shape, declared_shape, decode, fit_image, stored_shape
 from flaxlab.data.labels import to_class_names
 from flaxlab.data.splits import cut_test_split, describe_test_split
 from flaxlab.errors import UsageError
 
 _BATCH = 1000  # rows that are read at a time
 _SAMPLES = 12  # pictures that are opened to find out their stored shape
+_HEADERS = 100  # pictures of a file whose headers are read
 
 
 class _Columns(NamedTuple):
@@ -49,10 +51,7 @@ def load_parquet(root: Path, shape: tuple[int, int, int]) -> Dataset:
         UsageError: there are no such files, they hold no pictures with labels or not the same
             classes, or a picture is damaged.
     """
-    train = _files(root, "train")
-    test = _files(root, "test") or _files(root, "validation")
-    if not train:
-        raise UsageError(f"{root} holds no train*.parquet; expected an image set of the Hub's")
+    train, test = _splits(root)
     columns = _common_columns([*train, *test])
     key = f"parquet-{files_digest(root, [*train, *test], root.resolve(), shape, columns)}"
 
@@ -72,6 +71,29 @@ def load_parquet(root: Path, shape: tuple[int, int, int]) -> Dataset:
         test=second,
         stored_shape=_stored_shape(train[0], columns.image),
     )
+
+
+def declared_shapes(root: Path) -> list[tuple[int, int, int]]:
+    """Returns (H, W, C) of the first hundred pictures of each file, see `images.declared_shape`.
+
+    Raises:
+        UsageError: there are no such files, or one of them or a picture is damaged.
+    """
+    paths = list(itertools.chain(*_splits(root)))
+    column = _common_columns(paths).image
+    return [
+        decode(content, f"picture {number} of {path.name}", declared_shape)
+        for path in paths
+        for number, content in enumerate(_first_pictures(path, column, _HEADERS))
+    ]
+
+
+def _splits(root: Path) -> tuple[list[Path], list[Path]]:
+    """Returns the files of the training split, and those of the test split, which may be none."""
+    train = _files(root, "train")
+    if not train:
+        raise UsageError(f"{root} holds no train*.parquet; expected an image set of the Hub's")
+    return train, _files(root, "test") or _files(root, "validation")
 
 
 def _files(root: Path, split: str) -> list[Path]:
@@ -142,8 +164,15 @@ def _holds_files(kind: pyarrow.DataType) -> bool:
 
 def _stored_shape(path: Path, column: str) -> tuple[int, ...] | None:
     """Opens the first pictures of a file; see `Dataset.stored_shape`."""
-    contents = [row[column]["bytes"] for row in next(_batches(path, _SAMPLES, [column]), [])]
+    contents = _first_pictures(path, column, _SAMPLES)
     return common_shape([decode(content, path.name, stored_shape) for content in contents])
+
+
+def _first_pictures(path: Path, column: str, count: int) -> list[bytes]:
+    """Returns the bytes of the first pictures of a file, without those that lack them."""
+    rows = next(_batches(path, count, [column]), [])
+    found = ((row[column] or {}).get("bytes") for row in rows)
+    return [content for content in found if content is not None]
 
 
 def _read(paths: Sequence[Path], columns: _Columns, shape: tuple[int, int, int]) -> Split:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,35 @@ def load_tfds_set(
         test=test,
         stored_shape=found.stored_shape,
     )
+
+
+def shape_in_tfds(name: str, data_dir: Path) -> tuple[int, int, int]:
+    """Returns the shape (H, W, C) that TFDS states for the pictures of a prepared data set.
+
+    Args:
+        name: "tfds:NAME" or "tfds:NAME/CONFIG".
+        data_dir: the TFDS folder.
+
+    Raises:
+        UsageError: it cannot be loaded, see `load_tfds_set`, or TFDS states no shape.
+    """
+    folder = find_prepared(name.removeprefix(PREFIX), data_dir)
+    from flaxlab.data import tfds_store
+
+    stated = tfds_store.describe(folder).stored_shape
+    if stated is None or len(stated) != 3:
+        raise UsageError(
+            f"TFDS states no size that all pictures of {name} have; set the shape that they are"
+            ' brought to, for example --config.data.image_shape="(224, 224, 3)"'
+        )
+    height, width, channels = stated
+    return height, width, channels
+
+
+def tfds_folder(data_dir: str | None) -> Path:
+    """Returns `data_dir`, else $TFDS_DATA_DIR, else TFDS's default, ~/tensorflow_datasets."""
+    given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(given).expanduser()
 
 
 def decode_prepared(

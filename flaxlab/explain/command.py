@@ -20,11 +20,11 @@ from flaxlab.batches.order import epoch_order
 from flaxlab.command_line import open_console
 from flaxlab.config import ConfigDict
 from flaxlab.config.find import find_experiment
-from flaxlab.config.read import resolve_config
 from flaxlab.data.catalog import CATALOG
 from flaxlab.data.dataset import Dataset, Split
-from flaxlab.data.load import load_dataset, tfds_folder
-from flaxlab.data.tfds_sets import prepared_folder
+from flaxlab.data.load import load_dataset
+from flaxlab.data.shape import resolve_config
+from flaxlab.data.tfds_sets import prepared_folder, tfds_folder
 from flaxlab.errors import UsageError
 from flaxlab.explain.changes import Change, moments
 from flaxlab.explain.program import FirstSteps, take_first_steps

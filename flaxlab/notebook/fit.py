@@ -14,6 +14,7 @@ from flaxlab.config.read import load_experiment
 from flaxlab.config.rules import validate
 from flaxlab.data.arrays import Arrays, from_arrays
 from flaxlab.data.load import load_dataset, take_subsets
+from flaxlab.data.shape import with_image_shape
 from flaxlab.errors import UsageError
 from flaxlab.files import to_path
 from flaxlab.machine import keep_compiled_programs
@@ -41,7 +42,7 @@ def fit(
     if own is not None:
         chosen.data.name, chosen.data.image_shape = "arrays", own.image_shape
         validate(chosen)
-    resolved = FrozenConfigDict(chosen)
+    resolved = with_image_shape(FrozenConfigDict(chosen))
     folder = to_path(Path("runs") / resolved.name if workdir is None else workdir, "workdir")
     origin = prepare_run(resolved, chosen.file)
     dataset = load_dataset(resolved.data) if own is None else take_subsets(own, resolved.data)

@@ -98,7 +98,7 @@ def run_suite(
         raise UsageError(
             "a suite takes no arrays, since its runs are also made by other processes; save them by"
             " np.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...) and give"
-            ' **{"data.name": "npz", "data.file": FILE, "data.image_shape": (H, W, C)}'
+            ' **{"data.name": "npz", "data.file": FILE}'
         )
     sweeps = _sweep_options(sweep)
     file, changes = _experiment(suite) if sweeps else (_suite(suite), [])

@@ -39,8 +39,8 @@ def main(arguments: Sequence[str]) -> None:
         help="accept files whose published checksums do not match",
     )
     options = parser.parse_args(arguments)
-    from flaxlab.data.load import prepare, tfds_folder
-    from flaxlab.data.tfds_sets import prepared_folder
+    from flaxlab.data.load import prepare
+    from flaxlab.data.tfds_sets import prepared_folder, tfds_folder
 
     data_dir = tfds_folder(options.data_dir)
     existing = prepared_folder(options.name, data_dir)

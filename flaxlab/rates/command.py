@@ -8,8 +8,8 @@ from pathlib import Path
 from flaxlab import files
 from flaxlab.command_line import open_console
 from flaxlab.config.find import find_experiment
-from flaxlab.config.read import resolve_config
 from flaxlab.data.load import load_dataset
+from flaxlab.data.shape import resolve_config
 from flaxlab.errors import UsageError
 from flaxlab.machine import keep_compiled_programs
 from flaxlab.pages import plots, style

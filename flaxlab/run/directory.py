@@ -15,10 +15,10 @@ from pathlib import Path
 from flaxlab import config as configs
 from flaxlab import files, models
 from flaxlab.config.find import own_experiments
-from flaxlab.config.origin import Origin
 from flaxlab.config.read import baseline_file
 from flaxlab.errors import UsageError
 from flaxlab.processes import is_main
+from flaxlab.run.origin import Origin
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import finished
 from flaxlab.training.metrics import History

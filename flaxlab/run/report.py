@@ -19,7 +19,6 @@ import numpy as np
 from flaxlab import config as configs
 from flaxlab import files, models, scores
 from flaxlab.config import ConfigDict, LabReport
-from flaxlab.config.origin import Origin
 from flaxlab.data.catalog import is_original
 from flaxlab.machine import describe_machine
 from flaxlab.pages import image_plots, plots, style
@@ -28,6 +27,7 @@ from flaxlab.run.advice import penalised_paths, warnings
 from flaxlab.run.augmented import augmented_images
 from flaxlab.run.fingerprint import fingerprints
 from flaxlab.run.history import best_row
+from flaxlab.run.origin import Origin
 from flaxlab.run.record import versions
 from flaxlab.run.result import RunResult
 from flaxlab.run.steps import STEPS_FILE, read_steps

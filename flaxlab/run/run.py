@@ -15,9 +15,8 @@ from flaxlab import config as configs
 from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.command_line import open_console
 from flaxlab.config.find import find_experiment
-from flaxlab.config.origin import Origin, read_origin
-from flaxlab.config.read import resolve_config
 from flaxlab.data.load import load_dataset
+from flaxlab.data.shape import resolve_config
 from flaxlab.errors import GO_ON, Diverged, RunFailed
 from flaxlab.lock import locked
 from flaxlab.machine import compute_deterministically, keep_compiled_programs
@@ -33,6 +32,7 @@ from flaxlab.run.directory import (
 from flaxlab.run.history import best_row
 from flaxlab.run.hooks import RunHooks, Stop
 from flaxlab.run.memory import explain_out_of_memory
+from flaxlab.run.origin import Origin, read_origin
 from flaxlab.run.record import experiment_revision, remember_revisions
 from flaxlab.run.reporter import Reporter
 from flaxlab.run.result import RunResult
@@ -66,7 +66,8 @@ def run_experiment(
         overrides: "--config.FIELD=VALUE" each.
         workdir: run directory; None: runs/ and the experiment's name.
         show: train nothing; "layers": print what would run, and the table of layers; "config":
-            print the resolved config as JSON, for which no data is loaded. None: train.
+            print the resolved config as JSON, for which no data is loaded, but for the shape of
+            pictures that it may ask for. None: train.
         arguments: the whole command line, for the report.
         join: waits for the other processes of the run.
 

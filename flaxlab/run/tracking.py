@@ -13,9 +13,9 @@ from typing import Any, Protocol, Self
 
 from flaxlab import files
 from flaxlab.config import ConfigDict
-from flaxlab.config.origin import Origin
 from flaxlab.errors import UsageError
 from flaxlab.run.history import read_history, values_of_epoch
+from flaxlab.run.origin import Origin
 from flaxlab.run.reporter import Reporter
 from flaxlab.run.steps import STEPS_FILE, StepRow, read_steps, values_of_steps
 from flaxlab.training.experiment import Experiment

@@ -17,7 +17,8 @@ from flaxlab.compare.suite_file import SuiteRecord
 from flaxlab.config import ConfigDict
 from flaxlab.config.fields import fixed_differences
 from flaxlab.config.find import experiment_file
-from flaxlab.config.read import call_in_file, load_lab_report, resolve_config
+from flaxlab.config.read import call_in_file, load_lab_report
+from flaxlab.data.shape import resolve_config
 from flaxlab.errors import UsageError
 from flaxlab.suite.definition import Suite
 from flaxlab.suite.designs import Variant, shortest

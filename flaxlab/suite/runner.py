@@ -12,9 +12,9 @@ import jax
 from flaxlab.claims import claims_to_json
 from flaxlab.compare.procedures import ANYTIME, PAIRED
 from flaxlab.compare.suite_file import SuiteRecord, read_suite_file, write_suite_file
-from flaxlab.config.origin import read_origin
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.run.directory import SUITE_FILE, record_failure
+from flaxlab.run.origin import read_origin
 from flaxlab.run.run import train_and_report
 from flaxlab.suite.plan import Plan, suite_record
 from flaxlab.suite.progress import SuiteProgress

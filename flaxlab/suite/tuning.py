@@ -17,7 +17,7 @@ from typing import Any
 from flaxlab import config as configs
 from flaxlab.compare.results import Comparison
 from flaxlab.compare.runs import ended_by
-from flaxlab.config.read import resolve_config
+from flaxlab.data.shape import resolve_config
 from flaxlab.errors import RunFailed
 from flaxlab.suite.plan import Plan, PlannedArm
 from flaxlab.suite.runs import run_folder

@@ -185,7 +185,7 @@ def assemble(
     """Builds model, optimizer and steps for a validated config.
 
     Args:
-        config: resolved and validated.
+        config: resolved and validated; a `data.image_shape` of None becomes that of the data set.
         dataset: what `config.data` names.
         computed_by: functions that compute the model's layers; None: those that suit the backend
             and `config.train.fast_kernels`.
@@ -195,6 +195,8 @@ def assemble(
         UsageError: the images are too small for the model, or too few for a holdout or for one
             batch, or the devices cannot share a batch.
     """
+    if config.data.image_shape is None:
+        config = configs.replaced(config, data={"image_shape": dataset.image_shape})
     train = config.train
     devices = find_devices(train.parallel, train.devices, train.batch_size)
     splits = split_for_run(config.data, dataset, config.seed)

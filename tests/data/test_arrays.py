@@ -183,12 +183,14 @@ def test_a_run_on_a_file_of_arrays_and_its_data_sheet(tmp_path, capsys):
     path = save(tmp_path / "mine.npz")
     data = ["--config.data.name=npz", f"--config.data.file={path}"]
     subsets = ["--config.data.train_examples=40", "--config.data.test_examples=15"]
-    shape = "--config.data.image_shape=(9, 11, 1)"
+    shape = "--config.data.image_shape=None"
     run = tmp_path / "run"
     main([*SMALL_POOL, *data, *subsets, shape, "--config.train.epochs=1", f"--workdir={run}"])
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["dataset"], summary["dataset_origin"]) == ("mine", "arrays in mine.npz.")
     assert len(summary["classes"]) == 5
+    config = json.loads((run / "config.json").read_text())
+    assert config["data"]["image_shape"] == [9, 11, 1]
     data_sheet.main(["npz", f"--file={path}", f"--to={tmp_path / 'sheet'}"])
     statistics = json.loads((tmp_path / "sheet/statistics.json").read_text())
     assert statistics["image_shape"] == [9, 11, 1]

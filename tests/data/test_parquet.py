@@ -82,11 +82,13 @@ def test_a_run_on_parquet_files_and_their_data_sheet(tmp_path, capsys):
     write_set(tmp_path / "waves")
     data = ["--config.data.name=parquet", f"--config.data.folder={tmp_path / 'waves'}"]
     rest = ["--config.data.train_examples=40", "--config.data.test_examples=15"]
-    shape = "--config.data.image_shape=(9, 11, 1)"
+    shape = "--config.data.image_shape=None"
     main([*SMALL_POOL, *data, *rest, shape, "--config.train.epochs=1", f"--workdir={tmp_path}/run"])
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["dataset"] == "waves"
     assert list(summary["classes"]) == NAMES
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["data"]["image_shape"] == [9, 11, 1]
     sheet = ["parquet", f"--folder={tmp_path / 'waves'}", "--size=8", f"--to={tmp_path / 'sheet'}"]
     data_sheet.main(sheet)
     statistics = json.loads((tmp_path / "sheet/statistics.json").read_text())

@@ -9,12 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from flaxlab import config as configs
 from flaxlab.compare.suite_file import SuiteRecord, write_suite_file
-from flaxlab.config.origin import read_origin
 from flaxlab.config.read import load_experiment
+from flaxlab.data.shape import with_image_shape
 from flaxlab.run.history import to_csv
+from flaxlab.run.origin import read_origin
 from flaxlab.training.metrics import Row
 from tests.helpers.runs import EXPERIMENTS
 
@@ -59,7 +61,7 @@ def write_run(
         **overrides: fields of the config; "__" stands for a dot.
     """
     file = EXPERIMENTS / f"{experiment}.py"
-    config = load_experiment(file)
+    config = ConfigDict(with_image_shape(load_experiment(file)))
     config.seed = seed
     config.train.epochs = len(validation)
     config.update_from_flattened_dict(

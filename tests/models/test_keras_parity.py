@@ -10,6 +10,7 @@ import pytest
 
 from flaxlab import models
 from flaxlab.config.read import load_experiment
+from flaxlab.data.shape import image_shape
 from flaxlab.training.penalty import penalty
 from flaxlab.training.state import TrainState
 from flaxlab.training.step import make_train_step
@@ -72,7 +73,7 @@ def assert_trees_close(ours, theirs, relative: float) -> None:
 def test_parameters_and_dropouts(name):
     total, trainable, shape = PARAMETERS[name]
     config = experiment_config(name)
-    assert tuple(config.data.image_shape) == shape
+    assert image_shape(config.data) == shape
     rows = models.layer_table(models.build(config.model, 10), shape)
     assert sum(row.trainable for row in rows) == trainable
     assert sum(row.trainable + row.running for row in rows) == total

@@ -15,7 +15,8 @@ from flaxlab import models
 from flaxlab.checkpoints.manifest import write_manifest
 from flaxlab.compare.__main__ import main as compare
 from flaxlab.config import default_config
-from flaxlab.config.read import load_experiment, resolve_config
+from flaxlab.config.read import load_experiment
+from flaxlab.data.shape import resolve_config
 from flaxlab.errors import UsageError
 from flaxlab.evaluate.__main__ import main as evaluate
 from flaxlab.export.__main__ import main as export

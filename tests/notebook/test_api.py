@@ -11,16 +11,15 @@ import shlex
 import numpy as np
 import pandas
 import pytest
-from ml_collections import FrozenConfigDict
 
 import flaxlab
 from flaxlab.command_line import in_notebook
 from flaxlab.compare.__main__ import main as compare
 from flaxlab.config import default_config, flatten
 from flaxlab.config.configure import as_overrides
-from flaxlab.config.read import resolve_config
 from flaxlab.data.arrays import KEYS
 from flaxlab.data.load import load_dataset
+from flaxlab.data.shape import resolve_config, with_image_shape
 from flaxlab.errors import UsageError
 from flaxlab.evaluate.__main__ import main as evaluate
 from flaxlab.main import main
@@ -149,7 +148,7 @@ def test_the_arguments_of_the_report_make_the_config(tmp_path):
     config.data.train_examples = 100
     first, *given, last = command_arguments(config, tmp_path)
     assert (first, last) == (f"--config={POOL_FILE}", f"--workdir={tmp_path}")
-    assert resolve_config(POOL_FILE, given) == FrozenConfigDict(config)
+    assert resolve_config(POOL_FILE, given) == with_image_shape(config)
     part = flaxlab.configure(config, **{"data.train_examples": None})
     assert as_overrides(config, part) == ["--config.data.train_examples=None"]
 
@@ -347,7 +346,7 @@ def test_a_file_is_no_run():
         (lambda: flaxlab.open_run(None), "the run is of the type NoneType"),
         (lambda: flaxlab.load(None), "the run is of the type NoneType"),
         (lambda: flaxlab.run_suite(3), "the suite is of the type int"),
-        (lambda: flaxlab.run_suite("vgg_cifar", data=()), r"no arrays, .*np\.savez.*image_shape"),
+        (lambda: flaxlab.run_suite("vgg_cifar", data=()), r"no arrays, .*np\.savez.*data\.file"),
         (lambda: flaxlab.run_suite("vgg_cifar", class_names=[]), "a suite takes no arrays"),
         (lambda: swept(4), r"train\.epochs in sweep are of the type int; expected a list"),
         (lambda: swept("48"), "of the type str"),

@@ -16,8 +16,8 @@ from sklearn import metrics as sklearn_metrics
 
 from flaxlab import scores as metrics
 from flaxlab.config import LabReport
-from flaxlab.config.origin import Origin
 from flaxlab.pages import image_plots, plots, style
+from flaxlab.run.origin import Origin
 from flaxlab.run.report import products, write_report
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble

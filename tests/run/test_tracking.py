@@ -12,12 +12,12 @@ from mlflow import MlflowClient
 from wandb.proto import wandb_internal_pb2
 
 from flaxlab.config import default_config
-from flaxlab.config.origin import Origin
 from flaxlab.config.rules import validate
 from flaxlab.errors import UsageError
 from flaxlab.main import main
 from flaxlab.run import tracking
 from flaxlab.run.history import read_history
+from flaxlab.run.origin import Origin
 from flaxlab.run.run import train
 from flaxlab.run.steps import read_steps
 from flaxlab.suite.__main__ import main as suite

@@ -5,8 +5,8 @@
 import tempfile
 from pathlib import Path
 
-from flaxlab.config.read import resolve_config
 from flaxlab.data.digits import load_digits
+from flaxlab.data.shape import resolve_config
 from flaxlab.errors import UsageError
 from flaxlab.main import main as run
 from flaxlab.suite.plan import plan_sweep

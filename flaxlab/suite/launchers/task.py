@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 
 from flaxlab.command_line import EXIT_SIGNAL, prepare_process
-from flaxlab.config.read import resolve_config
+from flaxlab.data.shape import resolve_config
 from flaxlab.errors import Interrupted, UsageError
 from flaxlab.machine import compute_deterministically, keep_compiled_programs
 from flaxlab.suite.plan import PlannedArm

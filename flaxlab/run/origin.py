@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from flaxlab.config.fields import differences_but_seed
 from flaxlab.config.find import PLACES, experiment_file
 from flaxlab.config.lab_report import LabReport
 from flaxlab.config.read import load_baseline, load_experiment, load_lab_report
+from flaxlab.data.shape import with_image_shape
+from flaxlab.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,10 @@ def read_origin(file: Path | None, config: ConfigDict) -> Origin:
     """
     if file is None:
         return Origin(None, _baseline_in_python(config), {}, None)
-    original = load_experiment(file)
+    original = _with_image_shape(load_experiment(file))
     return Origin(
         file=file,
-        baseline=load_baseline(file, config),
+        baseline=_with_image_shape(load_baseline(file, config)),
         departures=differences_but_seed(original, config),
         lab_report=load_lab_report(file) if config.name == original.name else None,
     )
@@ -59,4 +62,11 @@ def read_origin(file: Path | None, config: ConfigDict) -> Origin:
 def _baseline_in_python(config: ConfigDict) -> ConfigDict:
     if config.baseline in ("", config.name):
         return config
-    return load_experiment(experiment_file(config.baseline, PLACES))
+    return _with_image_shape(load_experiment(experiment_file(config.baseline, PLACES)))
+
+
+def _with_image_shape(config: ConfigDict) -> ConfigDict:
+    """Returns the config with the shape of its data; None stays where these are not to be had."""
+    with contextlib.suppress(UsageError):
+        return with_image_shape(config)
+    return config
