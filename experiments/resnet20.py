@@ -13,7 +13,6 @@ from flaxlab.config import ConfigDict, default_config
 def get_config() -> ConfigDict:
     config = default_config("resnet")
     config.data.name = "cifar10"
-    config.data.image_shape = (32, 32, 3)
     config.data.augment.flip = True
     config.data.augment.pad_and_crop = 4
     config.loss.l2 = 5e-5  # half of the weight decay, which is that of the gradient

@@ -18,6 +18,5 @@ def get_config() -> ConfigDict:
     config = strong_cifar.get_config()
     config.baseline = "strong_cifar"
     config.data.name = "fashion_mnist"
-    config.data.image_shape = (28, 28, 1)
     config.data.augment.pad_and_crop = 2
     return config

@@ -14,5 +14,4 @@ LAB_REPORT = LabReport("cifar10", final_accuracy=0.8060)
 def get_config() -> ConfigDict:
     config = default_config("vgg")
     config.data.name = "cifar10"
-    config.data.image_shape = (32, 32, 3)
     return config

@@ -15,5 +15,4 @@ def get_config() -> ConfigDict:
     config = vgg_default.get_config()
     config.baseline = "vgg_default"
     config.data.name = "fashion_mnist"
-    config.data.image_shape = (28, 28, 1)
     return config
