@@ -20,6 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from flaxlab.errors import GO_ON, Interrupted, RunFailed, UsageError
+from flaxlab.machine import skip_gpu_check_without_gpu
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -140,9 +141,11 @@ def in_notebook() -> bool:
 def prepare_process(signals: Iterable[signal.Signals]) -> None:
     """Sends flaxlab's log to stderr as plain lines, and makes `signals` raise `Interrupted`.
 
+    Where there is no GPU, JAX says nothing of it; see `skip_gpu_check_without_gpu`.
     If a checkpoint is damaged, Orbax raises the error of the first read. The errors of the other
     reads, which are still running, are hidden.
     """
+    skip_gpu_check_without_gpu()
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("flaxlab")

@@ -21,6 +21,9 @@ _log = logging.getLogger(__name__)
 _HUGE_PAGES = "glibc.malloc.hugetlb"
 _YNN_FUSIONS = "xla_cpu_experimental_ynn_fusion_type"
 _GLIBC_WITH_HUGE_PAGES = (2, 35)
+# Those by which JAX decides whether to look for a GPU (jax/_src/hardware_utils.py); /dev/dxg: WSL.
+_NVIDIA_DEVICES = ("nvidia0", "nvidiactl", "dxg")
+_NVIDIA_VENDOR = "0x10de"  # https://pci-ids.ucw.cz/read/PC/10de
 _ZSTD = b"\x28\xb5\x2f\xfd"  # the first bytes of a file that zstd compressed
 
 
@@ -238,6 +241,25 @@ def take_gpu_memory_as_needed() -> None:
     """
     if "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
+def skip_gpu_check_without_gpu(root: Path = Path("/")) -> None:
+    """Stops JAX's CUDA plugin from checking NVIDIA's libraries if there is no NVIDIA GPU.
+
+    JAX computes on the CPU there, whatever the check says; but the plugin logs a traceback at each
+    start. With a GPU, also one whose driver is missing, the traceback stays. Does nothing if the
+    user has set JAX_SKIP_CUDA_CONSTRAINTS_CHECK.
+
+    Args:
+        root: folder that holds dev/ and sys/.
+    """
+    vendors = (root / "sys/bus/pci/devices").glob("*/vendor")
+    with contextlib.suppress(OSError):  # then there may be one
+        if any((root / "dev" / name).exists() for name in _NVIDIA_DEVICES):
+            return
+        if any(path.read_text().strip() == _NVIDIA_VENDOR for path in vendors):
+            return
+        os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
 
 
 def _processor_flags() -> str:

@@ -14,6 +14,7 @@ from flaxlab.machine import (
     available_memory,
     avoid_wrong_fusions,
     remove_cut_programs,
+    skip_gpu_check_without_gpu,
     take_gpu_memory_as_needed,
 )
 from tests.helpers.processes import HUGE_PAGES, Process, run_code, start
@@ -189,6 +190,58 @@ def test_the_users_own_share_of_a_gpu_stands(monkeypatch):
     monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE", raising=False)
     take_gpu_memory_as_needed()
     assert "XLA_PYTHON_CLIENT_PREALLOCATE" not in os.environ
+
+
+GPU_CHECK = "JAX_SKIP_CUDA_CONSTRAINTS_CHECK"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "checked"),
+    [
+        ("dev/nvidia-caps", "", False),  # which is no GPU
+        ("dev/nvidiactl", "", True),
+        ("dev/dxg", "", True),
+        ("sys/bus/pci/devices/0000:00:04.0/vendor", "0x10de\n", True),  # its driver is missing
+        ("sys/bus/pci/devices/0000:00:04.0/vendor", "0x8086\n", False),
+    ],
+)
+def test_the_cuda_plugin_checks_its_libraries_where_there_may_be_a_gpu(
+    tmp_path, monkeypatch, file, text, checked
+):
+    monkeypatch.setattr(os, "environ", {})
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(text)
+    skip_gpu_check_without_gpu(tmp_path)
+    assert (GPU_CHECK not in os.environ) == checked
+    os.environ[GPU_CHECK] = ""  # JAX's word for off
+    skip_gpu_check_without_gpu(tmp_path)
+    assert os.environ == {GPU_CHECK: ""}
+
+
+PLUGIN = f"""
+import os
+
+def initialize():
+    if not os.environ.get("{GPU_CHECK}"):
+        raise RuntimeError("Unable to load cuDNN. Is it installed?")
+"""
+
+
+def test_a_command_without_a_gpu_says_nothing_of_the_cuda_plugin(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "environ", {**os.environ, GPU_CHECK: ""})
+    del os.environ[GPU_CHECK]
+    skip_gpu_check_without_gpu()
+    if GPU_CHECK not in os.environ:
+        pytest.skip("this machine has an NVIDIA GPU")
+    plugin = tmp_path / "jax_plugins/like_nvidias/__init__.py"
+    plugin.parent.mkdir(parents=True)
+    plugin.write_text(PLUGIN)
+    own = {"PYTHONPATH": f"{ROOT}:{tmp_path}", GPU_CHECK: None}
+    code = "import jax; from flaxlab.command_line import run_command; {}"
+    shout = run_code(code.format("jax.devices()"), environment=own)
+    assert "Is it installed?" in shout.errors
+    quiet = run_code(code.format("run_command(lambda _: jax.devices(), [])"), environment=own)
+    assert (quiet.code, quiet.errors) == (0, "")
 
 
 def control_groups(root, lines, limits):
