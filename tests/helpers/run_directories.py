@@ -64,7 +64,8 @@ def require_whole(workdir):
     if rows:
         config = json.loads((workdir / "config.json").read_text())
         holdout = config["data"]["validation"] == "holdout"
-        assert len(rows) * (STEPS_PER_EPOCH - holdout) <= newest_step(workdir, "latest")
+        saved = max(newest_step(workdir, kind) for kind in ("latest", "midway"))
+        assert len(rows) * (STEPS_PER_EPOCH - holdout) <= saved
 
 
 def require_clean(workdir):
