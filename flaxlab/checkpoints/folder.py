@@ -161,17 +161,22 @@ class StepManager:
                     reason,
                 )
             self._failures[self._directory] = reason
-            # A new manager sees what is there, and removes what the failed save left behind.
+            # The next save opens a new manager, which sees what is there. One that is opened now
+            # may fail to remove what is left, and would then refuse to save.
             manager, self._manager = self._manager, None
             with contextlib.suppress(Exception):  # it fails for the reason given above
                 if manager is not None:
                     manager.close()
-            with contextlib.suppress(Exception):  # the next save tries again
-                self._open()
+            with contextlib.suppress(OSError):
+                for left in self._unfinished(step):
+                    shutil.rmtree(left, ignore_errors=True)
+
+    def _unfinished(self, step: int | None) -> list[Path]:
+        return list(self._directory.glob(f"{step}.*tmp*"))
 
     def _before_commit(self) -> None:
         """Called by Orbax when all files are written, before it renames their folder."""
-        (folder,) = self._directory.glob(f"{self._saving}.*tmp*")
+        (folder,) = self._unfinished(self._saving)
         write_manifest(folder)
 
     def record(self, step: int) -> Record:

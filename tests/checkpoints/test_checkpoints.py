@@ -1,6 +1,9 @@
 """Reading checkpoints: what is found, what is read, what damage is noticed."""
 
+import errno
 import json
+import os
+import time
 
 import jax
 import numpy as np
@@ -219,3 +222,25 @@ def test_a_foreign_collection_is_read_alone(foreign_checkpoints):
     tree = foreign_checkpoints / "managed/6/default"
     np.testing.assert_array_equal(read_collection(tree, "params")["w"], np.full((2, 2), 6.0))
     assert read_collection(tree, "batch_stats") == {}
+
+
+def test_a_disk_that_can_be_written_again_is_written_at_the_next_save(tmp_path, monkeypatch):
+    """Even if what the failed save left could not be removed until now."""
+
+    def refuse(*_, ignore_errors=False, **__):
+        if not ignore_errors:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    manager = StepManager(tmp_path, 1, {})
+    with monkeypatch.context() as broken:
+        broken.setattr("flaxlab.checkpoints.folder.write_manifest", refuse)
+        broken.setattr("shutil.rmtree", refuse)
+        manager.save(1, {"w": jax.numpy.ones(4)}, {})
+        manager.settle()
+        assert manager.failure == os.strerror(errno.EROFS)
+        time.sleep(0.3)  # a manager that is opened too early would fail now
+    manager.save(2, {"w": jax.numpy.ones(4)}, {})
+    manager.settle()
+    manager.close()
+    assert manager.failure is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2"]
