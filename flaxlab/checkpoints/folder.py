@@ -43,7 +43,13 @@ class StepManager:
     first moves and deletes folders, and a save that fails in one of them ends the run.
     """
 
-    def __init__(self, directory: Path, keep: int, failures: dict[Path, str]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        keep: int,
+        failures: dict[Path, str],
+        follows: StepManager | None = None,
+    ) -> None:
         """Opens or creates `directory`, and removes what a killed process left unfinished in it.
 
         Args:
@@ -51,10 +57,12 @@ class StepManager:
             keep: number of steps to keep. An older one is removed once a newer one is saved.
             failures: why the last save to a folder failed. Shared by all folders of a run, so that
                 it warns once when saving starts to fail, and once when it works again.
+            follows: a step here counts as saved only after the save in progress there has ended.
         """
         self._directory = directory
         self._keep = keep
         self._failures = failures
+        self._follows = follows
         self._saving: int | None = None
         self._manager: ocp.CheckpointManager | None = None
         self._open()
@@ -178,6 +186,14 @@ class StepManager:
         """Called by Orbax when all files are written, before it renames their folder."""
         (folder,) = self._unfinished(self._saving)
         write_manifest(folder)
+        if self._follows is not None:
+            self._follows.wait()
+
+    def wait(self) -> None:
+        """Waits, in any thread, until the save in progress has succeeded or failed."""
+        with contextlib.suppress(Exception):  # `settle` reports it
+            if (manager := self._manager) is not None:
+                manager.wait_until_finished()
 
     def record(self, step: int) -> Record:
         """Reads what was saved beside the arrays."""

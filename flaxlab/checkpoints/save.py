@@ -59,10 +59,10 @@ class Checkpoints:
         directory = directory.absolute()
         self._damaged = directory / "damaged"
         failures: dict[Path, str] = {}
-        self._latest = StepManager(directory / "latest", keep, failures)
-        self._midway = StepManager(directory / "midway", 1, failures)
         # Two, so that the previous one is left if the epoch of the newest is repeated.
         self._best = StepManager(directory / "best", 2, failures)
+        self._latest = StepManager(directory / "latest", keep, failures, follows=self._best)
+        self._midway = StepManager(directory / "midway", 1, failures, follows=self._best)
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -76,21 +76,32 @@ class Checkpoints:
 
     def save_latest(self, state: TrainState, record: Record) -> None:
         """Saves the whole state at the end of an epoch under its step; replaces older ones."""
-        self._best.settle()
-        self._midway.settle()
+        self._before_state()
         self._latest.save(int(state.step), state, record)
 
     def save_midway(self, state: TrainState, record: Record) -> None:
         """Saves the whole state within an epoch; replaces an older one."""
-        self._latest.settle()
+        self._before_state()
         self._midway.save(int(state.step), state, record)
 
     def save_best(self, step: int, variables: Variables, record: Record) -> None:
         """Saves what was scored after a step, `TrainState.scored`, as the best so far.
 
-        A later `save_latest` waits for it.
+        A whole state that is saved later is written at the same time, but never counts as saved
+        before it: a kill never leaves a history whose best epoch was not saved.
         """
+        self._settle_states()  # a state in progress may need the best step that this one removes
         self._best.save(step, variables, record)
+
+    def _before_state(self) -> None:
+        self._settle_states()
+        if in_several():
+            # If the best step fails in one of them, that one ends; no thread may wait for it then.
+            self._best.settle()
+
+    def _settle_states(self) -> None:
+        for manager in (self._midway, self._latest):
+            manager.settle()
 
     def settle(self, wait: bool = True) -> None:
         """Checks whether the saves in progress succeeded, and removes what they replace.

@@ -251,11 +251,7 @@ class RunHooks(Hooks):
         return 0 < 60 * minutes < time.monotonic() - self._saved
 
     def _save_best(self) -> None:
-        """Saves the best state if it has not been saved.
-
-        Before the latest one: a run killed in between repeats its epoch, and never goes on with a
-        history whose best epoch was not saved.
-        """
+        """Saves the best state if it has not been saved; always before a whole state."""
         if self._best is not None:
             self._checkpoints.save_best(*self._best)
             self._best = None

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import threading
 import time
 
 import jax
@@ -16,7 +17,7 @@ from flaxlab import config as configs
 from flaxlab.batches.augment import scale_pixels
 from flaxlab.checkpoints.find import choose, find_saved
 from flaxlab.checkpoints.folder import StepManager
-from flaxlab.checkpoints.manifest import find_damage
+from flaxlab.checkpoints.manifest import find_damage, write_manifest
 from flaxlab.checkpoints.read import list_leaves, read_collection, read_leaves
 from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.config.rules import complete
@@ -222,6 +223,36 @@ def test_a_foreign_collection_is_read_alone(foreign_checkpoints):
     tree = foreign_checkpoints / "managed/6/default"
     np.testing.assert_array_equal(read_collection(tree, "params")["w"], np.full((2, 2), 6.0))
     assert read_collection(tree, "batch_stats") == {}
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_a_state_is_written_beside_the_best_one_but_never_counts_before_it(
+    tmp_path, monkeypatch, within
+):
+    """A run that is killed at any moment has the best epoch of the history it resumes with."""
+    best, whole = tmp_path / "best/3", tmp_path / ("midway/3" if within else "latest/3")
+    written, seen = threading.Event(), []
+
+    def slowly(folder):
+        write_manifest(folder)
+        if folder.parent == best.parent:
+            assert written.wait(60)  # for a state that would wait for this one
+            time.sleep(0.2)  # a state that did not wait at all would be there now
+            seen.append(whole.exists())
+        else:
+            written.set()
+
+    monkeypatch.setattr("flaxlab.checkpoints.folder.write_manifest", slowly)
+    state = assemble(small_config(), small_dataset()).create_state().replace(step=3)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save_best(3, state.scored, {})
+        (checkpoints.save_midway if within else checkpoints.save_latest)(state, {})
+        assert not best.exists()
+        checkpoints.settle()
+        assert checkpoints.failure is None
+    assert seen == [False]
+    assert best.exists()
+    assert whole.exists()
 
 
 def test_a_disk_that_can_be_written_again_is_written_at_the_next_save(tmp_path, monkeypatch):
