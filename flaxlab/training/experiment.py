@@ -17,6 +17,7 @@ from flaxlab.batches.augment import augment, scale_pixels
 from flaxlab.batches.devices import Devices, find_devices
 from flaxlab.batches.feed import Feed, Reading, make_feed, place
 from flaxlab.batches.order import batches_per_epoch, epoch_order
+from flaxlab.batches.targets import soft_targets
 from flaxlab.data.dataset import Dataset, RunSplits, Split
 from flaxlab.data.splits import split_for_run
 from flaxlab.errors import UsageError
@@ -33,7 +34,6 @@ from flaxlab.training.step import (
     make_train_step,
     with_precision,
 )
-from flaxlab.training.targets import soft_targets
 
 # On an accelerator: steps of a call, so that steps of a millisecond do not wait for the host, and
 # examples of a batch that is only scored.

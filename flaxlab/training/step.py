@@ -58,7 +58,7 @@ def make_train_step(
             running statistics: they have seen what made the loss infinite.
         augment: maps (keys (N,), uint8 images) to augmented uint8 images; None: no augmentation.
         soften: maps (key, float images, labels) to the images to train on and the shares of the
-            classes (N, classes) to learn, see `flaxlab.training.targets`; None: the labels. The
+            classes (N, classes) to learn, see `flaxlab.batches.targets`; None: the labels. The
             metrics are of the labels.
         sam_radius: sharpness-aware minimization (Foret et al., 2021): the gradients are those at
             the parameters that lie so far uphill, in the direction of the gradients here. Metrics

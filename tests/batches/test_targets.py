@@ -10,11 +10,11 @@ import optax
 import pytest
 
 from flaxlab.batches.augment import scale_pixels
+from flaxlab.batches.targets import soft_targets
 from flaxlab.training.experiment import assemble
 from flaxlab.training.penalty import penalty
 from flaxlab.training.state import create_state
 from flaxlab.training.step import make_train_step
-from flaxlab.training.targets import soft_targets
 from tests.helpers.runs import small_config, small_dataset
 
 KEY = jax.random.key(3)
