@@ -32,8 +32,8 @@ from flaxlab.run.record import versions
 from flaxlab.run.result import RunResult
 from flaxlab.run.steps import STEPS_FILE, read_steps
 from flaxlab.run.weights import first_kernel, normalizations
-from flaxlab.training.averages import make_average
 from flaxlab.training.experiment import Experiment
+from flaxlab.training.optimizer import make_average
 
 _MISTAKES = 18
 

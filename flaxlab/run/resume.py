@@ -17,11 +17,10 @@ from flaxlab.run.history import from_numbers
 from flaxlab.run.load import reported_step
 from flaxlab.run.resume_rules import check_resumable
 from flaxlab.run.steps import Mark
-from flaxlab.training.averages import restarted
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import Progress, Start
 from flaxlab.training.metrics import Row
-from flaxlab.training.state import TrainState
+from flaxlab.training.state import TrainState, restarted
 
 _log = logging.getLogger(__name__)
 

@@ -22,11 +22,10 @@ from flaxlab.data.dataset import Dataset, RunSplits, Split
 from flaxlab.data.splits import split_for_run
 from flaxlab.errors import UsageError
 from flaxlab.kernels import Kernels
-from flaxlab.training.averages import averaged, make_average
 from flaxlab.training.batch_statistics import MomentsStep, make_moments_step, momenta_of
-from flaxlab.training.optimizer import make_optimizer, make_schedule
+from flaxlab.training.optimizer import make_average, make_optimizer, make_schedule
 from flaxlab.training.penalty import penalty
-from flaxlab.training.state import TrainState, create_state
+from flaxlab.training.state import TrainState, averaged, create_state
 from flaxlab.training.step import (
     EvalStep,
     TrainStep,

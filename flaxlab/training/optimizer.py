@@ -1,7 +1,9 @@
-"""Optimizers and learning-rate schedules from the config, all built on Optax."""
+"""Optimizers, learning-rate schedules and averages of the parameters, all built on Optax."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +12,10 @@ import optax
 import optax.contrib
 from ml_collections import ConfigDict
 
-from flaxlab.training.state import TrainState
+from flaxlab.training.state import AveragedState, TrainState
+
+# What a step does last: maps the next state to one with the next average.
+Average = Callable[[AveragedState], AveragedState]
 
 
 def make_schedule(config: ConfigDict, steps_per_epoch: int, epochs: int) -> optax.Schedule:
@@ -153,3 +158,32 @@ def scale_by_keras_adam(b1: float, b2: float, epsilon: float) -> optax.GradientT
         return optax.scale_by_adam(b1, b2, corrected).update(updates, state, params)
 
     return optax.GradientTransformation(optax.scale_by_adam(b1, b2).init, update)
+
+
+def make_average(config: ConfigDict) -> Average | None:
+    """Returns the average that a whole config asks for; None for none."""
+    if config.optimizer.name.startswith("schedule_free"):
+        return schedule_free_average
+    if config.train.ema_decay:
+        return functools.partial(moving_average, decay=config.train.ema_decay)
+    return None
+
+
+def moving_average(state: AveragedState, decay: float) -> AveragedState:
+    """Returns the state with its parameters added to their exponential moving average.
+
+    It keeps the share `decay` of the average before, or (1 + n) / (10 + n) after n steps where that
+    is less, as TensorFlow's `tf.train.ExponentialMovingAverage` does with a count of steps:
+    otherwise the initial values would stay in the average for some 1 / (1 - decay) steps.
+    """
+    kept = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+    average = optax.incremental_update(state.params, state.average, 1 - kept)
+    # Mixed arithmetic may have widened the dtypes.
+    return state.replace(average=optax.tree.cast_like(average, state.average))
+
+
+def schedule_free_average(state: AveragedState) -> AveragedState:
+    """Returns the state with the average that a schedule-free optimizer keeps: x in its paper."""
+    of_optimizer = optax.tree.get(state.opt_state, "ScheduleFreeState")
+    average = optax.contrib.schedule_free_eval_params(of_optimizer, state.params)
+    return state.replace(average=optax.tree.cast_like(average, state.average))

@@ -64,7 +64,7 @@ def make_train_step(
             the parameters that lie so far uphill, in the direction of the gradients here. Metrics
             and running statistics are those of here. 0: plain gradients.
         average: maps the next state to one with the next average of its parameters, see
-            `flaxlab.training.averages`; None: nothing is averaged.
+            `flaxlab.training.optimizer`; None: nothing is averaged.
     """
 
     def over_devices(tree: Any) -> Any:
