@@ -17,14 +17,14 @@ from flaxlab.batches.feed import Batches, Feed
 from flaxlab.batches.order import epoch_order
 from flaxlab.data.dataset import Split
 from flaxlab.errors import UsageError
-from flaxlab.run.load import StoredModel, eval_state
-from flaxlab.training.batch_statistics import (
+from flaxlab.models.batch_statistics import (
     Moments,
     apply_by_batch,
     batch_moments,
     no_moments,
     statistics_of,
 )
+from flaxlab.run.load import StoredModel, eval_state
 from flaxlab.training.loop import score
 from flaxlab.training.metrics import Metrics, batch_metrics
 from flaxlab.training.programs import compile_evaluation

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flaxlab.checkpoints.folder import Record
 from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.errors import GO_ON, Diverged, Interrupted, RunFailed
+from flaxlab.models.batch_statistics import Moments
 from flaxlab.processes import Agreement, is_main
 from flaxlab.run.history import HistoryFile, best_row
 from flaxlab.run.record import make_record
@@ -23,7 +24,6 @@ from flaxlab.run.reporter import Reporter
 from flaxlab.run.resume import Part
 from flaxlab.run.steps import STEPS_FILE, StepSeries
 from flaxlab.run.timing import Profile, Stopwatch, Throttle
-from flaxlab.training.batch_statistics import Moments
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import Hooks, Progress, Start, finished
 from flaxlab.training.metrics import History, Metrics, Row, first_nonfinite_step, means

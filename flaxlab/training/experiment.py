@@ -22,14 +22,16 @@ from flaxlab.data.dataset import Dataset, RunSplits, Split
 from flaxlab.data.splits import split_for_run
 from flaxlab.errors import UsageError
 from flaxlab.kernels import Kernels
-from flaxlab.training.batch_statistics import MomentsStep, make_moments_step, momenta_of
+from flaxlab.models.batch_statistics import momenta_of
 from flaxlab.training.optimizer import make_average, make_optimizer, make_schedule
 from flaxlab.training.penalty import penalty
 from flaxlab.training.state import TrainState, averaged, create_state
 from flaxlab.training.step import (
     EvalStep,
+    MomentsStep,
     TrainStep,
     make_eval_step,
+    make_moments_step,
     make_train_step,
     with_precision,
 )
@@ -39,7 +41,7 @@ from flaxlab.training.step import (
 _MOST_STEPS = 100
 _SCORED_AT_ONCE = 512
 # Examples over which batch statistics are estimated: more change them little, see
-# `flaxlab.training.batch_statistics`.
+# `flaxlab.models.batch_statistics`.
 _STATISTICS_EXAMPLES = 10_000
 
 

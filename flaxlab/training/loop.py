@@ -15,11 +15,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from flaxlab.batches.feed import Feed
-from flaxlab.training.batch_statistics import Moments, with_statistics
+from flaxlab.models.batch_statistics import Moments, no_moments, statistics_of
 from flaxlab.training.experiment import Experiment, Feeds
 from flaxlab.training.metrics import History, Metrics, Row, means, no_metrics, stops_early
 from flaxlab.training.optimizer import last_rate
-from flaxlab.training.programs import EvalProgram, Programs, TrainProgram
+from flaxlab.training.programs import EvalProgram, MomentsProgram, Programs, TrainProgram
 from flaxlab.training.state import TrainState
 
 
@@ -113,6 +113,22 @@ def score(evaluate: EvalProgram, state: TrainState, feed: Feed, hooks: Hooks = N
     return Scores(scored["loss"], scored["accuracy"], whole, feed.split.labels)
 
 
+def with_statistics(
+    program: MomentsProgram, state: TrainState, feed: Feed, hooks: Hooks = NO_HOOKS
+) -> TrainState:
+    """Returns a state whose scored parameters have the statistics of a feed's examples.
+
+    The feed's batches are whole ones: padding examples would count as others do.
+    """
+    put = feed.devices.put
+    totals = put(no_moments(state.batch_stats))
+    with contextlib.closing(feed.eval_batches()) as batches:
+        for batch in batches:
+            totals, _ = program(state, totals, batch)
+            hooks.after_batch(totals)
+    return state.scoring({**state.scored, "batch_stats": put(statistics_of(totals))})
+
+
 def fit(
     experiment: Experiment,
     programs: Programs,
@@ -136,7 +152,7 @@ def fit(
         )
         if feeds.statistics is not None:
             assert programs.moments is not None
-            state = with_statistics(programs.moments, state, feeds.statistics, hooks.after_batch)
+            state = with_statistics(programs.moments, state, feeds.statistics, hooks)
         scores = score(programs.evaluate, state, feeds.validation, hooks)
         history = [*history, hooks.timed(_row(experiment, state, progress, scores))]
         hooks.after_epoch(state, history)

@@ -16,13 +16,14 @@ from jax import lax
 from flaxlab.batches.devices import Devices
 from flaxlab.batches.feed import Batches
 from flaxlab.batches.pmap import map_program
-from flaxlab.training.batch_statistics import Moments, MomentsProgram, MomentsStep
+from flaxlab.models.batch_statistics import Moments
 from flaxlab.training.metrics import Metrics
 from flaxlab.training.state import TrainState
-from flaxlab.training.step import Batch, EvalStep, TrainStep
+from flaxlab.training.step import Batch, EvalStep, MomentsStep, TrainStep
 
 TrainProgram = Callable[[TrainState, Metrics, Batches], tuple[TrainState, Metrics]]
 EvalProgram = Callable[[TrainState, Metrics, Batches], tuple[Metrics, jax.Array]]
+MomentsProgram = Callable[[TrainState, Moments, Batches], tuple[Moments, jax.Array]]
 Totals = TypeVar("Totals", Metrics, Moments)
 
 

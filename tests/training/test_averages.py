@@ -3,7 +3,6 @@
 import itertools
 import json
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,13 +15,12 @@ from flaxlab.batches.order import epoch_order
 from flaxlab.checkpoints.read import read_collection
 from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.config import default_config
-from flaxlab.errors import Interrupted, UsageError
+from flaxlab.errors import Interrupted
 from flaxlab.evaluate import __main__ as evaluate
 from flaxlab.evaluate.evaluation import evaluate_stored, recompute_statistics
 from flaxlab.run.load import load_stored
 from flaxlab.run.resume import find_start
 from flaxlab.run.run import train
-from flaxlab.training.batch_statistics import batch_moments, momenta_of, statistics_of
 from flaxlab.training.experiment import assemble
 from flaxlab.training.optimizer import make_optimizer, moving_average, schedule_free_average
 from flaxlab.training.state import AveragedState, TrainState, averaged
@@ -119,17 +117,6 @@ def test_schedule_free_averages_are_those_of_its_paper(name, clip):
         y = 0.2 * z + 0.8 * x
         np.testing.assert_allclose(state.params["w"], y, atol=1e-5)
         np.testing.assert_allclose(state.average["w"], x, atol=1e-5)
-
-
-def test_moments_of_batches_are_those_of_all_examples():
-    values = np.random.default_rng(0).normal(3, 2, (24, 5)).astype(np.float32)
-    parts = [
-        batch_moments({"norm": {"mean": part.mean(0), "var": part.var(0)}}, len(part))
-        for part in (values[:16], values[16:])
-    ]
-    found = statistics_of(parts[0] + parts[1])["norm"]
-    np.testing.assert_allclose(found["mean"], values.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(found["var"], values.var(0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("recipe", ["ema", "schedule_free"])
@@ -252,35 +239,6 @@ def test_a_whole_run_reports_the_average_and_evaluation_gives_the_same(tmp_path,
     evaluate.main([str(tmp_path), "--format=json", "--data.test_flips=false"])
     (alone,) = json.loads(capsys.readouterr().out)["results"]
     assert alone["loss"] != pytest.approx(found["loss"], rel=1e-5)
-
-
-class Whitened(nn.Module):
-    @nn.compact
-    def __call__(self, images, *, train):
-        self.variable("batch_stats", "largest", lambda: jnp.zeros(()))
-        return nn.Dense(3, name="output")(images.reshape(len(images), -1))
-
-
-class Frozen(nn.Module):
-    momentum: float = 0.9
-
-    @nn.compact
-    def __call__(self, images, *, train):
-        x = nn.BatchNorm(use_running_average=self.momentum < 1, momentum=self.momentum)(images)
-        return nn.Dense(3, name="output")(x.reshape(len(images), -1))
-
-
-@pytest.mark.parametrize(
-    ("network", "name"),
-    [
-        (Whitened(), "the network itself"),
-        (Frozen(), "BatchNorm_0"),
-        (Frozen(momentum=1.0), "BatchNorm_0"),
-    ],
-)
-def test_statistics_that_batches_do_not_make_are_one_line(network, name):
-    with pytest.raises(UsageError, match=f"^the statistics of {name} are not those that"):
-        momenta_of(network, (8, 8, 1))
 
 
 def test_within_an_epoch_what_is_trained_is_loaded(tmp_path):

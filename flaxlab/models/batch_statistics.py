@@ -7,7 +7,6 @@ find thousands of examples to be enough. Averages of parameters need it (Izmailo
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -16,12 +15,12 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.typing import Collection, VariableDict
 
-from flaxlab import models
-from flaxlab.batches.feed import Batches, Feed
 from flaxlab.errors import UsageError
-from flaxlab.training.state import Params, TrainState, Variables
-from flaxlab.training.step import Batch
+from flaxlab.models.dropout import Dropout
+
+_DROPOUT = nn.Dropout | Dropout
 
 
 class Moments(flax.struct.PyTreeNode):
@@ -41,17 +40,13 @@ class Moments(flax.struct.PyTreeNode):
         return jax.tree.map(jnp.add, self, other)
 
 
-MomentsStep = Callable[[TrainState, Batch], tuple[Moments, jax.Array]]
-MomentsProgram = Callable[[TrainState, Moments, Batches], tuple[Moments, jax.Array]]
-
-
-def no_moments(batch_stats: Params) -> Moments:
+def no_moments(batch_stats: Collection) -> Moments:
     """Returns the moments of no example, of layers with these statistics."""
     zeros = {path: jnp.zeros_like(mean) for path, mean in _leaves(batch_stats, "mean").items()}
     return Moments(mean=zeros, square=dict(zeros), count=jnp.zeros((), jnp.int32))
 
 
-def batch_moments(batch_stats: Params, examples: int) -> Moments:
+def batch_moments(batch_stats: Collection, examples: int) -> Moments:
     """Returns the moments of a batch, from its statistics."""
     means, variances = (_leaves(batch_stats, name) for name in ("mean", "var"))
     return Moments(
@@ -61,7 +56,7 @@ def batch_moments(batch_stats: Params, examples: int) -> Moments:
     )
 
 
-def statistics_of(moments: Moments) -> Params:
+def statistics_of(moments: Moments) -> dict[str, Any]:
     """Returns the mean and the variance over all examples, as "batch_stats".
 
     With the batches' means m and variances v, the variance is E[v + m^2] - E[m]^2.
@@ -73,53 +68,14 @@ def statistics_of(moments: Moments) -> Params:
     return unflatten_dict(found)
 
 
-def _leaves(batch_stats: Params, name: str) -> dict[Any, jax.Array]:
+def _leaves(batch_stats: Collection, name: str) -> dict[Any, jax.Array]:
     leaves = flatten_dict(batch_stats).items()
     return {path[:-1]: leaf for path, leaf in leaves if path[-1] == name}
 
 
-def make_moments_step(
-    model: nn.Module, preprocess: Callable[[jax.Array], jax.Array]
-) -> MomentsStep:
-    """Returns the pure function (state, batch) -> (moments, logits (N, classes)).
-
-    Padding examples count as others do.
-
-    Args:
-        model: a network with batch normalization.
-        preprocess: maps uint8 images to floats.
-    """
-
-    def moments_step(state: TrainState, batch: Batch) -> tuple[Moments, jax.Array]:
-        logits, found = apply_by_batch(model, state.scored, preprocess(batch["image"]))
-        return batch_moments(found, len(batch["image"])), logits
-
-    return moments_step
-
-
-def with_statistics(
-    program: MomentsProgram, state: TrainState, feed: Feed, after_batch: Callable[[Any], None]
-) -> TrainState:
-    """Returns a state whose scored parameters have the statistics of a feed's examples.
-
-    Args:
-        program: a step of `make_moments_step`, compiled.
-        state: the state.
-        feed: whole batches.
-        after_batch: called with the moments so far after each call of the program.
-    """
-    put = feed.devices.put
-    totals = put(no_moments(state.batch_stats))
-    with contextlib.closing(feed.eval_batches()) as batches:
-        for batch in batches:
-            totals, _ = program(state, totals, batch)
-            after_batch(totals)
-    return state.scoring({**state.scored, "batch_stats": put(statistics_of(totals))})
-
-
 def apply_by_batch(
-    model: nn.Module, variables: Variables, images: jax.Array
-) -> tuple[jax.Array, Params]:
+    model: nn.Module, variables: VariableDict, images: jax.Array
+) -> tuple[jax.Array, dict[str, Any]]:
     """Applies a model as in training, but without dropout.
 
     Returns:
@@ -131,7 +87,7 @@ def apply_by_batch(
     momenta = momenta_of(model, images.shape[1:])
 
     def without_dropout(call: Callable, args: Any, kwargs: Any, context: Any) -> Any:
-        dropout = isinstance(context.module, nn.Dropout | models.Dropout)
+        dropout = isinstance(context.module, _DROPOUT)
         return args[0] if dropout and context.method_name == "__call__" else call(*args, **kwargs)
 
     # Of statistics that are 0, a step keeps nothing, and adds (1 - momentum) of the batch's.
@@ -169,10 +125,10 @@ def momenta_of(model: nn.Module, image_shape: tuple[int, ...]) -> dict[tuple[str
             if not frozen and module.momentum < 1:
                 momenta[module.path] = module.momentum
         # Not called, since both need the axis of `pmap`, if there is one.
-        passed = isinstance(module, nn.BatchNorm | nn.Dropout | models.Dropout)
+        passed = isinstance(module, nn.BatchNorm | _DROPOUT)
         return args[0] if passed else call(*args, **kwargs)
 
-    def apply(key: jax.Array, images: jax.Array) -> Params:
+    def apply(key: jax.Array, images: jax.Array) -> Collection:
         variables = model.init(key, images, train=False)
         keys = {"dropout": key}
         with nn.intercept_methods(note):
