@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,8 +15,9 @@ from flaxlab import config as configs
 from flaxlab import kernels, models
 from flaxlab.batches.augment import augment, scale_pixels
 from flaxlab.batches.devices import Devices, find_devices
-from flaxlab.batches.feed import Feed, Reading, make_feed, place
-from flaxlab.batches.order import batches_per_epoch, epoch_order
+from flaxlab.batches.feed import Feed
+from flaxlab.batches.feeds import Feeds, eval_feed, make_feeds, steps_per_call
+from flaxlab.batches.order import batches_per_epoch
 from flaxlab.batches.targets import soft_targets
 from flaxlab.data.dataset import Dataset, RunSplits, Split
 from flaxlab.data.splits import split_for_run
@@ -35,25 +36,6 @@ from flaxlab.training.step import (
     make_train_step,
     with_precision,
 )
-
-# On an accelerator: steps of a call, so that steps of a millisecond do not wait for the host, and
-# examples of a batch that is only scored.
-_MOST_STEPS = 100
-_SCORED_AT_ONCE = 512
-# Examples over which batch statistics are estimated: more change them little, see
-# `flaxlab.models.batch_statistics`.
-_STATISTICS_EXAMPLES = 10_000
-
-
-class Feeds(NamedTuple):
-    """The batches of the training split and of the split that is scored after each epoch.
-
-    And those of training examples over which the statistics of averages are estimated, if any are.
-    """
-
-    train: Feed
-    validation: Feed
-    statistics: Feed | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,73 +76,17 @@ class Experiment:
 
     @property
     def steps_per_call(self) -> int:
-        """Number of steps in one call of the training program; the last of an epoch may be fewer.
-
-        Where the config leaves it open: 1, but on an accelerator that holds all examples the
-        largest divisor of an epoch's steps up to 100, or up to the steps between two checkpoints,
-        so that no shorter call has to be compiled; 50 if it is below 16.
-        """
-        train, between = self.config.train, self.config.checkpoint.every_steps
-        steps = train.steps_per_execution
-        if steps is None and self.devices.accelerated and self._placement == "resident":
-            steps = _divisor(self.steps_per_epoch, min(_MOST_STEPS, between or _MOST_STEPS))
-        return min(steps or 1, self.steps_per_epoch)
-
-    @property
-    def _reading(self) -> Reading:
-        data = self.config.data
-        return Reading(data.workers, data.augment.random_resized_crop)
-
-    @property
-    def _placement(self) -> str:
-        """Where the training split waits."""
-        placement = self.config.data.placement
-        return place(self.splits.train, self.devices, placement, self._reading)
+        """Number of steps in one call of the training program; see `flaxlab.batches.feeds`."""
+        return steps_per_call(self.config, self.splits.train, self.devices)
 
     def feeds(self) -> Feeds:
-        """Returns the feeds of a run; puts the training split on the devices if it is resident.
+        """Returns the feeds of a run, see `flaxlab.batches.feeds`."""
+        averages = self.moments_step is not None
+        return make_feeds(self.config, self.splits, self.devices, with_statistics=averages)
 
-        Raises:
-            UsageError: the config asks for a resident split, with several processes.
-        """
-        train = make_feed(
-            self.splits.train,
-            self.config.train.batch_size,
-            self.steps_per_call,
-            self.devices,
-            self._placement,
-            self._reading,
-        )
-        statistics = None if self.moments_step is None else self._statistics_feed()
-        return Feeds(train, self.eval_feed(self.splits.validation), statistics)
-
-    def eval_feed(self, split: Split, batch_size: int | None = None) -> Feed:
-        """Returns the feed for scoring a split.
-
-        On an accelerator, where the split fits, all of it lies there and is scored in one call:
-        otherwise the accelerator would wait for the host.
-
-        Args:
-            split: the examples.
-            batch_size: examples of a batch; None: those of training, or more in such a call.
-        """
-        size, devices = self.config.train.batch_size, self.devices
-        placement = place(split, devices, self.config.data.placement)
-        if not devices.accelerated or devices.mapped or placement != "resident":
-            return make_feed(split, batch_size or size, 1, devices, "streamed")
-        size = batch_size or scoring_batch(size)
-        return make_feed(split, size, -(-len(split) // size), devices, "resident")
-
-    def _statistics_feed(self) -> Feed:
-        """Returns the feed of some training examples in whole batches, in a random order.
-
-        The order matters, since each batch is normalized by itself: a split may be sorted by class.
-        It is that of epoch 0, which is not trained.
-        """
-        seen, size = self.splits.train, self.config.train.batch_size
-        batches = max(min(len(seen), _STATISTICS_EXAMPLES) // size, 1)
-        chosen = epoch_order(len(seen), self.config.seed, 0)[: batches * size]
-        return self.eval_feed(seen.take(chosen), size)
+    def eval_feed(self, split: Split) -> Feed:
+        """Returns the feed for scoring a split, see `flaxlab.batches.feeds`."""
+        return eval_feed(self.config, split, self.devices)
 
     def create_state(self) -> TrainState:
         """Returns the initial state, drawn with the seed of the config."""
@@ -246,18 +172,6 @@ def assemble(
         moments_step=moments_step,
         devices=devices,
     )
-
-
-def scoring_batch(size: int) -> int:
-    """Returns the batch for scoring on an accelerator: about 512, a multiple of the training's."""
-    return size * max(1, _SCORED_AT_ONCE // size)
-
-
-def _divisor(steps: int, most: int) -> int:
-    """Returns the largest divisor of `steps` up to `most`; half of that if it is a small one."""
-    most = min(steps, most)
-    divisor = max(n for n in range(1, most + 1) if steps % n == 0)
-    return divisor if divisor >= most // 6 else most // 2
 
 
 def step_parts(

@@ -15,8 +15,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from flaxlab.batches.feed import Feed
+from flaxlab.batches.feeds import Feeds
 from flaxlab.models.batch_statistics import Moments, no_moments, statistics_of
-from flaxlab.training.experiment import Experiment, Feeds
+from flaxlab.training.experiment import Experiment
 from flaxlab.training.metrics import History, Metrics, Row, means, no_metrics, stops_early
 from flaxlab.training.optimizer import last_rate
 from flaxlab.training.programs import EvalProgram, MomentsProgram, Programs, TrainProgram
