@@ -33,10 +33,9 @@ def rate(folder: str, side: int, placement: str, workers: int, seconds: float) -
     import jax
 
     from flaxlab.batches.devices import one_device
-    from flaxlab.batches.feed import Reading, make_feed
+    from flaxlab.batches.feed import Reading, make_feed, take_batch
     from flaxlab.config import default_config
     from flaxlab.data.load import load_dataset
-    from flaxlab.training.programs import take_batch
 
     config = default_config()
     config.data.name = "folder"

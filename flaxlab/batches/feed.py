@@ -40,6 +40,23 @@ _BATCHES_AHEAD = 2
 T = TypeVar("T")
 
 
+def take_batch(batches: Batches, number: Any, devices: Devices) -> dict[str, jax.Array]:
+    """Returns one batch inside a program: {"image", "label", "mask"}, split by example.
+
+    Args:
+        batches: those of one call.
+        number: which of them, a number or an int32 scalar.
+        devices: the devices that share the batch.
+    """
+    batch = {key: values[number] for key, values in batches.items() if key != "resident"}
+    index = batch.pop("index", None)
+    if index is not None:
+        batch |= {key: values[index] for key, values in batches["resident"].items()}
+    if devices.count == 1 or devices.mapped:
+        return batch
+    return jax.lax.with_sharding_constraint(batch, devices.rows)
+
+
 @dataclass(frozen=True)
 class Reading:
     """How examples are read out of their files.

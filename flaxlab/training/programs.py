@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from flaxlab.batches.devices import Devices
-from flaxlab.batches.feed import Batches
+from flaxlab.batches.feed import Batches, take_batch
 from flaxlab.batches.pmap import map_program
 from flaxlab.models.batch_statistics import Moments
 from flaxlab.training.metrics import Metrics
@@ -90,17 +90,6 @@ def compile_evaluation(
         return step(totals, 0) if steps == 1 else lax.scan(step, totals, np.arange(steps))
 
     return _compiled(evaluate, devices, out_axes=(None, 0))
-
-
-def take_batch(batches: Batches, number: Any, devices: Devices) -> Batch:
-    """Returns one batch inside a program: {"image", "label", "mask"}, split by example."""
-    batch = {key: values[number] for key, values in batches.items() if key != "resident"}
-    index = batch.pop("index", None)
-    if index is not None:
-        batch |= {key: values[index] for key, values in batches["resident"].items()}
-    if devices.count == 1 or devices.mapped:
-        return batch
-    return lax.with_sharding_constraint(batch, devices.rows)
 
 
 def _compiled(program: Callable, devices: Devices, out_axes: Any, **options: Any) -> Callable:

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from flaxlab.batches.devices import Devices, one_device
-from flaxlab.batches.feed import _ahead, make_feed
+from flaxlab.batches.feed import _ahead, make_feed, take_batch
 from flaxlab.batches.order import eval_batches, train_batches
 from flaxlab.data.dataset import Split
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
 from flaxlab.training.loop import score
 from flaxlab.training.metrics import no_metrics
-from flaxlab.training.programs import compile_evaluation, compile_training, take_batch
+from flaxlab.training.programs import compile_evaluation, compile_training
 from tests.helpers.comparing import assert_same_bits
 from tests.helpers.runs import Listener, small_config, small_dataset
 
