@@ -1,4 +1,4 @@
-"""What happens to the images of a batch on the device: scaled, and changed at random.
+"""What happens to images on the device: scaled, changed at random for training, mirrored to score.
 
 Every example has a key of its own, so that what is drawn for it does not depend on how the batch
 is split among devices.
@@ -7,6 +7,8 @@ is split among devices.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -95,3 +97,14 @@ def _cutout(key: jax.Array, image: jax.Array, side: int) -> jax.Array:
 
     square = inside(0)[:, None] & inside(1)[None, :]
     return jnp.where(square[..., None], jnp.uint8(0), image)
+
+
+def over_flips(compute: Callable[[jax.Array], Any], flips: bool) -> Callable[[jax.Array], Any]:
+    """Returns `compute`, of images (N, H, W, C); with `flips`, its mean with that of their mirror.
+
+    Simonyan and Zisserman (2015) average the class probabilities so; here, as in airbench (Jordan,
+    2024), it is the logits.
+    """
+    if not flips:
+        return compute
+    return lambda images: (compute(images) + compute(jnp.flip(images, axis=2))) / 2

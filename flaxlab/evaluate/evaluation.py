@@ -11,12 +11,13 @@ import jax
 import numpy as np
 
 from flaxlab import kernels, models
-from flaxlab.batches.augment import scale_pixels
+from flaxlab.batches.augment import over_flips, scale_pixels
 from flaxlab.batches.devices import one_device
 from flaxlab.batches.feed import Batches, Feed
 from flaxlab.batches.order import epoch_order
 from flaxlab.data.dataset import Split
 from flaxlab.errors import UsageError
+from flaxlab.kernels.precision import with_precision
 from flaxlab.models.batch_statistics import (
     Moments,
     apply_by_batch,
@@ -29,7 +30,7 @@ from flaxlab.training.loop import score
 from flaxlab.training.metrics import Metrics, batch_metrics
 from flaxlab.training.programs import compile_evaluation
 from flaxlab.training.state import Params, TrainState, Variables
-from flaxlab.training.step import Batch, EvalStep, make_eval_step, over_flips, with_precision
+from flaxlab.training.step import Batch, EvalStep, make_eval_step
 
 KINDS = ("running", "batch", "recomputed")
 

@@ -15,10 +15,10 @@ from jax import export
 from safetensors.numpy import save
 
 from flaxlab import files
-from flaxlab.batches.augment import scale_pixels
+from flaxlab.batches.augment import over_flips, scale_pixels
 from flaxlab.errors import UsageError
+from flaxlab.kernels.precision import with_precision
 from flaxlab.run.load import StoredModel
-from flaxlab.training.step import over_flips, with_precision
 
 # Platforms that the exported program can run on; each adds its own lowering to the file.
 _PLATFORMS = ("cpu", "cuda", "tpu")

@@ -14,11 +14,12 @@ from flaxlab.batches.devices import one_device
 from flaxlab.batches.feed import Feed
 from flaxlab.data.dataset import Split
 from flaxlab.data.images import read_image
+from flaxlab.kernels.precision import with_precision
 from flaxlab.run.load import StoredModel, eval_state
 from flaxlab.scores import probabilities
 from flaxlab.training.loop import score
 from flaxlab.training.programs import compile_evaluation
-from flaxlab.training.step import make_eval_step, with_precision
+from flaxlab.training.step import make_eval_step
 
 _BATCH = 64
 

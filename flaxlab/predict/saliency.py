@@ -14,12 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxlab.batches.augment import scale_pixels
+from flaxlab.batches.augment import over_flips, scale_pixels
 from flaxlab.errors import UsageError
 from flaxlab.models.summary import trace_modules
 from flaxlab.run.load import StoredModel
 from flaxlab.training.state import Variables
-from flaxlab.training.step import over_flips
 
 METHODS = ("gradient", "smoothgrad", "grad_cam")
 

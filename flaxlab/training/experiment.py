@@ -23,6 +23,7 @@ from flaxlab.data.dataset import Dataset, RunSplits, Split
 from flaxlab.data.splits import split_for_run
 from flaxlab.errors import UsageError
 from flaxlab.kernels import Kernels
+from flaxlab.kernels.precision import with_precision
 from flaxlab.models.batch_statistics import momenta_of
 from flaxlab.training.optimizer import make_average, make_optimizer, make_schedule
 from flaxlab.training.penalty import penalty
@@ -34,7 +35,6 @@ from flaxlab.training.step import (
     make_eval_step,
     make_moments_step,
     make_train_step,
-    with_precision,
 )
 
 

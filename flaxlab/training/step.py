@@ -1,4 +1,4 @@
-"""The training step and the evaluation step: pure functions of (state, batch).
+"""The steps: pure functions of (state, batch).
 
 Nothing here knows how a step is run. The same function goes through `jit` (one device, or
 several with sharded arrays), `lax.scan` (several steps per call), `vmap` (several seeds) and
@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from flaxlab.batches.augment import example_keys
+from flaxlab.batches.augment import example_keys, over_flips
 from flaxlab.kernels.finite import all_finite
 from flaxlab.models.batch_statistics import Moments, apply_by_batch, batch_moments
 from flaxlab.training.metrics import NEVER, Metrics, batch_metrics, no_metrics
@@ -28,7 +28,6 @@ Batch = Mapping[str, Any]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[TrainState, Batch], tuple[Metrics, jax.Array]]
 MomentsStep = Callable[[TrainState, Batch], tuple[Moments, jax.Array]]
-Step = TypeVar("Step", bound=Callable[..., Any])
 
 
 def make_train_step(
@@ -166,33 +165,3 @@ def make_moments_step(
         return batch_moments(found, len(batch["image"])), logits
 
     return moments_step
-
-
-def over_flips(compute: Callable[[jax.Array], Any], flips: bool) -> Callable[[jax.Array], Any]:
-    """Returns `compute`, of images (N, H, W, C); with `flips`, its mean with that of their mirror.
-
-    Simonyan and Zisserman (2015) average the class probabilities so; here, as in airbench (Jordan,
-    2024), it is the logits.
-    """
-    if not flips:
-        return compute
-    return lambda images: (compute(images) + compute(jnp.flip(images, axis=2))) / 2
-
-
-def with_precision(step: Step, precision: str) -> Step:
-    """Returns a function whose float32 products and convolutions have at least this precision.
-
-    Args:
-        step: a training or evaluation step, or any other function of arrays.
-        precision: "default", which on a recent GPU is TensorFloat-32: float32's range, with factors
-            rounded to 10 bits; "tensorfloat32"; or "float32". CPUs compute in float32 anyway.
-    """
-    if precision == "default":
-        return step
-
-    @functools.wraps(step)
-    def precise(*arguments: Any) -> Any:
-        with jax.default_matmul_precision(precision):
-            return step(*arguments)
-
-    return cast(Step, precise)
