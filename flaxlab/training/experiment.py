@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -124,7 +124,7 @@ def assemble(
     """
     if config.data.image_shape is None:
         config = configs.replaced(config, data={"image_shape": dataset.image_shape})
-    train = config.train
+    train, image_shape, classes = config.train, dataset.image_shape, len(dataset.class_names)
     devices = find_devices(train.parallel, train.devices, train.batch_size)
     splits = split_for_run(config.data, dataset, config.seed)
     if train.batch_size > len(splits.train):
@@ -132,32 +132,27 @@ def assemble(
             f"config.train.batch_size is {train.batch_size}, but the training split has"
             f" {len(splits.train)} examples; use a batch of at most that many, or more examples"
         )
-    plain = models.build(config.model, len(dataset.class_names), devices.axis_name)
+    plain = models.build(config.model, classes, devices.axis_name)
     try:
-        layers = models.layer_table(plain, dataset.image_shape)
+        layers = models.layer_table(plain, image_shape)
     except ValueError as error:
         raise UsageError(f"the model does not take these images: {error}") from error
     if models.is_own(config.model.name):
-        models.require_logits(plain, dataset.image_shape, len(dataset.class_names))
-    if computed_by is None:
-        computed_by = kernels.for_backend(jax.default_backend(), config.train.fast_kernels)
+        models.require_logits(plain, image_shape, classes)
+    computed_by = computed_by or kernels.for_backend(jax.default_backend(), train.fast_kernels)
     model = models.computed_by(plain, conv=computed_by.conv, max_pool=computed_by.max_pool)
     steps_per_epoch = batches_per_epoch(len(splits.train), train.batch_size)
-    if schedule is None:
-        schedule = make_schedule(config.optimizer, steps_per_epoch, config.train.epochs)
+    schedule = schedule or make_schedule(config.optimizer, steps_per_epoch, train.epochs)
     optimizer = make_optimizer(config.optimizer, schedule, steps_per_epoch)
-    beside = step_parts(config, len(dataset.class_names), devices.axis_name)
+    parts = step_parts(config, classes, devices.axis_name)
+    skip = train.on_nonfinite == "skip"
     train_step = make_train_step(
-        model,
-        optimizer,
-        axis_name=devices.axis_name,
-        skip_nonfinite=train.on_nonfinite == "skip",
-        **beside,
+        model, optimizer, axis_name=devices.axis_name, skip_nonfinite=skip, **parts
     )
-    eval_step = make_eval_step(model, beside["preprocess"], config.data.test_flips)
+    eval_step = make_eval_step(model, parts["preprocess"], config.data.test_flips)
     moments_step = None
-    if beside["average"] is not None and momenta_of(plain, dataset.image_shape):
-        moments_step = make_moments_step(model, beside["preprocess"])
+    if parts["average"] is not None and momenta_of(plain, image_shape):
+        moments_step = make_moments_step(model, parts["preprocess"])
         moments_step = with_precision(moments_step, train.matmul_precision)
     return Experiment(
         config=config,
@@ -178,18 +173,14 @@ def step_parts(
     config: ConfigDict, num_classes: int, axis_name: str | None = None
 ) -> dict[str, Any]:
     """Returns what the config says of a step: arguments of `make_train_step`, by name."""
-    softened = {
-        "label_smoothing": config.loss.label_smoothing,
-        "mixup": config.data.augment.mixup,
-    }
-    soften = functools.partial(
-        soft_targets, num_classes=num_classes, axis_name=axis_name, **softened
-    )
-    on_device = {key: config.data.augment[key] for key in ("flip", "pad_and_crop", "cutout")}
+    changes = config.data.augment
+    softened = {"label_smoothing": config.loss.label_smoothing, "mixup": changes.mixup}
+    soften = partial(soft_targets, num_classes=num_classes, axis_name=axis_name, **softened)
+    on_device = {key: changes[key] for key in ("flip", "pad_and_crop", "cutout")}
     return {
-        "preprocess": functools.partial(scale_pixels, scaling=config.data.scaling),
-        "penalty": functools.partial(penalty, l1=config.loss.l1, l2=config.loss.l2),
-        "augment": functools.partial(augment, **on_device) if any(on_device.values()) else None,
+        "preprocess": partial(scale_pixels, scaling=config.data.scaling),
+        "penalty": partial(penalty, l1=config.loss.l1, l2=config.loss.l2),
+        "augment": partial(augment, **on_device) if any(on_device.values()) else None,
         "soften": soften if any(softened.values()) else None,
         "sam_radius": config.optimizer.sam_radius,
         "average": make_average(config),

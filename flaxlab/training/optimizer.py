@@ -97,11 +97,7 @@ def _make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Gradi
             return optax.contrib.schedule_free_sgd(schedule, b1=config.b1, weight_decay=decay)
         case "schedule_free_adamw":
             return optax.contrib.schedule_free_adamw(
-                schedule,
-                b1=config.b1,
-                b2=config.b2,
-                eps=config.epsilon,
-                weight_decay=decay,
+                schedule, b1=config.b1, b2=config.b2, eps=config.epsilon, weight_decay=decay
             )
         case "muon":
             return optax.contrib.muon(
