@@ -39,7 +39,7 @@ from benchmarks.noise import draw_dataset
 from flaxlab import kernels
 from flaxlab.batches.devices import AXIS, Devices
 from flaxlab.batches.feed import Batches
-from flaxlab.batches.feeds import scoring_batch
+from flaxlab.batches.run_feeds import scoring_batch
 from flaxlab.command_line import CommandParser, positive_number, run_command
 from flaxlab.config.find import experiment_file, own_experiments
 from flaxlab.data.shape import resolve_config

@@ -16,8 +16,8 @@ from flaxlab import kernels, models
 from flaxlab.batches.augment import augment, scale_pixels
 from flaxlab.batches.devices import Devices, find_devices
 from flaxlab.batches.feed import Feed
-from flaxlab.batches.feeds import Feeds, eval_feed, make_feeds, steps_per_call
 from flaxlab.batches.order import batches_per_epoch
+from flaxlab.batches.run_feeds import Feeds, eval_feed, make_feeds, steps_per_call
 from flaxlab.batches.targets import soft_targets
 from flaxlab.data.dataset import Dataset, RunSplits, Split
 from flaxlab.data.splits import split_for_run
@@ -76,16 +76,16 @@ class Experiment:
 
     @property
     def steps_per_call(self) -> int:
-        """Number of steps in one call of the training program; see `flaxlab.batches.feeds`."""
+        """Number of steps in one call of the training program; see `flaxlab.batches.run_feeds`."""
         return steps_per_call(self.config, self.splits.train, self.devices)
 
     def feeds(self) -> Feeds:
-        """Returns the feeds of a run, see `flaxlab.batches.feeds`."""
+        """Returns the feeds of a run, see `flaxlab.batches.run_feeds`."""
         averages = self.moments_step is not None
         return make_feeds(self.config, self.splits, self.devices, with_statistics=averages)
 
     def eval_feed(self, split: Split) -> Feed:
-        """Returns the feed for scoring a split, see `flaxlab.batches.feeds`."""
+        """Returns the feed for scoring a split, see `flaxlab.batches.run_feeds`."""
         return eval_feed(self.config, split, self.devices)
 
     def create_state(self) -> TrainState:

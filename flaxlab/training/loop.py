@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from flaxlab.batches.feed import Feed
-from flaxlab.batches.feeds import Feeds
+from flaxlab.batches.run_feeds import Feeds
 from flaxlab.models.batch_statistics import Moments, no_moments, statistics_of
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.metrics import History, Metrics, Row, means, no_metrics, stops_early
