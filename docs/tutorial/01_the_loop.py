@@ -8,7 +8,7 @@
 # model.fit(x, y, batch_size=32, epochs=5, validation_data=(x_test, y_test))
 # ```
 #
-# Each of the 225 steps inside of `fit` changes five things: the weights, the moving averages of
+# Each of the 225 steps inside `fit` changes five things: the weights, the moving averages of
 # batch normalization, Adam's moments, the step counter, and the state of a random generator. They
 # lie in five places, and `fit` changes them where they lie.
 #

@@ -158,7 +158,7 @@ assert not untouched(right).any()
 # In evaluation mode nothing is dropped, and these units speak with the weights that they were
 # drawn with. No exception, no curve that looks wrong: a smaller network than you believe, with
 # noise added to its answers. This is why flaxlab leaves nobody the choice: the key of a step is
-# made inside of the step, out of the state.
+# made inside the step, out of the state.
 #
 # ## The same key in two places
 #

@@ -98,7 +98,7 @@ assert traced_for == [(32, 8, 8, 1), (16, 8, 8, 1)]
 # %% [markdown]
 # ## 2. `scan`
 #
-# `jax.lax.scan(step, state, batches)` is the loop itself, inside of the program: the host is not
+# `jax.lax.scan(step, state, batches)` is the loop itself, inside the program: the host is not
 # asked between the steps. `step` has to have exactly the form that ours has, `(carry, x) -> (carry,
 # y)`. Keras calls it `steps_per_execution`, and so does flaxlab's config.
 
@@ -117,7 +117,7 @@ assert largest_difference(scanned, one_by_one) < 2e-5
 # A state is a tree of arrays, so four states are one tree whose arrays have a leading axis of 4.
 # `vmap` makes a function of one state a function of the four; `in_axes=(0, None)` says that the
 # states have that axis and the batch has not. Transformations compose: below, `scan` runs over
-# `vmap` of the step, inside of `jit`.
+# `vmap` of the step, inside `jit`.
 
 # %%
 states = [experiment.with_seed(seed).create_state() for seed in range(4)]

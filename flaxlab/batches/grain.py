@@ -131,8 +131,8 @@ def read_batches(
         if "Worker process was terminated" not in str(error):
             raise
         raise RunFailed(
-            "a worker process that reads the data died, killed for want of memory perhaps; try"
-            " fewer --config.data.workers"
+            "a process that reads the data died, perhaps because memory ran out; try a smaller"
+            " --config.data.workers"
         ) from error
     finally:
         iterator.close()

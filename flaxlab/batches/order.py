@@ -62,7 +62,7 @@ def _in_batches(index: np.ndarray, examples: int, batch_size: int) -> Order:
 
 
 def train_batches(split: Split, batch_size: int, seed: int, epoch: int) -> Generator[HostBatch]:
-    """Yields the batches of one training epoch.
+    """Yields the batches of one training epoch, on the host; `Feed` sends the same to the devices.
 
     Each is {"image": uint8 (B, H, W, C), "label": int32 (B,), "mask": bool (B,)}.
     """

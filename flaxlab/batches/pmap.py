@@ -1,7 +1,7 @@
 """The older way to use several devices: `pmap` runs a program on each of them.
 
 Arrays get a leading axis for the devices, and what has to be the same on all of them is added up
-over a named axis, inside of the program. `jit` with sharded arrays needs neither.
+over a named axis, inside the program. `jit` with sharded arrays needs neither.
 """
 
 from __future__ import annotations

@@ -62,8 +62,8 @@ def steps_per_call(config: ConfigDict, split: Split, devices: Devices) -> int:
 
     The last call of an epoch may take fewer. Where the config leaves it open: 1, but on an
     accelerator that holds all examples the largest divisor of an epoch's steps up to 100, or up to
-    the steps between two checkpoints, so that no shorter call has to be compiled; 50 if it is below
-    16.
+    the steps between two checkpoints, so that no shorter call has to be compiled; half of that
+    limit where the divisor is below a sixth of it.
     """
     per_epoch = batches_per_epoch(len(split), config.train.batch_size)
     steps, between = config.train.steps_per_execution, config.checkpoint.every_steps

@@ -14,8 +14,8 @@ _NO_PLAN = (
     " that were tried and left out, cannot be seen here."
 )
 _LOOKING = (
-    "Whoever looks at the results before adding seeds finds differences that are not there more"
-    " often than 5% of the time."
+    "If you look at the results before adding seeds, you will find differences that are not there"
+    " more often than 5% of the time."
 )
 
 

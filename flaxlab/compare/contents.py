@@ -35,8 +35,8 @@ _TEST = {
 _TESTS = (
     "{test}, corrected for {tests} (Bonferroni), so that in at least 95% of such comparisons all"
     " intervals contain the true differences at once; an arm is better or worse if its interval"
-    " excludes 0.{region}{flips} What the seeds could have seen is the smallest true difference"
-    " that they detect with a power of at least 80%, provided that the true spread is below the"
+    " excludes 0.{region}{flips} The smallest detectable difference is the smallest true one that"
+    " so many seeds detect with a power of at least 80%, provided that the true spread is below the"
     " upper 80% confidence limit of the measured one."
 )
 _REGION = (

@@ -12,7 +12,7 @@ from flaxlab.compare.statistics import LEVEL
 
 _TESTS = {
     PAIRED: "Two-sided paired t test",
-    WELCH: "Two-sided t test of Welch, unpaired",
+    WELCH: "Two-sided, unpaired t test (Welch)",
     ANYTIME: "Two-sided paired t test that is valid at any time (arXiv 2310.03722)",
 }
 

@@ -24,7 +24,7 @@ def accuracy_table(comparison: Comparison) -> Table:
         difference_title(comparison.design),
         "p",
         "p (sign flip)",
-        "could have seen, points",
+        "smallest detectable, points",
         "verdict",
     ]
     rows = [_accuracy_row(arm) for arm in comparison.arms]

@@ -44,9 +44,9 @@ def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
     # your own; tfds:NAME or tfds:NAME/CONFIG, any image classification set that is prepared in the
     # TFDS folder; arrays, in memory
     config.data.name = "fashion_mnist"
-    # (H, W, C) of the images that are trained on; all but those of fashion_mnist, cifar10 and
-    # arrays are brought to it. None: that of the data, whose pictures must have one size; 28x28
-    # for digits
+    # (H, W, C) of the images that are trained on. Pictures are cropped and resized to it, except
+    # those of fashion_mnist, cifar10 and arrays. None: the shape of the data, whose pictures must
+    # all have one size; 28x28 for digits
     config.data.image_shape = placeholder(tuple)
     config.data.data_dir = placeholder(str)  # TFDS folder; None: $TFDS_DATA_DIR or TFDS's own
     # class folders of images, for data.name=folder; Parquet files, for data.name=parquet
@@ -102,7 +102,7 @@ def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
     # adam, adamw, sgd, rmsprop, lion, muon; schedule_free_sgd, schedule_free_adamw (Defazio et
     # al., 2024), which score an average of the parameters, and need no schedule
     config.optimizer.name = "adam"
-    config.optimizer.learning_rate = 1e-3  # a warm-up leads up to it, a schedule starts from it
+    config.optimizer.learning_rate = 1e-3  # after the warm-up, if there is one
     # adam, adamw, muon (where it leaves a parameter to Adam): share of the old mean of gradients
     # that a step keeps; lion: share of it in the update; schedule_free_*: share of the average
     # where gradients are taken
@@ -112,8 +112,8 @@ def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
     config.optimizer.b2 = 0.999
     # rmsprop: share of the old mean of squares that a step keeps; Keras's rho
     config.optimizer.rms_decay = 0.9
-    # adam, adamw, schedule_free_adamw, rmsprop: keeps the divisor of the update from 0; Keras's
-    # default (optax's is 1e-8)
+    # adam, adamw, schedule_free_adamw, rmsprop: added to the divisor of the update, which is then
+    # never 0; Keras's default (optax's is 1e-8)
     config.optimizer.epsilon = 1e-7
     # adam, adamw: where epsilon is added. "keras": to sqrt(v), before the bias is corrected, as
     # Keras does; "paper": to the corrected one, as Optax and PyTorch do.
@@ -149,7 +149,8 @@ def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
     config.train.devices = placeholder(int)  # number of devices; None: all of all processes
     # optimizer steps in one call of the program: the host is asked less often. No gain on a
     # CPU, where convolutions that lax computes become slow in its loop. None: 1, but on an
-    # accelerator that holds the examples the largest divisor of an epoch's steps up to 100.
+    # accelerator that holds the examples the largest divisor of an epoch's steps up to 100, or
+    # half of that where the divisor is small.
     config.train.steps_per_execution = placeholder(int)
     # precision of float32 products and convolutions: "default", which on a recent GPU rounds their
     # factors to 10 bits (TensorFloat-32); "tensorfloat32"; "float32", in full. A CPU always

@@ -157,8 +157,8 @@ def validate(config: ConfigDict) -> None:
         )
     if values.get("model.stochastic_depth") and values.get("model.shortcut") == "none" and not own:
         raise UsageError(
-            "config.model.stochastic_depth leaves blocks out, which a network needs shortcuts for;"
-            " use --config.model.shortcut=pad, or stochastic_depth=0"
+            "config.model.stochastic_depth skips whole blocks, which only a network with shortcuts"
+            " allows; use --config.model.shortcut=pad, or stochastic_depth=0"
         )
     for path in rules.keys() & ENTRIES.keys():
         of, _ = ENTRIES[path]

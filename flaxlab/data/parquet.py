@@ -194,7 +194,7 @@ def _read(paths: Sequence[Path], columns: _Columns, shape: tuple[int, int, int])
                 images.append(decode(content, name, lambda image: fit_image(image, shape)))
                 labels.append(label)
     if not images:
-        raise UsageError(f"there are no pictures in {', '.join(map(str, paths))}; expected some")
+        raise UsageError(f"{', '.join(map(str, paths))} contain no pictures; check the path")
     return Split(np.stack(images), np.array(labels, np.int32))
 
 

@@ -86,7 +86,7 @@ def image_shape(data: ConfigDict) -> tuple[int, int, int]:
 def _one_shape(shapes: Sequence[tuple[int, int, int]], folder: Path) -> tuple[int, int, int]:
     """Returns the shape of pictures that have one size, C the largest of theirs."""
     if not shapes:
-        raise UsageError(f"there are no pictures in {folder}; expected some")
+        raise UsageError(f"{folder} contains no pictures; check the path")
     sizes = Counter(shape[:2] for shape in shapes)
     channels = max(shape[2] for shape in shapes)
     (height, width), *others = [size for size, _ in sizes.most_common()]

@@ -49,9 +49,9 @@ def _slow(experiment: Experiment) -> list[str]:
     if train.steps_per_execution in (None, 1) or jax.default_backend() != "cpu":
         return []
     return [
-        f"{train.steps_per_execution} steps in one call gain nothing on a CPU, and what"
+        f"On a CPU, {train.steps_per_execution} steps in one call are no faster than one, and what"
         " flaxlab's own kernels do not compute (bfloat16, large kernels, fast_kernels=false)"
-        " is many times slower in a loop; use --config.train.steps_per_execution=1."
+        " becomes many times slower; use --config.train.steps_per_execution=1."
     ]
 
 

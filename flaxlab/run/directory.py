@@ -44,14 +44,14 @@ def make_run_directory(workdir: Path, option: str) -> None:
         option: the option that names it, for the message: "--workdir".
 
     Raises:
-        UsageError: it is the folder of a suite, or inside of one and not where a suite's run is,
+        UsageError: it is the folder of a suite, or inside one and not where a suite's run is,
             ARM/seed_N; or it cannot be made.
     """
     suite = suite_around(workdir)
     if suite is not None:
         inside = workdir.resolve().relative_to(suite).as_posix()
         if not re.fullmatch(r"[^/]+/seed_\d+", inside):
-            where = "is" if inside == "." else "is inside of"
+            where = "is" if inside == "." else "is inside"
             raise UsageError(
                 f"{option}={workdir} {where} the folder of a suite ({suite / SUITE_FILE} is there),"
                 f" whose runs are in ARM/seed_N; use another {option}"

@@ -52,7 +52,7 @@ def check_resumable(record: dict[str, Any], experiment: Experiment) -> None:
     reached = epoch_of(record)
     if config.train.epochs < reached:
         raise UsageError(
-            f"{_RUN} has come to epoch {reached}, but config.train.epochs is"
+            f"{_RUN} has reached epoch {reached}, but config.train.epochs is"
             f" {config.train.epochs}; use another --workdir, or config.train.epochs={reached}"
         )
     changed = resuming_differences(complete(configs.from_dict(record["config"])), config)

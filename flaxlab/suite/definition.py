@@ -61,8 +61,8 @@ class Suite(Rules):
             )
         if isinstance(self.baseline, Variant) and not self.baseline.of:
             raise UsageError(
-                f"the baseline {self.baseline.name} is a variant of nothing; name its experiment:"
-                ' Variant(..., of="alexnet_pool")'
+                f"the baseline {self.baseline.name} does not say which experiment it varies; name"
+                ' it: Variant(..., of="alexnet_pool")'
             )
         if not self.arms:
             raise UsageError("the suite has no arms; add at least one")

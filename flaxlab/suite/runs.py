@@ -79,7 +79,7 @@ def require_no_other_runs(workdir: Path) -> None:
             itself a run, or part of another suite, is refused.
 
     Raises:
-        UsageError: it is a run directory, holds some, or is inside of another suite's folder.
+        UsageError: it is a run directory, holds some, or is inside another suite's folder.
     """
     others = [] if (workdir / SUITE_FILE).is_file() else sorted(workdir.glob("*/config.json"))
     for file in (workdir / "config.json", *others):
@@ -91,7 +91,7 @@ def require_no_other_runs(workdir: Path) -> None:
     around = suite_around(workdir.resolve().parent)
     if around is not None:
         raise UsageError(
-            f"--workdir={workdir} is inside of the folder of another suite ({around / SUITE_FILE}"
+            f"--workdir={workdir} is inside the folder of another suite ({around / SUITE_FILE}"
             " is there); use another --workdir"
         )
 

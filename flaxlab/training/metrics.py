@@ -25,9 +25,9 @@ class Metrics(flax.struct.PyTreeNode):
         steps: int32 scalar, number of training steps that count.
         skipped: int32 scalar, number of steps that changed nothing, since a number in them was
             NaN or infinite.
-        nonfinite_step: int32 scalar, the first step whose loss or gradients had a number that was
-            NaN or infinite; the largest int32 if there was none. A number and not an exception,
-            so that the host need not wait for the device after each step.
+        nonfinite_step: int32 scalar, the first step, counted from 0, whose loss or gradients had a
+            number that was NaN or infinite; the largest int32 if there was none. A number and not
+            an exception, so that the host need not wait for the device after each step.
     """
 
     loss: jax.Array

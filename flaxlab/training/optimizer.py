@@ -55,11 +55,12 @@ def make_optimizer(
     Args:
         config: `config.optimizer`.
         schedule: see `make_schedule`.
-        steps_per_epoch: number of steps whose mean loss, the penalty included, is one value for
-            the schedule "plateau"; steps that were skipped do not count. From the last of these
-            steps on, the rate is multiplied by `step_factor` if `plateau_patience` values in a row
-            were not 0.01% below the lowest before them (Optax's tolerance; that of Keras's
-            `ReduceLROnPlateau` is absolute).
+        steps_per_epoch: number of steps whose mean loss is one value for the schedule "plateau":
+            cross entropy with the labels, also where soft targets are trained, plus the penalty.
+            Steps that were skipped do not count. From the last of these steps on, the rate is
+            multiplied by `step_factor` if `plateau_patience` values in a row were not 0.01% below
+            the lowest before them (Optax's tolerance; that of Keras's `ReduceLROnPlateau` is
+            absolute).
     """
     optimizer = _make_optimizer(config, schedule)
     if config.clip_norm:

@@ -1,4 +1,6 @@
-"""Compiles the pure steps, once, so that the new state reuses the memory of the old one.
+"""Makes programs of the pure steps, in which the new state reuses the memory of the old one.
+
+Each is compiled once, when it is first called.
 
 On several devices the same programs run under `jit` with sharded batches: XLA splits the work and
 sums over the devices, the statistics of batch normalization included.
@@ -28,9 +30,9 @@ Totals = TypeVar("Totals", Metrics, Moments)
 
 
 class Programs(NamedTuple):
-    """The compiled programs of a run; each is compiled when it is first called.
+    """The programs of a run.
 
-    Both take one or several batches; another number of them, as at the end of an epoch, is compiled
+    All take one or several batches; another number of them, as at the end of an epoch, is compiled
     separately. `train` reuses the memory of the state, which must not be read afterwards.
     `evaluate` returns logits (batches, examples, classes), or (examples, classes) of one batch;
     so does `moments`, which only a run that scores averages of its parameters needs.
@@ -47,7 +49,7 @@ def compile_programs(
     devices: Devices,
     moments_step: MomentsStep | None = None,
 ) -> Programs:
-    """Returns the steps compiled for `devices`; `train_step` must have been made for their axis."""
+    """Returns the programs for `devices`; `train_step` must have been made for their axis."""
     return Programs(
         compile_training(train_step, devices),
         compile_evaluation(eval_step, devices),

@@ -72,22 +72,22 @@ def make_train_step(
         return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        dropout_key = jax.random.fold_in(state.key, state.step)
+        step_key = jax.random.fold_in(state.key, state.step)
         images = batch["image"]
         if augment is not None:
-            images = augment(example_keys(dropout_key, len(images), axis_name), images)
+            images = augment(example_keys(step_key, len(images), axis_name), images)
         devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
         count = over_devices(jnp.sum(batch["mask"], dtype=jnp.float32))
 
         def loss_fn(params: Params) -> tuple[jax.Array, tuple[Metrics, Params]]:
             inputs = preprocess(images)
             if soften is not None:
-                inputs, targets = soften(dropout_key, inputs, batch["label"])
+                inputs, targets = soften(step_key, inputs, batch["label"])
             logits, updates = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 inputs,
                 train=True,
-                rngs={"dropout": dropout_key},
+                rngs={"dropout": step_key},
                 mutable=["batch_stats"],
             )
             metrics = batch_metrics(logits, batch["label"], batch["mask"])

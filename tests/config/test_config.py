@@ -361,7 +361,7 @@ def test_records_of_the_earlier_names_are_read_as_what_they_meant():
         (
             "resnet20",
             ["--config.model.shortcut=none", "--config.model.stochastic_depth=0.2"],
-            "which a network needs shortcuts for",
+            "which only a network with shortcuts allows",
         ),
     ],
 )

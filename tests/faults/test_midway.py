@@ -91,7 +91,7 @@ def test_fewer_epochs_than_have_begun_are_refused(tmp_path):
     with pytest.raises(Interrupted):
         train(assemble(small_config(), small_dataset()), tmp_path, stop=stop_at(6 + 1))
     one = assemble(small_config(**{"train.epochs": 1}), small_dataset())
-    with pytest.raises(UsageError, match="has come to epoch 2, but"):
+    with pytest.raises(UsageError, match="has reached epoch 2, but"):
         train(one, tmp_path)
 
 

@@ -231,7 +231,7 @@ def test_a_wrong_design_is_one_line(tmp_path, arms, message):
         (lambda: factorial(dict.fromkeys("abc", (0, 1)), {"c": ("a",)}), "the generators are"),
         (lambda: add_one_in({"nothing": {}}), "expected the fields that it changes"),
         (lambda: leave_one_out({"bn": {"model.norm": "none"}}), "a tuple of two values"),
-        (lambda: Suite("x", Variant("b", {}), ("y",)), "a variant of nothing"),
+        (lambda: Suite("x", Variant("b", {}), ("y",)), "does not say which experiment it varies"),
         (lambda: add_one_in({"bn": ("model.norm", "none")}), "expected the fields"),
         (lambda: Suite("x", "b", ("y",), factors={"a": ("y", "typo")}), "name typo; expected arms"),
         (

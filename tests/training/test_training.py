@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from flaxlab.checkpoints.save import Checkpoints
+from flaxlab.config.rules import OPTIMIZERS
 from flaxlab.errors import Interrupted, RunFailed, UsageError
 from flaxlab.run.history import best_row, to_csv
 from flaxlab.run.record import make_record
@@ -288,7 +289,7 @@ def test_the_best_of_another_run_is_not_taken_for_ones_own(tmp_path, undisturbed
 
 def test_fewer_epochs_than_there_are_are_refused(tmp_path):
     run_small(tmp_path, **{"train.epochs": 2})
-    with pytest.raises(UsageError, match=r"has come to epoch 2, but config\.train\.epochs is 1"):
+    with pytest.raises(UsageError, match=r"has reached epoch 2, but config\.train\.epochs is 1"):
         run_small(tmp_path, **{"train.epochs": 1})
     assert json.loads((tmp_path / "config.json").read_text())["train"]["epochs"] == 2
 
@@ -325,9 +326,7 @@ def test_history_csv_keeps_every_digit(undisturbed):
     assert [float(value) for value in lines[1].split(",")] == list(dataclasses.astuple(history[1]))
 
 
-@pytest.mark.parametrize(
-    "name", ["adam", "adamw", "sgd", "schedule_free_sgd", "schedule_free_adamw"]
-)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_trains(tmp_path, name):
     result = run_small(tmp_path, **{"optimizer.name": name, "optimizer.learning_rate": 0.01})
     assert result.history[-1].train_loss < result.history[0].train_loss
