@@ -48,11 +48,17 @@ def build(job: dict[str, Any]) -> nn.Sequential:
 
 
 def prepare(job: dict[str, Any], images: Any, labels: Any) -> Prepared:
-    """Returns the step; `job["variant"]` is "channels_last" or "channels_first"."""
+    """Returns the step.
+
+    `job["variant"]` is "channels_last" or "channels_first", in float32; "bf16" or "autocast",
+    channels last, with float32 arrays whose products may be in bfloat16, or with bfloat16 arrays.
+    """
     torch.manual_seed(0)
-    memory_format = (
-        torch.channels_last if job["variant"] == "channels_last" else torch.contiguous_format
-    )
+    variant = job["variant"]
+    first = variant == "channels_first"
+    memory_format = torch.contiguous_format if first else torch.channels_last
+    if variant == "bf16":
+        torch.backends.mkldnn.fp32_precision = "bf16"
     network = build(job).to(memory_format=memory_format).train()
     rates = job["optimizer"]
     optimizer = torch.optim.Adam(
@@ -68,7 +74,9 @@ def prepare(job: dict[str, Any], images: Any, labels: Any) -> Prepared:
 
     def step() -> float:
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_fn(network(pixels.float() / 255), targets)
+        with torch.autocast("cpu", torch.bfloat16, enabled=variant == "autocast"):
+            logits = network(pixels.float() / 255)
+        loss = loss_fn(logits.float(), targets)
         loss.backward()
         optimizer.step()
         return float(loss.detach())
