@@ -114,7 +114,7 @@ def test_a_worker_that_is_killed_ends_the_reading(folder):
     next(reading)
     (worker,) = multiprocessing.active_children()
     worker.kill()
-    with pytest.raises(RunFailed, match=r"died.*fewer --config\.data\.workers"):
+    with pytest.raises(RunFailed, match=r"died.*smaller --config\.data\.workers"):
         list(reading)
     assert multiprocessing.active_children() == []
 

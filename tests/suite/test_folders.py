@@ -51,7 +51,7 @@ def test_no_suite_goes_over_runs(at, tmp_path, capsys):
 def test_no_suite_goes_into_another(tmp_path, capsys):
     write_suite(tmp_path)
     said = refused(suite, [*SWEEP, f"--workdir={tmp_path / 'alexnet_pool'}"], capsys)
-    assert f"inside of the folder of another suite ({tmp_path / 'suite.json'} is there)" in said
+    assert f"inside the folder of another suite ({tmp_path / 'suite.json'} is there)" in said
 
 
 def test_a_suite_goes_on_among_its_own_runs(tmp_path, monkeypatch):

@@ -228,7 +228,7 @@ def test_a_whole_run_reports_the_average_and_evaluation_gives_the_same(tmp_path,
     recipe = ["--config.train.ema_decay=0.9", "--config.data.test_flips=true"]
     main.main([*SMALL_POOL, *recipe, f"--workdir={tmp_path}", "--config.train.epochs=2"])
     page = (tmp_path / "report.html").read_text()
-    assert "Scored is an average of the parameters" in page
+    assert "The scores are those of an average of the parameters" in page
     assert "Logits are means over an image and its mirror image" in page
     summary = json.loads((tmp_path / "summary.json").read_text())
     capsys.readouterr()
