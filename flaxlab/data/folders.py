@@ -67,9 +67,9 @@ def load_folder(root: Path, shape: tuple[int, int, int], is_lazy: Callable[[int]
 
 
 def declared_shapes(root: Path) -> list[tuple[int, int, int]]:
-    """Returns (H, W, C) of pictures from all over the folders, see `images.declared_shape`.
+    """Returns (H, W, C) of up to a hundred pictures of the folders, see `images.declared_shape`.
 
-    All of up to a hundred are looked at, and of more between fifty and a hundred.
+    Of more they are drawn at random, the same each time: kinds of pictures may take turns.
 
     Raises:
         UsageError: there are no class folders, or a picture is damaged.
@@ -77,7 +77,8 @@ def declared_shapes(root: Path) -> list[tuple[int, int, int]]:
     listed = [each for part in _parts(root) for each in _class_folders(part)]
     # Names, not paths, which would take several times as long: a suite asks this for every arm.
     places = [(folder, name) for folder, names in listed for name in names]
-    paths = [folder / name for folder, name in places[:: math.ceil(len(places) / _HEADERS)]]
+    chosen = sorted(np.random.default_rng(0).permutation(len(places))[:_HEADERS])
+    paths = [places[number][0] / places[number][1] for number in chosen]
     return [decode(path, str(path), declared_shape) for path in paths]
 
 

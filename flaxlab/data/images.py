@@ -59,7 +59,7 @@ def declared_shape(image: Image.Image) -> tuple[int, int, int]:
 
 
 def _upright_size(image: Image.Image, exif: Image.Exif) -> tuple[int, int]:
-    stored_on_its_side = exif.get(ExifTags.Base.Orientation, 1) >= 5
+    stored_on_its_side = exif.get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
     return image.size[::-1] if stored_on_its_side else image.size
 
 

@@ -17,9 +17,9 @@ from flaxlab.compare.runs import Run, find_runs
 from flaxlab.compare.suite_file import SuiteRecord, read_suite_file, write_suite_file
 from flaxlab.config.find import experiment_file
 from flaxlab.config.read import load_experiment
-from flaxlab.data.shape import with_image_shape
 from flaxlab.errors import UsageError
 from flaxlab.run.directory import SUITE_FILE
+from flaxlab.run.origin import with_shape_of_run
 from flaxlab.scores import PREDICTIONS_FILE, Predictions, compact_form
 from flaxlab.suite.plan import plan_suite, suite_record
 
@@ -122,7 +122,8 @@ def check_run(run: Run, experiments: Sequence[Path] = ()) -> None:
                 f"{run.folder} does not belong in a ledger: {what} {state}; commit, and repeat"
                 " the run"
             )
-    original = with_image_shape(load_experiment(experiment_file(run.config.name, experiments)))
+    file = experiment_file(run.config.name, experiments)
+    original = with_shape_of_run(load_experiment(file), run.config)
     changed = configs.differences_but_seed(original, run.config)
     if changed:
         raise UsageError(

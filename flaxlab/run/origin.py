@@ -9,10 +9,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from flaxlab.config.fields import differences_but_seed
+from flaxlab.config.fields import differences_but_seed, replaced
 from flaxlab.config.find import PLACES, experiment_file
 from flaxlab.config.lab_report import LabReport
 from flaxlab.config.read import load_baseline, load_experiment, load_lab_report
+from flaxlab.config.rules import validate
 from flaxlab.data.shape import with_image_shape
 from flaxlab.errors import UsageError
 
@@ -50,10 +51,10 @@ def read_origin(file: Path | None, config: ConfigDict) -> Origin:
     """
     if file is None:
         return Origin(None, _baseline_in_python(config), {}, None)
-    original = _with_image_shape(load_experiment(file))
+    original = with_shape_of_run(load_experiment(file), config)
     return Origin(
         file=file,
-        baseline=_with_image_shape(load_baseline(file, config)),
+        baseline=with_shape_of_run(load_baseline(file, config), config),
         departures=differences_but_seed(original, config),
         lab_report=load_lab_report(file) if config.name == original.name else None,
     )
@@ -62,11 +63,17 @@ def read_origin(file: Path | None, config: ConfigDict) -> Origin:
 def _baseline_in_python(config: ConfigDict) -> ConfigDict:
     if config.baseline in ("", config.name):
         return config
-    return _with_image_shape(load_experiment(experiment_file(config.baseline, PLACES)))
+    return with_shape_of_run(load_experiment(experiment_file(config.baseline, PLACES)), config)
 
 
-def _with_image_shape(config: ConfigDict) -> ConfigDict:
-    """Returns the config with the shape of its data; None stays where these are not to be had."""
+def with_shape_of_run(config: ConfigDict, run: ConfigDict) -> ConfigDict:
+    """Returns the config of a file with the shape of its data, to be compared with that of a run.
+
+    Where the data are not to be had, it is the run's shape if they are the run's, and else None.
+    """
     with contextlib.suppress(UsageError):
+        validate(config)
         return with_image_shape(config)
+    if all(config.data[key] == run.data[key] for key in ("name", "folder", "file")):
+        return replaced(config, data={"image_shape": run.data.image_shape})
     return config

@@ -83,7 +83,7 @@ def test_the_lab_reports_experiments_are_on_the_images_of_their_data():
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16", "P", "RGB", "RGBA"])
-@pytest.mark.parametrize("orientation", [None, 3, 6])
+@pytest.mark.parametrize("orientation", [None, 3, 6, 9])
 def test_the_header_tells_the_upright_size_and_whether_grey_is_stored(tmp_path, mode, orientation):
     picture = Image.new("L" if mode == "I;16" else "RGB", (12, 4), 90).convert(mode)
     exif = Image.Exif()
@@ -114,13 +114,21 @@ def test_pictures_are_grey_if_all_of_them_are(pictures):
     assert shape_of(pictures) == (9, 11, 3)
 
 
-def test_only_some_of_many_pictures_are_opened(tmp_path):
+def test_only_some_of_many_pictures_are_opened(tmp_path, monkeypatch):
+    opened = []
+
+    def counted(path, name, bring):
+        opened.append(path)
+        return decode(path, name, bring)
+
+    monkeypatch.setattr("flaxlab.data.folders.decode", counted)
     for number in range(250):
         paint(tmp_path / f"a/{number:03d}.png")
-    (tmp_path / "a/001.png").write_bytes(b"no picture, and not among every third")
     assert shape_of(tmp_path) == (9, 11, 1)
-    (tmp_path / "a/003.png").write_bytes(b"no picture")
-    with pytest.raises(UsageError, match=r"003\.png is not a readable PNG or JPEG"):
+    assert len(set(opened)) == len(opened) == 100
+    for number in range(0, 250, 5):  # kinds that take turns
+        paint(tmp_path / f"a/{number:03d}.png", size=(30, 40))
+    with pytest.raises(UsageError, match="different sizes, 9x11, 40x30"):
         shape_of(tmp_path)
 
 
@@ -249,3 +257,32 @@ def test_a_config_without_a_shape_runs_in_python_with_that_of_its_data(pictures)
     assert changed == {"data.image_shape": (None, (9, 11, 1))}
     own = assemble(config, small_dataset(shape=(12, 10, 3)))
     assert dict(flatten(own.config))["data.image_shape"] == (12, 10, 3)
+
+
+def test_a_baseline_whose_data_are_named_elsewhere_needs_none(pictures, tmp_path, capsys):
+    text = """from flaxlab.config import default_config
+
+
+def get_config():
+    config = default_config("alexnet")
+    config.data.name = "folder"
+    return config
+"""
+    (tmp_path / "template.py").write_text(text)
+    own = f"config.baseline, config.data.folder = 'template', {str(pictures)!r}"
+    (tmp_path / "mine.py").write_text(text.replace("return config", f"{own}\n    return config"))
+    main([f"--config={tmp_path / 'mine.py'}", "--show=config"])
+    assert json.loads(capsys.readouterr().out)["data"]["image_shape"] == [9, 11, 1]
+
+
+def test_data_that_are_gone_are_no_departure(pictures, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from flaxlab.config import default_config\n\n\ndef get_config():\n"
+        "    config = default_config('alexnet')\n"
+        f"    config.data.name, config.data.folder = 'folder', {str(pictures)!r}\n"
+        "    return config\n"
+    )
+    config = resolve_config(file, [])
+    pictures.rename(tmp_path / "elsewhere")
+    assert read_origin(file, config).departures == {}
