@@ -24,6 +24,7 @@ _GLIBC_WITH_HUGE_PAGES = (2, 35)
 # Those by which JAX decides whether to look for a GPU (jax/_src/hardware_utils.py); /dev/dxg: WSL.
 _NVIDIA_DEVICES = ("nvidia0", "nvidiactl", "dxg")
 _NVIDIA_VENDOR = "0x10de"  # https://pci-ids.ucw.cz/read/PC/10de
+_GPU_CHECK, _NO_GPU = "JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "flaxlab found no GPU"
 _ZSTD = b"\x28\xb5\x2f\xfd"  # the first bytes of a file that zstd compressed
 
 
@@ -248,18 +249,21 @@ def skip_gpu_check_without_gpu(root: Path = Path("/")) -> None:
 
     JAX computes on the CPU there, whatever the check says; but the plugin logs a traceback at each
     start. With a GPU, also one whose driver is missing, the traceback stays. Does nothing if the
-    user has set JAX_SKIP_CUDA_CONSTRAINTS_CHECK.
+    user has set JAX_SKIP_CUDA_CONSTRAINTS_CHECK; what a process on another machine has set, as one
+    that submits to a cluster, is undone.
 
     Args:
         root: folder that holds dev/ and sys/.
     """
+    if os.environ.get(_GPU_CHECK) == _NO_GPU:
+        del os.environ[_GPU_CHECK]
     vendors = (root / "sys/bus/pci/devices").glob("*/vendor")
     with contextlib.suppress(OSError):  # then there may be one
         if any((root / "dev" / name).exists() for name in _NVIDIA_DEVICES):
             return
         if any(path.read_text().strip() == _NVIDIA_VENDOR for path in vendors):
             return
-        os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
+        os.environ.setdefault(_GPU_CHECK, _NO_GPU)
 
 
 def _processor_flags() -> str:

@@ -213,6 +213,12 @@ def test_the_cuda_plugin_checks_its_libraries_where_there_may_be_a_gpu(
     (tmp_path / file).write_text(text)
     skip_gpu_check_without_gpu(tmp_path)
     assert (GPU_CHECK not in os.environ) == checked
+    # What a machine without a GPU hands on, when it submits to a cluster, say.
+    os.environ.clear()
+    skip_gpu_check_without_gpu(tmp_path / "another machine")
+    assert os.environ[GPU_CHECK]
+    skip_gpu_check_without_gpu(tmp_path)
+    assert (GPU_CHECK not in os.environ) == checked
     os.environ[GPU_CHECK] = ""  # JAX's word for off
     skip_gpu_check_without_gpu(tmp_path)
     assert os.environ == {GPU_CHECK: ""}
