@@ -7,7 +7,6 @@ a column of {"bytes", "path"}, one of labels, and their names in the metadata of
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -79,7 +78,8 @@ def declared_shapes(root: Path) -> list[tuple[int, int, int]]:
     Raises:
         UsageError: there are no such files, or one of them or a picture is damaged.
     """
-    paths = list(itertools.chain(*_splits(root)))
+    train, test = _splits(root)
+    paths = [*train, *test]
     column = _common_columns(paths).image
     return [
         decode(content, f"picture {number} of {path.name}", declared_shape)

@@ -50,6 +50,16 @@ def pictures(tmp_path):
     return tmp_path / "pictures"
 
 
+def write_experiment(path, *fields):
+    """Writes an experiment file with these fields, such as "data.name = 'folder'"."""
+    lines = [f"config.{field}" for field in fields]
+    body = "\n    ".join(["config = default_config('alexnet')", *lines, "return config"])
+    path.write_text(
+        f"from flaxlab.config import default_config\n\n\ndef get_config():\n    {body}\n"
+    )
+    return path
+
+
 def of_folder(folder):
     return ["--config.data.name=folder", f"--config.data.folder={folder}"]
 
@@ -227,13 +237,8 @@ def test_arms_differ_by_their_shapes_and_not_by_who_says_so(pictures):
 
 
 def test_what_a_run_changes_of_its_file_is_told_by_shapes(pictures, tmp_path):
-    file = tmp_path / "mine.py"
-    file.write_text(
-        "from experiments import alexnet_pool\n\n\ndef get_config():\n"
-        "    config = alexnet_pool.get_config()\n    config.baseline = ''\n"
-        f"    config.data.name, config.data.folder = 'folder', {str(pictures)!r}\n"
-        "    return config\n"
-    )
+    named = "data.name = 'folder'", f"data.folder = {str(pictures)!r}"
+    file = write_experiment(tmp_path / "mine.py", *named)
     assert load_experiment(file).data.image_shape is None
     assert read_origin(file, resolve_config(file, [])).departures == {}
     larger = resolve_config(file, ["--config.data.image_shape=(14, 14, 1)"])
@@ -260,29 +265,15 @@ def test_a_config_without_a_shape_runs_in_python_with_that_of_its_data(pictures)
 
 
 def test_a_baseline_whose_data_are_named_elsewhere_needs_none(pictures, tmp_path, capsys):
-    text = """from flaxlab.config import default_config
-
-
-def get_config():
-    config = default_config("alexnet")
-    config.data.name = "folder"
-    return config
-"""
-    (tmp_path / "template.py").write_text(text)
-    own = f"config.baseline, config.data.folder = 'template', {str(pictures)!r}"
-    (tmp_path / "mine.py").write_text(text.replace("return config", f"{own}\n    return config"))
-    main([f"--config={tmp_path / 'mine.py'}", "--show=config"])
+    write_experiment(tmp_path / "template.py", "data.name = 'folder'")
+    named = "baseline = 'template'", "data.name = 'folder'", f"data.folder = {str(pictures)!r}"
+    main([f"--config={write_experiment(tmp_path / 'mine.py', *named)}", "--show=config"])
     assert json.loads(capsys.readouterr().out)["data"]["image_shape"] == [9, 11, 1]
 
 
 def test_data_that_are_gone_are_no_departure(pictures, tmp_path):
-    file = tmp_path / "mine.py"
-    file.write_text(
-        "from flaxlab.config import default_config\n\n\ndef get_config():\n"
-        "    config = default_config('alexnet')\n"
-        f"    config.data.name, config.data.folder = 'folder', {str(pictures)!r}\n"
-        "    return config\n"
-    )
+    named = "data.name = 'folder'", f"data.folder = {str(pictures)!r}"
+    file = write_experiment(tmp_path / "mine.py", *named)
     config = resolve_config(file, [])
     pictures.rename(tmp_path / "elsewhere")
     assert read_origin(file, config).departures == {}
