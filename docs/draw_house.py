@@ -128,6 +128,7 @@ class Box:
 
 
 _WIDTH, _MARGIN, _GAP, _STORY = 960, 20, 10, 88
+_LINES = 2  # below the name in a box
 _COMMANDS = 4  # floors of commands, from the roof down
 _SPINE = (210, 570)  # left and right edge of the rooms between the commands and the models
 # Boxes bring their own ground, and the grey of the arrows is read on white and on black.
@@ -207,6 +208,8 @@ def _arrow(a: Box, b: Box, straight: bool) -> str:
 
 def _drawn(box: Box, name: str, text: str) -> str:
     lines = textwrap.wrap(text, int(box.width / 6.6))
+    if len(lines) > _LINES:
+        raise ValueError(f"{text!r} does not fit into the box of {name}; say it in fewer words")
     size = f'x="{box.left:g}" y="{box.top:g}" width="{box.width:g}" height="{box.height:g}"'
     first = box.y + 4 - 7.5 * len(lines)
     words = [

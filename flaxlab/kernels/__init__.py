@@ -1,4 +1,4 @@
-"""Computes convolutions and max pooling faster than XLA, sets precisions, and looks for NaN.
+"""Fast convolutions and pooling; precision and NaN.
 
 Models are given these functions, and import none of them.
 
