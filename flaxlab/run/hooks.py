@@ -75,17 +75,18 @@ class RunHooks(Hooks):
             workdir: gets history.csv and steps.csv, and profile/ if the config asks for it.
         """
         self._experiment = experiment
-        self._steps_per_call = experiment.steps_per_call  # once: it asks the devices for their room
         self._checkpoints = checkpoints
         self._reporters = reporters
         self._stop = stop
         self._history_file, self._history = HistoryFile(workdir / "history.csv"), start.history
         epochs, steps = len(start.history), start.progress.steps
         self._steps = StepSeries(experiment, workdir / STEPS_FILE, epochs, steps, part.mark)
-        # Step, variables and record of the best epoch so far, until they are saved.
+        # Step, variables and record of the best epoch so far, until their save begins.
         self._best: tuple[int, Variables, Record] | None = None
         # Steps that no checkpoint of an epoch's end includes.
         self._unsaved = (start.state, start.progress) if start.progress.steps else None
+        # Whether the last call reached a multiple of `checkpoint.every_steps`.
+        self._reached_multiple = False
         self._agreement = Agreement()
         self._throttle = Throttle(jax.default_backend())
         self._profile = Profile(workdir / "profile" if experiment.config.train.profile else None)
@@ -103,6 +104,9 @@ class RunHooks(Hooks):
             Diverged: a number was NaN or infinite.
             Interrupted: a signal asked to stop; the state is saved.
         """
+        before = self._unsaved[1].steps if self._unsaved else 0
+        every = self._experiment.config.checkpoint.every_steps
+        self._reached_multiple = every > 0 and progress.steps // every > before // every
         self._unsaved = (state, progress)
         last = progress.steps == self._experiment.steps_per_epoch
         self._throttle.add(progress.totals.count)
@@ -110,7 +114,7 @@ class RunHooks(Hooks):
         self._stopwatch.after_step(progress, last)
         another = not last or progress.epoch < self._experiment.config.train.epochs
         self._profile.after_call(progress.totals, another)
-        due = not last and self._is_due_by_steps(progress.steps)
+        due = not last and self._reached_multiple
         late = time.monotonic() - self._ticked > _TICK_SECONDS
         due_by_time = not last and self._is_due_by_time()
         received, ticks, agreed = self._agreement.when_due(self._stop() or 0, late, due_by_time)
@@ -157,7 +161,7 @@ class RunHooks(Hooks):
         config = self._experiment.config
         late = time.monotonic() - self._epoch_saved >= config.checkpoint.epoch_seconds
         received, due = self._agreement.now(self._stop() or 0, late)
-        due = due or self._is_due_by_steps(self._experiment.steps_per_epoch)
+        due = due or self._reached_multiple
         record = make_record(self._experiment, history)
         if best_row(history) is history[-1]:
             # A copy, since the next step reuses the memory of the state.
@@ -242,16 +246,12 @@ class RunHooks(Hooks):
         self._write_history(whole=True)
         return Diverged(f"{reason}; {_ADVICE}{more_advice}")
 
-    def _is_due_by_steps(self, steps: int) -> bool:
-        every = self._experiment.config.checkpoint.every_steps
-        return every > 0 and steps // every > (steps - self._steps_per_call) // every
-
     def _is_due_by_time(self) -> bool:
         minutes = self._experiment.config.checkpoint.every_minutes
         return 0 < 60 * minutes < time.monotonic() - self._saved
 
     def _save_best(self) -> None:
-        """Saves the best state if it has not been saved; always before a whole state."""
+        """Begins to save the best state if that has not begun; always before a whole state."""
         if self._best is not None:
             self._checkpoints.save_best(*self._best)
             self._best = None

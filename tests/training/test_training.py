@@ -119,6 +119,13 @@ def test_every_steps_counts_the_last_step_of_an_epoch(tmp_path):
     assert saved(tmp_path, "latest") == [3, 6, 9]
 
 
+def test_several_steps_a_call_save_no_more_often(tmp_path):
+    # Three steps an epoch, two a call: calls end after steps 2 and 3, and only the first passes 2.
+    often = {"checkpoint.every_steps": 2, "train.steps_per_execution": 2, "checkpoint.keep": 3}
+    run_small(tmp_path, **SELDOM, **often)
+    assert saved(tmp_path, "latest") == [9]
+
+
 def test_other_steps_a_call_are_a_warning(tmp_path, caplog):
     run_small(tmp_path, **{"train.epochs": 1})
     run_small(tmp_path, **{"train.steps_per_execution": 3})
