@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,13 +58,14 @@ class StepManager:
             keep: number of steps to keep. An older one is removed once a newer one is saved.
             failures: why the last save to a folder failed. Shared by all folders of a run, so that
                 it warns once when saving starts to fail, and once when it works again.
-            follows: a step here counts as saved only after the save in progress there has ended.
+            follows: a step here may need one of those, see `save`.
         """
         self._directory = directory
         self._keep = keep
         self._failures = failures
         self._follows = follows
         self._saving: int | None = None
+        self._needs: int | None = None
         self._manager: ocp.CheckpointManager | None = None
         self._open()
 
@@ -73,6 +75,7 @@ class StepManager:
             # of a failed save that nothing waits for log to asyncio's.
             for name in ("absl", "asyncio"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
+            warnings.filterwarnings("ignore", "coroutine 'async_serialize.*never awaited")
             self._manager = ocp.CheckpointManager(
                 self._directory,
                 item_names=("state", "record"),
@@ -99,6 +102,11 @@ class StepManager:
         """Why the last save failed; None if it did not."""
         return self._failures.get(self._directory)
 
+    @property
+    def saving(self) -> bool:
+        """Whether a save has begun whose end `settle` has not seen."""
+        return self._saving is not None
+
     def steps(self) -> list[int]:
         """Lists the saved steps, oldest first."""
         if not self._directory.is_dir():
@@ -110,13 +118,15 @@ class StepManager:
         """Returns the folder of a step."""
         return self._directory / str(step)
 
-    def save(self, step: int, tree: Any, record: Record) -> None:
+    def save(self, step: int, tree: Any, record: Record, needs: int | None = None) -> None:
         """Saves in the background, once an earlier save is done, unless the step is saved already.
 
         Args:
             step: number of the step.
             tree: arrays.
             record: what to save beside the arrays, as JSON.
+            needs: a step of `follows` that must be saved before this one counts as saved; if its
+                save fails, this one does.
         """
         self.settle()
         if step in self.steps():
@@ -126,7 +136,7 @@ class StepManager:
             state=ocp.args.StandardSave(tree, chunks), record=ocp.args.JsonSave(record)
         )
         with self._tolerating_failure(step):
-            self._saving = step
+            self._saving, self._needs = step, needs
             if not self._open().save(step, args=args):
                 raise RuntimeError("Orbax has a later step")
 
@@ -186,14 +196,15 @@ class StepManager:
         """Called by Orbax when all files are written, before it renames their folder."""
         (folder,) = self._unfinished(self._saving)
         write_manifest(folder)
-        if self._follows is not None:
-            self._follows.wait()
+        if self._follows is not None and self._needs is not None:
+            self._follows.require(self._needs)
 
-    def wait(self) -> None:
-        """Waits, in any thread, until the save in progress has succeeded or failed."""
-        with contextlib.suppress(Exception):  # `settle` reports it
-            if (manager := self._manager) is not None:
-                manager.wait_until_finished()
+    def require(self, step: int) -> None:
+        """Waits, in any thread, until a step is saved; raises the reason if that fails."""
+        if (manager := self._manager) is not None:
+            manager.wait_until_finished()
+        if is_main() and not self.folder(step).is_dir():
+            raise OSError(self.failure or f"{self.folder(step)} is missing")
 
     def record(self, step: int) -> Record:
         """Reads what was saved beside the arrays."""

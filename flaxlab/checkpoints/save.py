@@ -63,6 +63,8 @@ class Checkpoints:
         self._best = StepManager(directory / "best", 2, failures)
         self._latest = StepManager(directory / "latest", keep, failures, follows=self._best)
         self._midway = StepManager(directory / "midway", 1, failures, follows=self._best)
+        # Step, variables and record of the best state so far, until they are on the disk.
+        self._pending: tuple[int, Variables, Record] | None = None
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -76,32 +78,45 @@ class Checkpoints:
 
     def save_latest(self, state: TrainState, record: Record) -> None:
         """Saves the whole state at the end of an epoch under its step; replaces older ones."""
-        self._before_state()
-        self._latest.save(int(state.step), state, record)
+        needs = self._before_state()
+        self._latest.save(int(state.step), state, record, needs)
 
     def save_midway(self, state: TrainState, record: Record) -> None:
         """Saves the whole state within an epoch; replaces an older one."""
-        self._before_state()
-        self._midway.save(int(state.step), state, record)
+        needs = self._before_state()
+        self._midway.save(int(state.step), state, record, needs)
 
     def save_best(self, step: int, variables: Variables, record: Record) -> None:
         """Saves what was scored after a step, `TrainState.scored`, as the best so far.
 
         A whole state that is saved later is written at the same time, but never counts as saved
-        before it: a kill never leaves a history whose best epoch was not saved.
+        before it: a kill never leaves a history whose best epoch was not saved. If this save
+        fails, that of the next whole state tries it again.
         """
         self._settle_states()  # a state in progress may need the best step that this one removes
-        self._best.save(step, variables, record)
+        self._pending = step, variables, record
+        self._best.save(*self._pending)
 
-    def _before_state(self) -> None:
+    def _before_state(self) -> int | None:
+        """Returns the best step that is not on the disk yet, if any; tries again if that failed."""
         self._settle_states()
-        if in_several():
-            # If the best step fails in one of them, that one ends; no thread may wait for it then.
-            self._best.settle()
+        # If the best step fails in one of several processes, that one ends; no thread may wait for
+        # it then.
+        self._settle_best(wait=in_several())
+        if self._pending is None:
+            return None
+        if not self._best.saving:
+            self._best.save(*self._pending)
+        return self._pending[0]
 
-    def _settle_states(self) -> None:
+    def _settle_best(self, wait: bool = True) -> None:
+        self._best.settle(wait)
+        if self._pending is not None and self._pending[0] in self._best.steps():
+            self._pending = None
+
+    def _settle_states(self, wait: bool = True) -> None:
         for manager in (self._midway, self._latest):
-            manager.settle()
+            manager.settle(wait)
 
     def settle(self, wait: bool = True) -> None:
         """Checks whether the saves in progress succeeded, and removes what they replace.
@@ -109,8 +124,8 @@ class Checkpoints:
         Args:
             wait: wait for them to end; otherwise skip those still in progress.
         """
-        for manager in (self._best, self._midway, self._latest):
-            manager.settle(wait)
+        self._settle_best(wait)
+        self._settle_states(wait)
         with contextlib.suppress(OSError):  # an old midway checkpoint only takes up space
             for step in self._midway.steps():
                 if step <= self.saved_step():
@@ -165,7 +180,7 @@ class Checkpoints:
         Raises:
             RunFailed: they could not be saved, or are damaged.
         """
-        self._best.settle()
+        self._settle_best()
         there = step in self._best.steps()
         if there:
             (damaged,) = from_main(int(is_main() and self._set_aside_if_damaged(self._best, step)))

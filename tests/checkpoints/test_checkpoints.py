@@ -254,6 +254,43 @@ def test_a_state_is_written_beside_the_best_one_but_never_counts_before_it(
     assert whole.exists()
 
 
+def refuse_to_write(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_no_state_is_saved_without_the_best_one_which_is_tried_again(tmp_path, monkeypatch):
+    def write_all_but_the_best(folder):
+        (refuse_to_write if folder.parent.name == "best" else write_manifest)(folder)
+
+    state = assemble(small_config(), small_dataset()).create_state()
+    with Checkpoints(tmp_path) as checkpoints:
+        with monkeypatch.context() as full:
+            full.setattr("flaxlab.checkpoints.folder.write_manifest", write_all_but_the_best)
+            checkpoints.save_best(3, state.scored, {"epoch": 1})
+            checkpoints.save_latest(state.replace(step=3), {})
+            checkpoints.settle()
+            assert checkpoints.failure == os.strerror(errno.ENOSPC)
+            assert checkpoints.newest_step() == 0
+        checkpoints.save_latest(state.replace(step=6), {})
+        checkpoints.settle()
+        assert checkpoints.failure is None
+        assert checkpoints.saved_step() == 6
+    assert json.loads((tmp_path / "best/3/record/metadata").read_text()) == {"epoch": 1}
+
+
+def test_a_best_state_whose_save_cannot_begin_is_tried_again(tmp_path, monkeypatch):
+    state = assemble(small_config(), small_dataset()).create_state()
+    with Checkpoints(tmp_path) as checkpoints:
+        with monkeypatch.context() as full:
+            full.setattr(ocp.CheckpointManager, "save", refuse_to_write)
+            checkpoints.save_best(3, state.scored, {})
+        checkpoints.save_midway(state.replace(step=4), {})
+        checkpoints.settle()
+        assert checkpoints.failure is None
+        assert checkpoints.newest_step() == 4
+    assert (tmp_path / "best/3").is_dir()
+
+
 def test_a_disk_that_can_be_written_again_is_written_at_the_next_save(tmp_path, monkeypatch):
     """Even if what the failed save left could not be removed until now."""
 

@@ -65,7 +65,10 @@ def require_whole(workdir):
         config = json.loads((workdir / "config.json").read_text())
         holdout = config["data"]["validation"] == "holdout"
         saved = max(newest_step(workdir, kind) for kind in ("latest", "midway"))
-        assert len(rows) * (STEPS_PER_EPOCH - holdout) <= saved
+        steps = STEPS_PER_EPOCH - holdout
+        assert len(rows) * steps <= saved
+        best = max(rows, key=lambda row: float(row["val_accuracy"]))
+        assert (workdir / "checkpoints/best" / str(int(best["epoch"]) * steps)).is_dir()
 
 
 def require_clean(workdir):
