@@ -21,7 +21,6 @@ from flaxlab.kernels.precision import with_precision
 from flaxlab.models.batch_statistics import (
     Moments,
     apply_by_batch,
-    batch_moments,
     no_moments,
     statistics_of,
 )
@@ -148,8 +147,7 @@ def recompute_statistics(
 
     @jax.jit
     def moments(variables: Variables, images: jax.Array) -> Moments:
-        _, found = apply_by_batch(model, variables, scale_pixels(images, scaling))
-        return batch_moments(found, len(images))
+        return apply_by_batch(model, variables, scale_pixels(images, scaling))[1]
 
     order = np.random.default_rng(_ORDER_SEED).permutation(len(split))
     totals = no_moments(variables["batch_stats"])

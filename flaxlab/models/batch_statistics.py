@@ -75,11 +75,11 @@ def _leaves(batch_stats: Collection, name: str) -> dict[Any, jax.Array]:
 
 def apply_by_batch(
     model: nn.Module, variables: VariableDict, images: jax.Array
-) -> tuple[jax.Array, dict[str, Any]]:
+) -> tuple[jax.Array, Moments]:
     """Applies a model as in training, but without dropout.
 
     Returns:
-        Logits, and the "batch_stats" of this batch alone.
+        Logits, and the moments of this batch.
 
     Raises:
         UsageError: see `momenta_of`.
@@ -104,7 +104,7 @@ def apply_by_batch(
         path: value / (1 - momenta[path[:-1]])
         for path, value in flatten_dict(updated["batch_stats"]).items()
     }
-    return logits, unflatten_dict(found)
+    return logits, batch_moments(unflatten_dict(found), len(images))
 
 
 def momenta_of(model: nn.Module, image_shape: tuple[int, ...]) -> dict[tuple[str, ...], float]:

@@ -25,7 +25,8 @@ from flaxlab import models
 from flaxlab.config import ConfigDict
 from flaxlab.training.experiment import Experiment, step_parts
 from flaxlab.training.metrics import batch_metrics
-from flaxlab.training.state import averaged, draw_state
+from flaxlab.training.optimizer import averaged
+from flaxlab.training.state import draw_state
 from flaxlab.training.step import make_train_step
 
 # The packages whose versions may change the StableHLO text of the same code.

@@ -20,7 +20,8 @@ from flaxlab.run.steps import Mark
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import Progress, Start
 from flaxlab.training.metrics import Row
-from flaxlab.training.state import TrainState, restarted
+from flaxlab.training.optimizer import restarted
+from flaxlab.training.state import TrainState
 
 _log = logging.getLogger(__name__)
 

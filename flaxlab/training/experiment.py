@@ -25,15 +25,20 @@ from flaxlab.errors import UsageError
 from flaxlab.kernels import Kernels
 from flaxlab.kernels.precision import with_precision
 from flaxlab.models.batch_statistics import momenta_of
-from flaxlab.training.optimizer import make_average, make_optimizer, make_schedule
+from flaxlab.training.optimizer import (
+    MomentsStep,
+    averaged,
+    make_average,
+    make_moments_step,
+    make_optimizer,
+    make_schedule,
+)
 from flaxlab.training.penalty import penalty
-from flaxlab.training.state import TrainState, averaged, create_state
+from flaxlab.training.state import TrainState, create_state
 from flaxlab.training.step import (
     EvalStep,
-    MomentsStep,
     TrainStep,
     make_eval_step,
-    make_moments_step,
     make_train_step,
 )
 

@@ -6,16 +6,16 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 import optax.contrib
 from ml_collections import ConfigDict
 
-from flaxlab.training.state import AveragedState, TrainState
-
-# What a step does last: maps the next state to one with the next average.
-Average = Callable[[AveragedState], AveragedState]
+from flaxlab.models.batch_statistics import Moments, apply_by_batch
+from flaxlab.training.state import Params, TrainState, Variables
+from flaxlab.training.step import Batch
 
 
 def make_schedule(config: ConfigDict, steps_per_epoch: int, epochs: int) -> optax.Schedule:
@@ -157,6 +157,53 @@ def scale_by_keras_adam(b1: float, b2: float, epsilon: float) -> optax.GradientT
     return optax.GradientTransformation(optax.scale_by_adam(b1, b2).init, update)
 
 
+class AveragedState(TrainState):
+    """A state with an average of its parameters, which is scored in their place.
+
+    Training goes on from the parameters themselves. Their average never went through a batch, so
+    the running statistics of batch normalization are not its own: those are estimated again at the
+    end of each epoch, see `flaxlab.models.batch_statistics`.
+
+    Attributes:
+        average: the average, of the same tree as the parameters.
+        average_stats: batch statistics that fit it; within an epoch, those of the one before.
+    """
+
+    average: Params
+    average_stats: Params
+
+    @property
+    def scored(self) -> Variables:
+        """See `TrainState`."""
+        return {"params": self.average, "batch_stats": self.average_stats}
+
+    def scoring(self, variables: Variables) -> TrainState:
+        """See `TrainState`."""
+        return self.replace(average=variables["params"], average_stats=variables["batch_stats"])
+
+
+# What a step does last: maps the next state to one with the next average.
+Average = Callable[[AveragedState], AveragedState]
+MomentsStep = Callable[[TrainState, Batch], tuple[Moments, jax.Array]]
+
+
+def averaged(state: TrainState) -> AveragedState:
+    """Returns the state with an average that begins with its parameters and statistics."""
+    # Copies, since a program cannot reuse the memory of one array for two results.
+    average, stats = jax.tree.map(jnp.copy, (state.params, state.batch_stats))
+    return AveragedState(**vars(state), average=average, average_stats=stats)
+
+
+def restarted(state: TrainState, optimizer: optax.GradientTransformation) -> TrainState:
+    """Returns the state with an optimizer, and an average if any, that begin with its parameters.
+
+    Schedule-free optimizers keep a copy of the parameters, so that others do not fit their state.
+    """
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    state = state.replace(opt_state=optimizer.init(state.params))
+    return state.scoring(jax.tree.map(jnp.copy, variables))
+
+
 def make_average(config: ConfigDict) -> Average | None:
     """Returns the average that a whole config asks for; None for none."""
     if config.optimizer.name.startswith("schedule_free"):
@@ -184,3 +231,19 @@ def schedule_free_average(state: AveragedState) -> AveragedState:
     of_optimizer = optax.tree.get(state.opt_state, "ScheduleFreeState")
     average = optax.contrib.schedule_free_eval_params(of_optimizer, state.params)
     return state.replace(average=optax.tree.cast_like(average, state.average))
+
+
+def make_moments_step(
+    model: nn.Module, preprocess: Callable[[jax.Array], jax.Array]
+) -> MomentsStep:
+    """Returns the pure function (state, batch) -> (moments, logits (N, classes)).
+
+    The model has batch normalization, and the moments are those of its inputs under the scored
+    parameters. Padding examples count as others do.
+    """
+
+    def moments_step(state: TrainState, batch: Batch) -> tuple[Moments, jax.Array]:
+        logits, moments = apply_by_batch(model, state.scored, preprocess(batch["image"]))
+        return moments, logits
+
+    return moments_step

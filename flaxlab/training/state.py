@@ -41,48 +41,6 @@ class TrainState(flax.struct.PyTreeNode):
         return self.replace(**variables)
 
 
-class AveragedState(TrainState):
-    """A state with an average of its parameters, which is scored in their place.
-
-    Training goes on from the parameters themselves. Their average never went through a batch, so
-    the running statistics of batch normalization are not its own: those are estimated again at the
-    end of each epoch, see `flaxlab.models.batch_statistics`.
-
-    Attributes:
-        average: the average, of the same tree as the parameters.
-        average_stats: batch statistics that fit it; within an epoch, those of the one before.
-    """
-
-    average: Params
-    average_stats: Params
-
-    @property
-    def scored(self) -> Variables:
-        """See `TrainState`."""
-        return {"params": self.average, "batch_stats": self.average_stats}
-
-    def scoring(self, variables: Variables) -> TrainState:
-        """See `TrainState`."""
-        return self.replace(average=variables["params"], average_stats=variables["batch_stats"])
-
-
-def averaged(state: TrainState) -> AveragedState:
-    """Returns the state with an average that begins with its parameters and statistics."""
-    # Copies, since a program cannot reuse the memory of one array for two results.
-    average, stats = jax.tree.map(jnp.copy, (state.params, state.batch_stats))
-    return AveragedState(**vars(state), average=average, average_stats=stats)
-
-
-def restarted(state: TrainState, optimizer: optax.GradientTransformation) -> TrainState:
-    """Returns the state with an optimizer, and an average if any, that begin with its parameters.
-
-    Schedule-free optimizers keep a copy of the parameters, so that others do not fit their state.
-    """
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    state = state.replace(opt_state=optimizer.init(state.params))
-    return state.scoring(jax.tree.map(jnp.copy, variables))
-
-
 def draw_state(
     model: nn.Module,
     optimizer: optax.GradientTransformation,

@@ -19,7 +19,6 @@ import optax
 
 from flaxlab.batches.augment import example_keys, over_flips
 from flaxlab.kernels.finite import all_finite
-from flaxlab.models.batch_statistics import Moments, apply_by_batch, batch_moments
 from flaxlab.training.metrics import NEVER, Metrics, batch_metrics, no_metrics
 from flaxlab.training.state import Params, TrainState
 
@@ -27,7 +26,6 @@ from flaxlab.training.state import Params, TrainState
 Batch = Mapping[str, Any]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[TrainState, Batch], tuple[Metrics, jax.Array]]
-MomentsStep = Callable[[TrainState, Batch], tuple[Moments, jax.Array]]
 
 
 def make_train_step(
@@ -128,8 +126,7 @@ def make_train_step(
             next_state, metrics = jax.tree.map(
                 functools.partial(jnp.where, finite), (next_state, metrics), (unchanged, skipped)
             )
-        first = jnp.where(finite, NEVER, state.step)
-        return next_state, metrics.replace(nonfinite_step=first)
+        return next_state, metrics.replace(nonfinite_step=jnp.where(finite, NEVER, state.step))
 
     return train_step
 
@@ -149,19 +146,3 @@ def make_eval_step(
         return batch_metrics(logits, batch["label"], batch["mask"]), logits
 
     return eval_step
-
-
-def make_moments_step(
-    model: nn.Module, preprocess: Callable[[jax.Array], jax.Array]
-) -> MomentsStep:
-    """Returns the pure function (state, batch) -> (moments, logits (N, classes)).
-
-    The model has batch normalization, and the moments are those of its inputs under the scored
-    parameters. Padding examples count as others do.
-    """
-
-    def moments_step(state: TrainState, batch: Batch) -> tuple[Moments, jax.Array]:
-        logits, found = apply_by_batch(model, state.scored, preprocess(batch["image"]))
-        return batch_moments(found, len(batch["image"])), logits
-
-    return moments_step

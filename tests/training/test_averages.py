@@ -22,8 +22,14 @@ from flaxlab.run.load import load_stored
 from flaxlab.run.resume import find_start
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from flaxlab.training.optimizer import make_optimizer, moving_average, schedule_free_average
-from flaxlab.training.state import AveragedState, TrainState, averaged
+from flaxlab.training.optimizer import (
+    AveragedState,
+    averaged,
+    make_optimizer,
+    moving_average,
+    schedule_free_average,
+)
+from flaxlab.training.state import TrainState
 from tests.helpers.comparing import assert_close, assert_same_bits, without_times
 from tests.helpers.runs import SGD, SMALL_POOL, run_small, small_config, small_dataset, stop_at
 
