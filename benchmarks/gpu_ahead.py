@@ -131,7 +131,7 @@ def compile_ahead(experiment: str, overrides: Sequence[str] = (), devices: int =
     size = config.train.batch_size
     computed_by = kernels.for_backend("gpu", config.train.fast_kernels)
     assembled = assemble(config, draw_dataset(config, size), computed_by)
-    programs = compile_programs(assembled.train_step, assembled.eval_step, described)
+    programs = compile_programs(assembled, described)
     state, totals = (
         _placed(jax.eval_shape(make), described) for make in (assembled.create_state, no_metrics)
     )

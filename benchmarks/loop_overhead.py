@@ -44,7 +44,7 @@ def measure(rounds: int = 5) -> dict[str, float]:
     dataset = draw_dataset(config, STEPS * BATCH)
     experiment = assemble(config, dataset)
     devices = one_device()
-    programs = compile_programs(experiment.train_step, experiment.eval_step, devices)
+    programs = compile_programs(experiment, devices)
     feed = make_feed(dataset.train, BATCH, 1, devices, config.data.placement)
     state = devices.put(experiment.create_state())
     batches = next(feed.train_batches(seed=0, epoch=1))

@@ -65,7 +65,7 @@ def time_steps(job: dict) -> dict[str, float]:
     dataset = draw_dataset(config, job["batch"])
     experiment = assemble(config, dataset)
     devices = experiment.devices
-    programs = compile_programs(experiment.train_step, experiment.eval_step, devices)
+    programs = compile_programs(experiment)
     feed = make_feed(dataset.train, job["batch"], 1, devices, "streamed")
     (batches,) = feed.train_batches(seed=0, epoch=1)
     state = devices.put(experiment.create_state())

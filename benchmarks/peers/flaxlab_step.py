@@ -33,7 +33,7 @@ def prepare(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Prep
     dataset = Dataset("noise", "Noise", "0", "drawn at random", "", names, split, split)
     experiment = assemble(config, dataset)
     devices = one_device()
-    programs = compile_programs(experiment.train_step, experiment.eval_step, devices)
+    programs = compile_programs(experiment, devices)
     feed = make_feed(split, len(labels), 1, devices, "resident")
     (batches,) = feed.train_batches(seed=0, epoch=1)
     state = devices.put(experiment.create_state())

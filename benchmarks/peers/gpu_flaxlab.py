@@ -40,7 +40,7 @@ def measure(case: str, seconds: float, examples: int) -> dict[str, object]:
     options = [f"--config.{path}={value}" for path, value in overrides.items() if value is not None]
     config = resolve_config(experiment_file(name, []), options)
     experiment = assemble(config, draw_dataset(config, examples))
-    programs = compile_programs(experiment.train_step, experiment.eval_step, experiment.devices)
+    programs = compile_programs(experiment)
     size, stacked = config.train.batch_size, experiment.steps_per_call
     feed = make_feed(experiment.splits.train, size, stacked, experiment.devices, "resident")
     batches = [b for b in feed.train_batches(seed=0, epoch=1) if len(b["mask"]) == stacked]

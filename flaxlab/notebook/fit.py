@@ -21,9 +21,9 @@ from flaxlab.machine import keep_compiled_programs
 from flaxlab.notebook.progress import show_progress
 from flaxlab.notebook.run import Run
 from flaxlab.run.console import print_experiment, print_result
-from flaxlab.run.directory import make_run_directory
+from flaxlab.run.directory import make_run_directory, prepare_run
 from flaxlab.run.resume_rules import is_complete
-from flaxlab.run.run import prepare_run, train_and_report
+from flaxlab.run.run import train_and_report
 from flaxlab.training.experiment import assemble
 
 

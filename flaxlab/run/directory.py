@@ -1,4 +1,4 @@
-"""Prepares a run directory: its config, and the Python files that the config comes from."""
+"""Prepares a run and its directory: its config, and the Python files that the config comes from."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from flaxlab import config as configs
 from flaxlab import files, models
 from flaxlab.config.find import own_experiments
 from flaxlab.config.read import baseline_file
 from flaxlab.errors import UsageError
+from flaxlab.machine import compute_deterministically
 from flaxlab.processes import is_main
-from flaxlab.run.origin import Origin
+from flaxlab.run.origin import Origin, read_origin
+from flaxlab.run.record import remember_revisions
+from flaxlab.run.tracking import require_trackers
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import finished
 from flaxlab.training.metrics import History
@@ -34,6 +39,26 @@ FAILURE_FILE = "failure.txt"
 SUITE_FILE = "suite.json"
 
 _log = logging.getLogger(__name__)
+
+
+def prepare_run(config: ConfigDict, file: Path | None) -> Origin:
+    """Does what must precede the arrays of a run, and returns what its experiment file says.
+
+    Args:
+        config: resolved and validated.
+        file: the experiment file; None for a config that was made in Python.
+
+    Raises:
+        UsageError: the file, or that of its baseline, does not exist or fails, or a module that it
+            imports has changed since this process imported it; or a tracker is not installed.
+    """
+    require_trackers(config.log.trackers)
+    if file is not None:
+        require_unchanged_imports(file)
+    remember_revisions([] if file is None else [file])
+    if config.train.deterministic:
+        compute_deterministically()
+    return read_origin(file, config)
 
 
 def make_run_directory(workdir: Path, option: str) -> None:

@@ -26,7 +26,7 @@ from flaxlab.run.steps import STEPS_FILE, StepSeries
 from flaxlab.run.timing import Profile, Stopwatch, Throttle
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import Hooks, Progress, Start, finished
-from flaxlab.training.metrics import History, Metrics, Row, first_nonfinite_step, means
+from flaxlab.training.metrics import NEVER, History, Metrics, Row, means
 from flaxlab.training.state import TrainState, Variables
 
 # Returns the signal that asked the run to stop, if any. Called after each call of a program; with
@@ -213,8 +213,8 @@ class RunHooks(Hooks):
         self._ticked = time.monotonic()
 
     def _check_finite(self, progress: Progress) -> None:
-        step = first_nonfinite_step(progress.totals)
-        if step is not None and self._experiment.config.train.on_nonfinite != "skip":
+        step = int(progress.totals.nonfinite_step)
+        if step != NEVER and self._experiment.config.train.on_nonfinite != "skip":
             raise self._diverged(
                 f"the loss or a gradient was NaN or infinite in step {step + 1} (epoch"
                 f" {progress.epoch})",

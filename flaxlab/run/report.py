@@ -28,7 +28,7 @@ from flaxlab.run.augmented import augmented_images
 from flaxlab.run.fingerprint import fingerprints
 from flaxlab.run.history import best_row
 from flaxlab.run.origin import Origin
-from flaxlab.run.record import versions
+from flaxlab.run.record import experiment_revision, versions
 from flaxlab.run.result import RunResult
 from flaxlab.run.steps import STEPS_FILE, read_steps
 from flaxlab.run.weights import first_kernel, normalizations
@@ -44,7 +44,6 @@ def write_report(
     result: RunResult,
     workdir: Path,
     command: Sequence[str] | None,
-    revision: str | None = None,
 ) -> dict[str, Any]:
     """Writes every file of a run directory except its checkpoints, history, steps and events.
 
@@ -56,7 +55,6 @@ def write_report(
         result: what `train` returned.
         workdir: the run directory.
         command: the arguments that started the run; None: the config was made in Python.
-        revision: revision of the experiment file's repository, see `git_revision`.
 
     Returns:
         The contents of summary.json.
@@ -69,7 +67,7 @@ def write_report(
         "command": "flaxlab.fit(config), the config of config.json"
         if command is None
         else shlex.join(["python", "-m", "flaxlab.main", *command]),
-        "experiment_git": revision,
+        "experiment_git": origin.file and experiment_revision(origin.file),
         "departures": origin.departures,
         "lab_report": origin.lab_report and asdict(origin.lab_report),
         "suite": origin.suite,

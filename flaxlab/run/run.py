@@ -8,9 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from ml_collections import ConfigDict
-
 from flaxlab import config as configs
 from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.command_line import open_console
@@ -19,36 +16,27 @@ from flaxlab.data.load import load_dataset
 from flaxlab.data.shape import resolve_config
 from flaxlab.errors import GO_ON, Diverged, RunFailed
 from flaxlab.lock import locked
-from flaxlab.machine import compute_deterministically, keep_compiled_programs
+from flaxlab.machine import keep_compiled_programs
 from flaxlab.processes import explain_lost_process, is_main, require_same
 from flaxlab.run.console import ConsoleProgress, print_experiment, print_result
 from flaxlab.run.directory import (
     begin_directory,
     make_run_directory,
+    prepare_run,
     record_failure,
-    require_unchanged_imports,
     write_config,
 )
-from flaxlab.run.history import best_row
 from flaxlab.run.hooks import RunHooks, Stop
 from flaxlab.run.memory import explain_out_of_memory
-from flaxlab.run.origin import Origin, read_origin
-from flaxlab.run.record import experiment_revision, remember_revisions
+from flaxlab.run.origin import Origin
 from flaxlab.run.reporter import Reporter
-from flaxlab.run.result import RunResult
+from flaxlab.run.result import RunResult, score_run
 from flaxlab.run.resume import find_start
 from flaxlab.run.signals import Interruption
-from flaxlab.run.tracking import (
-    last_numbers,
-    make_trackers,
-    pictures_and_report,
-    require_trackers,
-)
+from flaxlab.run.tracking import finish_trackers, make_trackers
 from flaxlab.training.experiment import Experiment, assemble
-from flaxlab.training.loop import fit, score
+from flaxlab.training.loop import fit
 from flaxlab.training.programs import Programs, compile_programs
-
-_FITTED_EXAMPLES = 10_000
 
 
 def run_experiment(
@@ -65,9 +53,8 @@ def run_experiment(
         config_file: the experiment file.
         overrides: "--config.FIELD=VALUE" each.
         workdir: run directory; None: runs/ and the experiment's name.
-        show: train nothing; "layers": print what would run, and the table of layers; "config":
-            print the resolved config as JSON, for which no data is loaded, but for the shape of
-            pictures that it may ask for. None: train.
+        show: what to print instead of training: "layers", what would run and the table of layers,
+            or "config", the resolved config, for which at most a shape is read. None: train.
         arguments: the whole command line, for the report.
         join: waits for the other processes of the run.
 
@@ -96,26 +83,6 @@ def run_experiment(
     summary = train_and_report(experiment, origin, workdir, progress, arguments)
     if summary is not None:
         print_result(console, summary, workdir)
-
-
-def prepare_run(config: ConfigDict, file: Path | None) -> Origin:
-    """Does what must precede the arrays of a run, and returns what its experiment file says.
-
-    Args:
-        config: resolved and validated.
-        file: the experiment file; None for a config that was made in Python.
-
-    Raises:
-        UsageError: the file, or that of its baseline, does not exist or fails, or a module that it
-            imports has changed since this process imported it; or a tracker is not installed.
-    """
-    require_trackers(config.log.trackers)
-    if file is not None:
-        require_unchanged_imports(file)
-    remember_revisions([] if file is None else [file])
-    if config.train.deterministic:
-        compute_deterministically()
-    return read_origin(file, config)
 
 
 def train_and_report(
@@ -173,15 +140,12 @@ def train_and_report(
         from flaxlab.run.report import write_report
 
         try:
-            revision = None if origin.file is None else experiment_revision(origin.file)
-            summary = write_report(experiment, origin, result, workdir, arguments, revision)
+            summary = write_report(experiment, origin, result, workdir, arguments)
         except OSError as error:
             raise RunFailed(
                 f"the training is done, but its report could not be written ({error}); {GO_ON}"
             ) from error
-        for tracker in trackers:
-            if tracker.opened:
-                tracker.finish(last_numbers(summary), pictures_and_report(workdir))
+        finish_trackers(trackers, summary, workdir)
     if result.unsaved is not None:
         raise RunFailed(
             f"the training is done and reported in {workdir}, but its last state could not be"
@@ -200,9 +164,8 @@ def train(
     """Trains to the end of `config.train.epochs`, from wherever the run in `workdir` stands.
 
     After each epoch: score the validation split, add a row to the history, save if that is due. A
-    run that was stopped and started again ends with the same bits as one that never stopped. At
-    the end, the first 10,000 training examples are scored as well, as they are and without dropout:
-    what the network knows of what it has seen, where the training accuracy is measured under way.
+    run that was stopped and started again ends with the same bits as one that never stopped. What
+    it has come to is scored at the end, see `score_run`.
 
     Args:
         experiment: what to train, see `assemble`.
@@ -217,15 +180,12 @@ def train(
             another process of this run was lost. Saved checkpoints are kept.
         Interrupted: `stop` returned a signal; the state is saved.
     """
-    config, devices = experiment.config, experiment.devices
-    programs = programs or compile_programs(
-        experiment.train_step, experiment.eval_step, devices, experiment.moments_step
-    )
+    programs = programs or compile_programs(experiment)
     workdir.mkdir(parents=True, exist_ok=True)
     with (
         explain_lost_process(),
-        explain_out_of_memory(config),
-        Checkpoints(workdir / "checkpoints", config.checkpoint.keep) as checkpoints,
+        explain_out_of_memory(experiment.config),
+        Checkpoints(workdir / "checkpoints", experiment.config.checkpoint.keep) as checkpoints,
     ):
         feeds = experiment.feeds()
         start, part = find_start(experiment, checkpoints)
@@ -236,14 +196,4 @@ def train(
             hooks.after_last_epoch(state)
         finally:
             hooks.end()
-        epoch, scored, feed = len(history), state, feeds.validation
-        if experiment.splits.test is not None:  # else the validation split is the test split
-            epoch, scores = best_row(history).epoch, None
-            best = checkpoints.restore_best(state, epoch * experiment.steps_per_epoch)
-            scored, feed = devices.put(best), experiment.eval_feed(experiment.splits.test)
-        if scores is None:
-            scores = score(programs.evaluate, scored, feed, hooks)
-        seen = experiment.splits.train
-        some = experiment.eval_feed(seen.take(np.arange(min(len(seen), _FITTED_EXAMPLES))))
-        fitted = score(programs.evaluate, scored, some, hooks).accuracy
-        return RunResult(state, history, scores, epoch, fitted, programs, checkpoints.failure)
+        return score_run(experiment, programs, state, history, scores, checkpoints, hooks)

@@ -255,6 +255,23 @@ class TrackerLog(Reporter):
         return Point(row.epoch * self._steps_per_epoch, "epoch", row.epoch, values_of_epoch(row))
 
 
+def finish_trackers(
+    trackers: Iterable[TrackerLog], summary: Mapping[str, Any], workdir: Path
+) -> None:
+    """Gives each tracker that follows a run its scores, its pictures and its report.
+
+    Args:
+        trackers: those of the run.
+        summary: the contents of summary.json.
+        workdir: the run directory.
+    """
+    numbers = {key: value for key, value in summary.items() if isinstance(value, int | float)}
+    last = {key: value for key, value in numbers.items() if key.endswith(_SCORES)}
+    for tracker in trackers:
+        if tracker.opened:
+            tracker.finish(last, [workdir / name for name in _FILES])
+
+
 def _steps_point(row: StepRow) -> Point:
     return Point(row.step, "step", row.step, values_of_steps(row))
 
@@ -267,14 +284,3 @@ def _make(name: str) -> Tracker:
     from flaxlab.run.mlflow_run import MlflowRun
 
     return MlflowRun()
-
-
-def last_numbers(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the numbers of a summary.json that a tracker shows."""
-    numbers = {key: value for key, value in summary.items() if isinstance(value, int | float)}
-    return {key: value for key, value in numbers.items() if key.endswith(_SCORES)}
-
-
-def pictures_and_report(workdir: Path) -> list[Path]:
-    """Returns the files of a run directory that a tracker gets."""
-    return [workdir / name for name in _FILES]

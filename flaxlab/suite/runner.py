@@ -46,9 +46,7 @@ def do_runs(runs: Sequence[SuiteRun], progress: SuiteProgress) -> dict[Path, str
                     # On a CPU an arm's programs take some 200 of the 65,530 memory mappings that
                     # Linux allows a process by default: a sweep of 300 arms would crash.
                     jax.clear_caches()
-                programs = compile_programs(
-                    arm.train_step, arm.eval_step, arm.devices, arm.moments_step
-                )
+                programs = compile_programs(arm)
                 compiled = arm
             progress.run_begins(run)
             summary = None

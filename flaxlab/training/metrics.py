@@ -74,12 +74,6 @@ def batch_metrics(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Metr
     )
 
 
-def first_nonfinite_step(metrics: Metrics) -> int | None:
-    """Returns the number of the first step that was not finite, if any; waits for the device."""
-    step = int(metrics.nonfinite_step)
-    return None if step == NEVER else step
-
-
 def means(metrics: Metrics) -> dict[str, float]:
     """Returns the mean loss, accuracy and penalty as Python numbers; waits for the device.
 

@@ -19,9 +19,10 @@ from flaxlab.batches.devices import Devices
 from flaxlab.batches.feed import Batches, take_batch
 from flaxlab.batches.pmap import map_program
 from flaxlab.models.batch_statistics import Moments
+from flaxlab.training.experiment import Experiment
 from flaxlab.training.metrics import Metrics
 from flaxlab.training.state import TrainState
-from flaxlab.training.step import Batch, EvalStep, MomentsStep, TrainStep
+from flaxlab.training.step import Batch, TrainStep
 
 TrainProgram = Callable[[TrainState, Metrics, Batches], tuple[TrainState, Metrics]]
 EvalProgram = Callable[[TrainState, Metrics, Batches], tuple[Metrics, jax.Array]]
@@ -43,17 +44,13 @@ class Programs(NamedTuple):
     moments: MomentsProgram | None = None
 
 
-def compile_programs(
-    train_step: TrainStep,
-    eval_step: EvalStep,
-    devices: Devices,
-    moments_step: MomentsStep | None = None,
-) -> Programs:
-    """Returns the programs for `devices`; `train_step` must have been made for their axis."""
+def compile_programs(experiment: Experiment, devices: Devices | None = None) -> Programs:
+    """Returns the programs of an experiment, for its devices or others with the same axis."""
+    devices, moments = devices or experiment.devices, experiment.moments_step
     return Programs(
-        compile_training(train_step, devices),
-        compile_evaluation(eval_step, devices),
-        moments_step and compile_evaluation(moments_step, devices),
+        compile_training(experiment.train_step, devices),
+        compile_evaluation(experiment.eval_step, devices),
+        moments and compile_evaluation(moments, devices),
     )
 
 

@@ -10,7 +10,7 @@ from flaxlab.errors import RunFailed
 from flaxlab.run.history import from_numbers, to_numbers
 from flaxlab.run.run import train
 from flaxlab.training.experiment import assemble
-from flaxlab.training.metrics import first_nonfinite_step, no_metrics
+from flaxlab.training.metrics import no_metrics
 from flaxlab.training.programs import compile_programs
 from flaxlab.training.step import make_train_step
 from tests.helpers.comparing import assert_same_bits
@@ -44,7 +44,7 @@ def test_a_step_that_is_skipped_changes_nothing_but_its_number():
     after, metrics = step(state, batch(np.nan))
     expected = state.replace(step=state.step + 1)
     assert_same_bits(after, expected)
-    assert first_nonfinite_step(metrics) == 1
+    assert metrics.nonfinite_step == 1
     numbers = to_numbers(metrics)
     assert (numbers["skipped"], numbers["steps"], numbers["count"], numbers["loss"]) == (1, 0, 0, 0)
 
@@ -73,7 +73,7 @@ def test_a_gradient_that_is_not_finite_is_found_though_the_loss_is():
     _, metrics = jax.jit(step)(state, batch())
     assert np.isfinite(metrics.loss)
     assert np.isfinite(metrics.penalty)
-    assert first_nonfinite_step(metrics) == 0
+    assert metrics.nonfinite_step == 0
 
 
 @pytest.mark.parametrize("how", ["stop", "skip"])
@@ -137,7 +137,7 @@ def test_metrics_go_through_numbers_to_the_bit():
 
 
 def programs_of(experiment):
-    return compile_programs(experiment.train_step, experiment.eval_step, one_device())
+    return compile_programs(experiment, one_device())
 
 
 @pytest.mark.parametrize(

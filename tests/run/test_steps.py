@@ -35,7 +35,7 @@ DATA = small_dataset(train=99)
 def programs():
     """The programs of all runs here: how often there is a row is nothing to them."""
     experiment = assemble(small_config(), DATA)
-    return compile_programs(experiment.train_step, experiment.eval_step, experiment.devices)
+    return compile_programs(experiment)
 
 
 def run(workdir, reporters=(), stop=lambda: None, **overrides):

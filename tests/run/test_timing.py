@@ -29,7 +29,7 @@ def test_a_run_saves_within_two_steps_of_a_signal(tmp_path):
         return state, metrics.replace(penalty=metrics.penalty + 0 * work.sum())
 
     slow = dataclasses.replace(experiment, train_step=slow_step)
-    programs = compile_programs(slow.train_step, slow.eval_step, slow.devices)
+    programs = compile_programs(slow)
     results = []
 
     def counted(*arguments):

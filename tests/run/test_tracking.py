@@ -141,7 +141,7 @@ def test_a_run_is_whole_in_both_and_continues_there(tmp_path):
 def programs():
     """The programs of all runs of `run`."""
     experiment = assemble(small_config(), small_dataset())
-    return compile_programs(experiment.train_step, experiment.eval_step, experiment.devices)
+    return compile_programs(experiment)
 
 
 def run(workdir, before=(), after=(), **overrides):

@@ -152,7 +152,7 @@ def finished(tmp_path_factory):
     plan = plan_suite(write_suite(folder, "('alexnet_no_dropout',)"), 2, SMALL)
     traced, original = [], runner.compile_programs
 
-    def compile_programs(train_step, eval_step, *rest):
+    def compile_programs(experiment):
         def counted(step, name):
             def traced_step(state, batch):
                 traced.append(name)
@@ -160,7 +160,9 @@ def finished(tmp_path_factory):
 
             return traced_step
 
-        return original(counted(train_step, "train"), counted(eval_step, "evaluate"), *rest)
+        train_step = counted(experiment.train_step, "train")
+        eval_step = counted(experiment.eval_step, "evaluate")
+        return original(dataclasses.replace(experiment, train_step=train_step, eval_step=eval_step))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "compile_programs", compile_programs)

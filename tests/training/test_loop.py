@@ -14,7 +14,7 @@ from tests.helpers.runs import SGD, run_small, small_config, small_dataset
 
 
 def fit_alone(experiment, *hooks):
-    programs = compile_programs(experiment.train_step, experiment.eval_step, experiment.devices)
+    programs = compile_programs(experiment)
     state = experiment.devices.put(experiment.create_state())
     start = Start(state, [], Progress.beginning(1))
     return fit(experiment, programs, experiment.feeds(), start, *hooks)
@@ -72,7 +72,7 @@ def test_hooks_are_called_after_every_step_batch_and_epoch():
 def test_nothing_is_left_to_train_after_the_last_epoch():
     experiment = assemble(small_config(**{"train.epochs": 1}), small_dataset())
     state, history, _ = fit_alone(experiment)
-    programs = compile_programs(None, None, experiment.devices)
+    programs = compile_programs(experiment)
     start = Start(state, history, Progress.beginning(2))
     again, same, scores = fit(experiment, programs, experiment.feeds(), start)
     assert (again, same, scores) == (state, history, None)

@@ -14,7 +14,7 @@ from flaxlab.batches.augment import scale_pixels
 from flaxlab.batches.order import train_batches
 from flaxlab.batches.pmap import shard_batches
 from flaxlab.training.experiment import assemble
-from flaxlab.training.metrics import first_nonfinite_step, means, no_metrics
+from flaxlab.training.metrics import NEVER, means, no_metrics
 from flaxlab.training.penalty import penalised_kernels, penalty
 from flaxlab.training.state import create_state
 from flaxlab.training.step import make_train_step
@@ -191,12 +191,12 @@ def test_penalty_by_hand():
 def test_the_first_nonfinite_step_is_named(experiment, batches):
     step = jax.jit(experiment.train_step)
     state, totals = step(experiment.create_state(), batches[0])
-    assert first_nonfinite_step(totals) is None
+    assert totals.nonfinite_step == NEVER
     broken = state.replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, state.params))
     for batch in batches[1:3]:
         broken, metrics = step(broken, batch)
         totals += metrics
-    assert first_nonfinite_step(totals) == 1
+    assert totals.nonfinite_step == 1
 
 
 def test_bfloat16_computes_near_float32(batches):
