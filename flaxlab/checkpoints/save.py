@@ -100,9 +100,12 @@ class Checkpoints:
     def _before_state(self) -> int | None:
         """Returns the best step that is not on the disk yet, if any; tries again if that failed."""
         self._settle_states()
-        # If the best step fails in one of several processes, that one ends; no thread may wait for
-        # it then.
-        self._settle_best(wait=in_several())
+        if in_several():
+            # If the best step fails in one of them, that one ends; no thread may wait for it then.
+            # Where it did not fail it is saved, even if this process cannot see its folder yet.
+            self._best.settle()
+            self._pending = None
+        self._settle_best(wait=False)
         if self._pending is None:
             return None
         if not self._best.saving:
