@@ -58,7 +58,7 @@ class StepManager:
             keep: number of steps to keep. An older one is removed once a newer one is saved.
             failures: why the last save to a folder failed. Shared by all folders of a run, so that
                 it warns once when saving starts to fail, and once when it works again.
-            follows: a step here may need one of those, see `save`.
+            follows: the folder of steps that a step here may need, see `save`.
         """
         self._directory = directory
         self._keep = keep
@@ -72,10 +72,11 @@ class StepManager:
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
             # Orbax logs each save to absl's logger, and each failure with a traceback; the parts
-            # of a failed save that nothing waits for log to asyncio's.
+            # of a failed save that nothing waits for log to asyncio's, and
+            # Python warns of their coroutines.
             for name in ("absl", "asyncio"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
-            warnings.filterwarnings("ignore", "coroutine 'async_serialize.*never awaited")
+            warnings.filterwarnings("ignore", "coroutine 'async_serialize", RuntimeWarning)
             self._manager = ocp.CheckpointManager(
                 self._directory,
                 item_names=("state", "record"),
@@ -126,7 +127,7 @@ class StepManager:
             tree: arrays.
             record: what to save beside the arrays, as JSON.
             needs: a step of `follows` that must be saved before this one counts as saved; if its
-                save fails, this one does.
+                save fails, so does this one.
         """
         self.settle()
         if step in self.steps():
@@ -156,7 +157,12 @@ class StepManager:
             if is_main() and not self.folder(step).is_dir():
                 raise FileNotFoundError("its folder has vanished")
             self._saving = None
-            if self._failures.pop(self._directory, None) is not None and not self._failures:
+            failed = bool(self._failures)
+            if self._follows is None:
+                self._failures.pop(self._directory, None)
+            else:
+                self._failures.clear()  # a newer state, with its best step, replaces all of that
+            if failed and not self._failures:
                 _log.warning("checkpoints can be saved again")
 
     @contextlib.contextmanager
@@ -203,7 +209,7 @@ class StepManager:
         """Waits, in any thread, until a step is saved; raises the reason if that fails."""
         if (manager := self._manager) is not None:
             manager.wait_until_finished()
-        if is_main() and not self.folder(step).is_dir():
+        if not self.folder(step).is_dir():
             raise OSError(self.failure or f"{self.folder(step)} is missing")
 
     def record(self, step: int) -> Record:

@@ -91,9 +91,15 @@ class Checkpoints:
 
         A whole state that is saved later is written at the same time, but never counts as saved
         before it: a kill never leaves a history whose best epoch was not saved. If this save
-        fails, that of the next whole state tries it again.
+        fails, the next save of a whole state tries it again; until then `variables` are kept.
         """
         self._settle_states()  # a state in progress may need the best step that this one removes
+        if self.failure is not None:
+            # The newest state on the disk may need the older of the best steps there. Those after
+            # it belong to no state.
+            with contextlib.suppress(Exception):  # Orbax's errors have no common class
+                self._best.settle()
+                self.forget_best_after(self.newest_step())
         self._pending = step, variables, record
         self._best.save(*self._pending)
 
@@ -105,6 +111,7 @@ class Checkpoints:
             # Where it did not fail it is saved, even if this process cannot see its folder yet.
             self._best.settle()
             self._pending = None
+            return None
         self._settle_best(wait=False)
         if self._pending is None:
             return None
@@ -184,6 +191,8 @@ class Checkpoints:
             RunFailed: they could not be saved, or are damaged.
         """
         self._settle_best()
+        if self._pending is not None and self._pending[0] == step:
+            return like.scoring(self._pending[1])  # it could not be saved
         there = step in self._best.steps()
         if there:
             (damaged,) = from_main(int(is_main() and self._set_aside_if_damaged(self._best, step)))

@@ -85,7 +85,7 @@ class RunHooks(Hooks):
         self._best: tuple[int, Variables, Record] | None = None
         # Steps that no checkpoint of an epoch's end includes.
         self._unsaved = (start.state, start.progress) if start.progress.steps else None
-        # Whether the last call reached a multiple of `checkpoint.every_steps`.
+        # Whether the last call reached or passed a multiple of `checkpoint.every_steps`.
         self._reached_multiple = False
         self._agreement = Agreement()
         self._throttle = Throttle(jax.default_backend())

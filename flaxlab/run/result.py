@@ -1,4 +1,4 @@
-"""What a run has come to, when it is trained and scored."""
+"""The result of a run, and the scores that it ends with."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RunResult(NamedTuple):
         history: one row an epoch.
         test_scores: on the test split: after the last epoch, or, with a holdout, the best epoch's.
         test_epoch: the epoch of these scores.
-        fitted: accuracy of the same state on training examples, see `score_run`.
+        fitted: accuracy of the same state on training examples, see `score_result`.
         programs: the compiled programs of this process.
         unsaved: why the last state could not be saved; None if it was.
     """
@@ -39,7 +39,7 @@ class RunResult(NamedTuple):
     unsaved: str | None
 
 
-def score_run(
+def score_result(
     experiment: Experiment,
     programs: Programs,
     state: TrainState,

@@ -30,7 +30,7 @@ from flaxlab.run.hooks import RunHooks, Stop
 from flaxlab.run.memory import explain_out_of_memory
 from flaxlab.run.origin import Origin
 from flaxlab.run.reporter import Reporter
-from flaxlab.run.result import RunResult, score_run
+from flaxlab.run.result import RunResult, score_result
 from flaxlab.run.resume import find_start
 from flaxlab.run.signals import Interruption
 from flaxlab.run.tracking import finish_trackers, make_trackers
@@ -54,7 +54,7 @@ def run_experiment(
         overrides: "--config.FIELD=VALUE" each.
         workdir: run directory; None: runs/ and the experiment's name.
         show: what to print instead of training: "layers", what would run and the table of layers,
-            or "config", the resolved config, for which at most a shape is read. None: train.
+            or "config", the resolved config, which loads no data. None: train.
         arguments: the whole command line, for the report.
         join: waits for the other processes of the run.
 
@@ -164,8 +164,8 @@ def train(
     """Trains to the end of `config.train.epochs`, from wherever the run in `workdir` stands.
 
     After each epoch: score the validation split, add a row to the history, save if that is due. A
-    run that was stopped and started again ends with the same bits as one that never stopped. What
-    it has come to is scored at the end, see `score_run`.
+    run that was stopped and started again ends with the same bits as one that never stopped. At
+    the end it is scored, see `score_result`.
 
     Args:
         experiment: what to train, see `assemble`.
@@ -196,4 +196,4 @@ def train(
             hooks.after_last_epoch(state)
         finally:
             hooks.end()
-        return score_run(experiment, programs, state, history, scores, checkpoints, hooks)
+        return score_result(experiment, programs, state, history, scores, checkpoints, hooks)

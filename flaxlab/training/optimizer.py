@@ -1,4 +1,4 @@
-"""Optimizers, learning-rate schedules and averages of the parameters, all built on Optax."""
+"""Optimizers, learning-rate schedules and averages of the parameters, built on Optax."""
 
 from __future__ import annotations
 

@@ -278,6 +278,45 @@ def test_no_state_is_saved_without_the_best_one_which_is_tried_again(tmp_path, m
     assert json.loads((tmp_path / "best/3/record/metadata").read_text()) == {"epoch": 1}
 
 
+def test_a_failure_is_over_once_a_newer_state_is_saved(tmp_path, monkeypatch, caplog):
+    state = assemble(small_config(), small_dataset()).create_state()
+    with Checkpoints(tmp_path) as checkpoints:
+        with monkeypatch.context() as full:
+            full.setattr(ocp.CheckpointManager, "save", refuse_to_write)
+            checkpoints.save_midway(state.replace(step=4), {})
+        assert checkpoints.failure == os.strerror(errno.ENOSPC)
+        checkpoints.save_latest(state.replace(step=6), {})
+        checkpoints.settle()
+        assert checkpoints.failure is None
+    assert "checkpoints can be saved again" in caplog.text
+
+
+def test_the_best_step_of_the_newest_state_stays_while_states_fail(tmp_path, monkeypatch):
+    def write_the_best_alone(folder):
+        (write_manifest if folder.parent.name == "best" else refuse_to_write)(folder)
+
+    state = assemble(small_config(), small_dataset()).create_state()
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save_best(3, state.scored, {})
+        checkpoints.save_latest(state.replace(step=3), {})
+        checkpoints.settle()
+        monkeypatch.setattr("flaxlab.checkpoints.folder.write_manifest", write_the_best_alone)
+        for step in (6, 9, 12):
+            checkpoints.save_best(step, state.scored, {})
+            checkpoints.save_latest(state.replace(step=step), {})
+            checkpoints.settle()
+        assert checkpoints.newest_step() == 3
+        assert {path.name for path in (tmp_path / "best").iterdir()} == {"3", "12"}
+
+
+def test_a_best_state_that_could_not_be_saved_is_scored_from_memory(tmp_path, monkeypatch):
+    state = assemble(small_config(), small_dataset()).create_state()
+    monkeypatch.setattr(ocp.CheckpointManager, "save", refuse_to_write)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save_best(3, state.scored, {})
+        assert checkpoints.restore_best(state, 3).params is state.params
+
+
 def test_a_best_state_whose_save_cannot_begin_is_tried_again(tmp_path, monkeypatch):
     state = assemble(small_config(), small_dataset()).create_state()
     with Checkpoints(tmp_path) as checkpoints:

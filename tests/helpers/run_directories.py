@@ -55,20 +55,22 @@ def require_whole(workdir):
         with np.load(workdir / "predictions.npz", allow_pickle=False) as stored:
             assert len(stored["logits"]) == len(stored["labels"])
     # An older checkpoint may have been on its way out; the newest one counts.
-    for kind in ("latest", "best", "midway"):
-        newest = newest_step(workdir, kind)
-        if newest:
-            assert find_damage(workdir / "checkpoints" / kind / str(newest)) == []
+    newest = {kind: newest_step(workdir, kind) for kind in ("latest", "best", "midway")}
+    for kind, step in newest.items():
+        if step:
+            assert find_damage(workdir / "checkpoints" / kind / str(step)) == []
+    saved, kind = max((newest[kind], kind) for kind in ("latest", "midway"))
+    if not saved:
+        assert history_rows(workdir) == []
+        return
+    config = json.loads((workdir / "config.json").read_text())
+    steps = STEPS_PER_EPOCH - (config["data"]["validation"] == "holdout")
     # What is shown as saved is saved.
-    rows = history_rows(workdir)
-    if rows:
-        config = json.loads((workdir / "config.json").read_text())
-        holdout = config["data"]["validation"] == "holdout"
-        saved = max(newest_step(workdir, kind) for kind in ("latest", "midway"))
-        steps = STEPS_PER_EPOCH - holdout
-        assert len(rows) * steps <= saved
-        best = max(rows, key=lambda row: float(row["val_accuracy"]))
-        assert (workdir / "checkpoints/best" / str(int(best["epoch"]) * steps)).is_dir()
+    assert len(history_rows(workdir)) * steps <= saved
+    record = workdir / "checkpoints" / kind / str(saved) / "record/metadata"
+    if history := json.loads(record.read_text())["history"]:
+        best = max(history, key=lambda row: row["val_accuracy"])
+        assert (workdir / "checkpoints/best" / str(best["epoch"] * steps)).is_dir()
 
 
 def require_clean(workdir):
