@@ -72,8 +72,8 @@ class StepManager:
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
             # Orbax logs each save to absl's logger, and each failure with a traceback; the parts
-            # of a failed save that nothing waits for log to asyncio's, and
-            # Python warns of their coroutines.
+            # of a failed save that nothing waits for log to asyncio's, and Python warns of their
+            # coroutines.
             for name in ("absl", "asyncio"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
             warnings.filterwarnings("ignore", "coroutine 'async_serialize", RuntimeWarning)

@@ -18,12 +18,7 @@ from flaxlab.batches.order import epoch_order
 from flaxlab.data.dataset import Split
 from flaxlab.errors import UsageError
 from flaxlab.kernels.precision import with_precision
-from flaxlab.models.batch_statistics import (
-    Moments,
-    apply_by_batch,
-    no_moments,
-    statistics_of,
-)
+from flaxlab.models.batch_statistics import Moments, apply_by_batch, no_moments, statistics_of
 from flaxlab.run.load import StoredModel, eval_state
 from flaxlab.training.loop import score
 from flaxlab.training.metrics import Metrics, batch_metrics

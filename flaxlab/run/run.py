@@ -54,7 +54,7 @@ def run_experiment(
         overrides: "--config.FIELD=VALUE" each.
         workdir: run directory; None: runs/ and the experiment's name.
         show: what to print instead of training: "layers", what would run and the table of layers,
-            or "config", the resolved config, which loads no data. None: train.
+            or "config", the resolved config, for which at most a data shape is read. None: train.
         arguments: the whole command line, for the report.
         join: waits for the other processes of the run.
 

@@ -35,12 +35,7 @@ from flaxlab.training.optimizer import (
 )
 from flaxlab.training.penalty import penalty
 from flaxlab.training.state import TrainState, create_state
-from flaxlab.training.step import (
-    EvalStep,
-    TrainStep,
-    make_eval_step,
-    make_train_step,
-)
+from flaxlab.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
 
 
 @dataclass(frozen=True, eq=False)
