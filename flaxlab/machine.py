@@ -177,9 +177,22 @@ def available_cores() -> frozenset[int]:
 
 def describe_machine() -> str:
     """Returns the processor and the number of cores of this process: "2 cores of AMD EPYC 7B13"."""
-    name = _cpu_information("model name") or platform.processor() or platform.machine()
     cores = len(available_cores())
-    return f"{cores} core{'s' * (cores > 1)} of {name}"
+    return f"{cores} core{'s' * (cores > 1)} of {processor_name()}"
+
+
+def processor_name() -> str:
+    """Returns the name of the processor, for example "AMD EPYC 7B13"."""
+    return _cpu_information("model name") or platform.processor() or platform.machine()
+
+
+def xla_threads() -> int:
+    """Returns the number of threads with which XLA computes on a CPU: NPROC, or one for each core.
+
+    With another number, some matrix products add up in another order and round differently.
+    """
+    given = os.environ.get("NPROC", "")
+    return int(given) if given.isdecimal() else len(available_cores())
 
 
 def available_memory(root: Path = Path("/")) -> int:

@@ -16,6 +16,7 @@ from flaxlab.machine import (
     remove_cut_programs,
     skip_gpu_check_without_gpu,
     take_gpu_memory_as_needed,
+    xla_threads,
 )
 from tests.helpers.processes import HUGE_PAGES, Process, run_code, start
 from tests.helpers.runs import ROOT, SMALL_POOL
@@ -335,3 +336,30 @@ def test_the_flag_is_set_only_where_jaxlib_knows_it(tmp_path, monkeypatch, caplo
         avoid_wrong_fusions()
     assert os.environ["XLA_FLAGS"] == f"{THEIRS} {FLAG}=-reduce"
     assert caplog.text == ""
+
+
+# The gradient of a convolution's filters by Winograd's algorithm, in VGG's second block.
+PRODUCT = """
+import hashlib, os, sys
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[1])])
+import flaxlab, jax, numpy as np
+from jax import lax
+drawn = np.random.default_rng(0).standard_normal((2, 36, 1024, 128), np.float32)
+product = jax.jit(lambda a, b: lax.dot_general(a, b, (((1,), (1,)), ((0,), (0,)))))(*drawn)
+print(hashlib.sha256(np.asarray(product)).hexdigest())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores are chosen as on Linux")
+def test_a_product_has_the_same_bits_on_one_core_as_on_two_with_as_many_threads():
+    ended = [run_code(PRODUCT, cores, environment={"NPROC": "2"}) for cores in (1, 2)]
+    assert [each.code for each in ended] == [0, 0], ended
+    assert ended[0].shown == ended[1].shown
+
+
+def test_xla_has_a_thread_for_each_core_or_as_many_as_it_is_told(monkeypatch):
+    monkeypatch.delenv("NPROC", raising=False)
+    monkeypatch.setattr(machines, "available_cores", lambda: frozenset({2, 5, 7}))
+    assert xla_threads() == 3
+    monkeypatch.setenv("NPROC", "8")
+    assert xla_threads() == 8

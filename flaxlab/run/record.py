@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from flaxlab import config as configs
+from flaxlab.batches.devices import Devices
+from flaxlab.machine import processor_name, xla_threads
 from flaxlab.run.fingerprint import fingerprints
 from flaxlab.run.history import to_numbers
 from flaxlab.run.steps import Mark
@@ -82,6 +84,13 @@ def git_revision(path: Path) -> str | None:
     return f"{revision} + changes" if changed else revision
 
 
+def computed_by(devices: Devices) -> dict[str, Any]:
+    """Returns what decides how a run rounds: its kind of device and, on a CPU, XLA's threads."""
+    if devices.accelerated:
+        return {"device": devices.mesh.devices.flat[0].device_kind}
+    return {"device": processor_name(), "threads": xla_threads()}
+
+
 def make_record(
     experiment: Experiment,
     history: History,
@@ -115,6 +124,7 @@ def make_record(
         },
         "history": [asdict(row) for row in history],
         "steps_per_call": experiment.steps_per_call,
+        "computed_by": computed_by(experiment.devices),
         "part": part,
         "versions": versions(),
     }

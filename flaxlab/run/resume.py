@@ -15,10 +15,10 @@ from flaxlab.checkpoints.save import Checkpoints
 from flaxlab.errors import UsageError
 from flaxlab.run.history import from_numbers
 from flaxlab.run.load import reported_step
-from flaxlab.run.resume_rules import check_resumable
+from flaxlab.run.resume_rules import check_resumable, warn_of_other_rounding
 from flaxlab.run.steps import Mark
 from flaxlab.training.experiment import Experiment
-from flaxlab.training.loop import Progress, Start
+from flaxlab.training.loop import Progress, Start, finished
 from flaxlab.training.metrics import Row
 from flaxlab.training.optimizer import restarted
 from flaxlab.training.state import TrainState
@@ -66,6 +66,8 @@ def find_start(experiment: Experiment, checkpoints: Checkpoints) -> tuple[Start,
     state = newest.restore(place(state))
     checkpoints.forget_best_after(int(state.step))
     history, part = [Row(**row) for row in record["history"]], record["part"]
+    if not finished(experiment.config.train, history):
+        warn_of_other_rounding(record, experiment)
     epoch = len(history) + 1
     if part is None:  # the end of an epoch
         return Start(state, history, Progress.beginning(epoch)), Part()

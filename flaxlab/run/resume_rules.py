@@ -17,6 +17,7 @@ from flaxlab.data.cache import is_lazy
 from flaxlab.errors import UsageError
 from flaxlab.run.fingerprint import describe_other_code, fingerprints, same_tracer
 from flaxlab.run.history import saved_epochs
+from flaxlab.run.record import computed_by
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import finished
 from flaxlab.training.metrics import Row
@@ -61,16 +62,6 @@ def check_resumable(record: dict[str, Any], experiment: Experiment) -> None:
             f"{_RUN} was started with another config ({_there_and_now(changed)}); use another"
             " --workdir, or the old values"
         )
-    steps = record.get("steps_per_call", experiment.steps_per_call)
-    if steps != experiment.steps_per_call:
-        _log.warning(
-            "warning: %s took %d steps in a call and now takes %d, which may round differently;"
-            " --config.train.steps_per_execution=%d keeps the same bits",
-            _RUN,
-            steps,
-            experiment.steps_per_call,
-            steps,
-        )
     other_code = describe_other_code(record, fingerprints(experiment), _RUN)
     if other_code and same_tracer(record["versions"]):
         raise UsageError(f"{other_code}; use another --workdir, or go back to that code")
@@ -94,6 +85,36 @@ def check_resumable(record: dict[str, Any], experiment: Experiment) -> None:
             f"{_RUN} was started with other class names"
             f" ({_other_names(names, dataset.class_names)}); use another --workdir, or the old"
             " names"
+        )
+
+
+def warn_of_other_rounding(record: dict[str, Any], experiment: Experiment) -> None:
+    """Warns if a run that goes on from a checkpoint will not end with the bits it would have had.
+
+    Args:
+        record: the record of the checkpoint; an older one does not say what computed it.
+        experiment: the experiment, as it is started now.
+    """
+    steps = record.get("steps_per_call", experiment.steps_per_call)
+    if steps != experiment.steps_per_call:
+        _log.warning(
+            "warning: %s took %d steps in a call and now takes %d, which may round differently;"
+            " --config.train.steps_per_execution=%d keeps the same bits",
+            _RUN,
+            steps,
+            experiment.steps_per_call,
+            steps,
+        )
+    now = computed_by(experiment.devices)
+    before = record.get("computed_by", now)
+    if before != now:
+        remedy = f"; NPROC={before['threads']} keeps the same bits"
+        _log.warning(
+            "warning: %s was computed by %s and goes on with %s, which rounds differently%s",
+            _RUN,
+            _computer(before),
+            _computer(now),
+            remedy if before["device"] == now["device"] else "",
         )
 
 
@@ -151,6 +172,12 @@ def is_finished(folder: Path, experiment: Experiment) -> bool:
 
 def _there_and_now(changed: Mapping[str, tuple[Any, Any]]) -> str:
     return "; ".join(f"{path}: {old!r} there, {new!r} now" for path, (old, new) in changed.items())
+
+
+def _computer(computed: Mapping[str, Any]) -> str:
+    threads = computed.get("threads")
+    counted = f"{threads} thread{'s' * (threads > 1)} of " if threads else ""
+    return f"{counted}{computed['device']}"
 
 
 def _other_names(old: Sequence[str], new: Sequence[str]) -> str:

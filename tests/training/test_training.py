@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 import shutil
 import signal
 from types import SimpleNamespace
@@ -130,6 +131,25 @@ def test_other_steps_a_call_are_a_warning(tmp_path, caplog):
     run_small(tmp_path, **{"train.epochs": 1})
     run_small(tmp_path, **{"train.steps_per_execution": 3})
     assert "took 1 steps in a call and now takes 3, which may round differently" in caplog.text
+
+
+def test_another_number_of_threads_is_a_warning(tmp_path, caplog, monkeypatch):
+    monkeypatch.setenv("NPROC", "2")
+    run_small(tmp_path, **{"train.epochs": 1})
+    monkeypatch.setenv("NPROC", "1")
+    run_small(tmp_path, **{"train.epochs": 2})
+    goes_on = r"was computed by 2 threads of (.*) and goes on with 1 thread of \1, which rounds"
+    assert re.search(goes_on, caplog.text)
+    assert caplog.text.count("differently; NPROC=2 keeps the same bits") == 1
+
+
+def test_another_processor_is_a_warning_without_a_remedy(tmp_path, caplog, monkeypatch):
+    run_small(tmp_path, **{"train.epochs": 1})
+    monkeypatch.setattr("flaxlab.run.record.processor_name", lambda: "Z80")
+    run_small(tmp_path, **{"train.epochs": 1})
+    assert "Z80" not in caplog.text  # nothing is left to compute
+    run_small(tmp_path, **{"train.epochs": 2})
+    assert "of Z80, which rounds differently\n" in caplog.text
 
 
 def test_more_epochs_go_on_from_a_finished_run(tmp_path, undisturbed):
