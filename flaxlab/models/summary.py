@@ -23,6 +23,8 @@ class LayerRow(NamedTuple):
         running: number of values that batch normalization keeps as running statistics.
         flops: floating-point operations of the forward pass for one image, a multiplication and
             an addition counted as two; convolutions and dense layers only.
+        momentum: share of its running statistics that batch normalization keeps in a step; 0 in
+            other layers.
     """
 
     path: str
@@ -31,6 +33,7 @@ class LayerRow(NamedTuple):
     trainable: int
     running: int
     flops: int
+    momentum: float = 0.0
 
 
 def count_trainable(layers: Iterable[LayerRow]) -> int:
@@ -106,6 +109,7 @@ def layer_table(model: nn.Module, image_shape: tuple[int, ...]) -> list[LayerRow
             trainable=count("params", path),
             running=count("batch_stats", path),
             flops=flops(path, shape),
+            momentum=module.momentum if isinstance(module, nn.BatchNorm) else 0.0,
         )
         for path, (module, shape) in calls.items()
         if not is_container(path)

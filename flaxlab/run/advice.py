@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 
-import flax.linen as nn
 import jax
 import numpy as np
 
-from flaxlab.models import trace_modules
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.penalty import penalised_kernels
 
@@ -58,9 +56,7 @@ def _slow(experiment: Experiment) -> list[str]:
 def _unsettled(experiment: Experiment) -> list[str]:
     if experiment.moments_step is not None:  # the running statistics are not those it scores with
         return []
-    calls, _ = trace_modules(experiment.model, experiment.dataset.image_shape)
-    norms = [module for module, _ in calls.values() if isinstance(module, nn.BatchNorm)]
-    momentum = max((norm.momentum for norm in norms), default=0.0)
+    momentum = max((layer.momentum for layer in experiment.layers), default=0.0)
     steps = experiment.steps_per_epoch * experiment.config.train.epochs
     left = momentum**steps
     # The power of a momentum that this warning itself advises may exceed the share by rounding.

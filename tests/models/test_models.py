@@ -143,7 +143,8 @@ def test_flops_against_xla():
 
 
 def test_layer_table_lists_layers_in_the_order_of_the_forward_pass():
-    rows = models.layer_table(models.build(deeper_config().model, 3), (8, 8, 1))
+    config = deeper_config(**{"model.batch_norm_momentum": 0.75})
+    rows = models.layer_table(models.build(config.model, 3), (8, 8, 1))
     assert [row.path for row in rows] == [
         "block1/conv1",
         "block1/conv2",
@@ -160,7 +161,7 @@ def test_layer_table_lists_layers_in_the_order_of_the_forward_pass():
         "head2/dropout",
         "output",
     ]
-    assert rows[3] == ("block1/norm", "BatchNorm", (4, 4, 4), 8, 8, 0)
+    assert rows[3] == ("block1/norm", "BatchNorm", (4, 4, 4), 8, 8, 0, 0.75)
 
 
 def test_average_pooling_is_one_knob():

@@ -96,8 +96,8 @@ def test_the_advice_of_the_warning_silences_it(epochs):
 
     def warned(momentum):
         config = configs.replaced(made.config, train={**made.config.train, "epochs": epochs})
-        model = made.model.clone(batch_norm_momentum=momentum)
-        return warnings(replace(made, config=config, model=model))
+        layers = [row._replace(momentum=momentum if row.momentum else 0.0) for row in made.layers]
+        return warnings(replace(made, config=config, layers=layers))
 
     for warning in warned(0.999):
         advised = re.search(r"batch_norm_momentum=([0-9.]+)", warning)
