@@ -246,7 +246,7 @@ def main() -> None:
     if not options.ours and not options.peers_python.exists():
         parser.error(f"{options.peers_python} is missing: see the first lines of --help")
     sys.path.insert(0, str(ROOT))
-    from flaxlab.machine import describe_machine
+    from flaxlab.hardware import describe_machine
 
     results = {
         "machine": f"{describe_machine()}, {platform.system()}",

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from flaxlab.command_line import CommandParser, run_command
 from flaxlab.errors import RunFailed
-from flaxlab.machine import available_cores
+from flaxlab.hardware import available_cores
 
 SUITE = [
     "--config=experiments/alexnet_pool.py",

@@ -37,7 +37,17 @@ FLOORS = (
 )
 # Modules that any room may import; they import one another, and nothing else.
 GROUND = (
-    *("command_line", "processes", "machine", "lock", "claims", "scores", "files", "user_code"),
+    *(
+        "command_line",
+        "processes",
+        "machine",
+        "hardware",
+        "lock",
+        "claims",
+        "scores",
+        "files",
+        "user_code",
+    ),
     "errors",
 )
 _NOTES = {"flaxlab": "fit(), load()", "notebook": "runs and suites", "data.__main__": "the command"}

@@ -1,4 +1,4 @@
-"""Sets up a process before it computes, and describes its machine.
+"""Sets up a process before it computes.
 
 `import flaxlab` calls only `avoid_wrong_fusions`. The rest is for commands: an import should not
 have such effects.
@@ -119,10 +119,11 @@ def keep_compiled_programs() -> None:
     import jaxlib
 
     from flaxlab.files import cache_folder
+    from flaxlab.hardware import processor_flags
 
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
-    machine = f"{platform.machine()} {_processor_flags()} {jaxlib.__version__}"
+    machine = f"{platform.machine()} {processor_flags()} {jaxlib.__version__}"
     name = hashlib.sha256(machine.encode()).hexdigest()[:16]
     folder = cache_folder() / "compiled" / name
     try:
@@ -166,65 +167,6 @@ def remove_cut_programs(folder: Path) -> None:
         checking.replace(checked)
     if removed:
         _log.info("removed %d incomplete compiled programs", removed)
-
-
-def available_cores() -> frozenset[int]:
-    """Returns the cores that this process may use."""
-    if sys.platform == "linux":
-        return frozenset(os.sched_getaffinity(0))
-    return frozenset(range(os.cpu_count() or 1))
-
-
-def describe_machine() -> str:
-    """Returns the processor and the number of cores of this process: "2 cores of AMD EPYC 7B13"."""
-    cores = len(available_cores())
-    return f"{cores} core{'s' * (cores > 1)} of {processor_name()}"
-
-
-def processor_name() -> str:
-    """Returns the name of the processor, for example "AMD EPYC 7B13"."""
-    return _cpu_information("model name") or platform.processor() or platform.machine()
-
-
-def xla_threads() -> int:
-    """Returns the number of threads with which XLA computes on a CPU: NPROC, or one for each core.
-
-    With another number, some matrix products add up in another order and round differently.
-    """
-    given = os.environ.get("NPROC", "")
-    return int(given) if given.isdecimal() else len(available_cores())
-
-
-def available_memory(root: Path = Path("/")) -> int:
-    """Returns how many bytes this process may use: the machine's memory, or its control group's.
-
-    Slurm and containers limit a job's memory by a control group, of version 1 or 2. The groups
-    around it can have lower limits (https://docs.kernel.org/admin-guide/cgroup-v2.html).
-
-    Args:
-        root: folder that holds proc/ and sys/.
-    """
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        groups = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:  # not Linux
-        return machine
-    limits = [machine]
-    for _, controllers, path in (line.split(":", 2) for line in groups):
-        if controllers == "":
-            top, name = root / "sys/fs/cgroup", "memory.max"
-        elif "memory" in controllers.split(","):
-            top, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
-        else:
-            continue
-        group = top / path.lstrip("/")
-        for folder in (group, *group.parents[: len(group.parents) - len(top.parents)]):
-            try:
-                limit = (folder / name).read_text().strip()
-            except OSError:  # in a container, this is the path of the group outside it
-                continue
-            limits += [int(limit)] if limit.isdecimal() else []
-    return min(limits)
 
 
 def compute_deterministically() -> None:
@@ -277,16 +219,3 @@ def skip_gpu_check_without_gpu(root: Path = Path("/")) -> None:
         if any(path.read_text().strip() == _NVIDIA_VENDOR for path in vendors):
             return
         os.environ.setdefault(_GPU_CHECK, _NO_GPU)
-
-
-def _processor_flags() -> str:
-    return _cpu_information("flags", "Features") or platform.processor()
-
-
-def _cpu_information(*keys: str) -> str:
-    """Returns the first processor's value of one of `keys` in /proc/cpuinfo; "" without one."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(keys)), "")

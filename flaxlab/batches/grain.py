@@ -27,7 +27,7 @@ from flaxlab.data.dataset import Split
 from flaxlab.data.images import from_array, random_resized_crop
 from flaxlab.data.lazy import Images, LazyImages
 from flaxlab.errors import RunFailed
-from flaxlab.machine import available_cores
+from flaxlab.hardware import available_cores
 
 _BATCHES_AHEAD = 2
 

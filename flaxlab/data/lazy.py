@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from flaxlab.data.images import decode, fit_image
-from flaxlab.machine import available_cores, available_memory
+from flaxlab.hardware import available_cores, available_memory
 
 # A data set that takes more than this share of memory when decoded is read lazily. The rest is for
 # the model, the operating system's file cache, and a second copy while arrays are made.

@@ -14,7 +14,7 @@ from typing import Any
 
 from flaxlab import config as configs
 from flaxlab.batches.devices import Devices
-from flaxlab.machine import processor_name, xla_threads
+from flaxlab.hardware import processor_name, xla_threads
 from flaxlab.run.fingerprint import fingerprints
 from flaxlab.run.history import to_numbers
 from flaxlab.run.steps import Mark

@@ -20,7 +20,7 @@ from flaxlab import config as configs
 from flaxlab import files, models, scores
 from flaxlab.config import ConfigDict, LabReport
 from flaxlab.data.catalog import is_original
-from flaxlab.machine import describe_machine
+from flaxlab.hardware import describe_machine
 from flaxlab.pages import image_plots, plots, style
 from flaxlab.pages.render import render
 from flaxlab.run.advice import penalised_paths, warnings

@@ -22,8 +22,9 @@ from flaxlab.compare.suite_file import read_suite_file, write_suite_file
 from flaxlab.config.find import find_experiment, find_suite
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.files import make_folder
+from flaxlab.hardware import available_cores
 from flaxlab.lock import locked
-from flaxlab.machine import available_cores, compute_deterministically, keep_compiled_programs
+from flaxlab.machine import compute_deterministically, keep_compiled_programs
 from flaxlab.run.advice import warnings
 from flaxlab.run.directory import require_unchanged_imports
 from flaxlab.run.record import remember_revisions
