@@ -37,18 +37,8 @@ FLOORS = (
 )
 # Modules that any room may import; they import one another, and nothing else.
 GROUND = (
-    *(
-        "command_line",
-        "processes",
-        "machine",
-        "hardware",
-        "lock",
-        "claims",
-        "scores",
-        "files",
-        "user_code",
-    ),
-    "errors",
+    *("command_line", "processes", "machine", "hardware", "lock"),
+    *("claims", "scores", "files", "user_code", "texts", "errors"),
 )
 _NOTES = {"flaxlab": "fit(), load()", "notebook": "runs and suites", "data.__main__": "the command"}
 _FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

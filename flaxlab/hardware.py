@@ -7,6 +7,8 @@ import platform
 import sys
 from pathlib import Path
 
+from flaxlab.texts import count_text
+
 # Prefixes of the flags in /proc/cpuinfo of x86 and ARM, widest first.
 _VECTORS = ("amx", "avx512", "avx2", "avx", "sve", "asimd")
 
@@ -20,8 +22,7 @@ def available_cores() -> frozenset[int]:
 
 def describe_machine() -> str:
     """Returns the processor and this process's cores: "2 cores of AMD EPYC 7B13 (avx2)"."""
-    cores = len(available_cores())
-    return f"{cores} core{'s' * (cores > 1)} of {processor_name()}"
+    return f"{count_text(len(available_cores()), 'core')} of {processor_name()}"
 
 
 def processor_name() -> str:

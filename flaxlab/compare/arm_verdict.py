@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from flaxlab.compare.cells import count_text
 from flaxlab.compare.outcomes import Design, Outcomes
 from flaxlab.compare.results import (
     BETTER,
@@ -12,6 +11,7 @@ from flaxlab.compare.results import (
     WORSE,
     Difference,
 )
+from flaxlab.texts import count_text
 
 
 def arm_verdict(difference: Difference | None, design: Design) -> str:

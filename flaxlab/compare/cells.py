@@ -68,11 +68,6 @@ def mean_cell(estimate: Estimate, scale: float, form: str) -> Cell:
     return Cell(form.format(estimate.mean * scale), estimate.mean)
 
 
-def count_text(number: int, thing: str) -> str:
-    """Writes a number of things: "1 seed", "2 seeds"."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
 def p_cell(p: float | None) -> Cell:
     """Returns a p value; empty for None."""
     if p is None:

@@ -6,7 +6,6 @@ from typing import Any
 
 from flaxlab import config as configs
 from flaxlab.compare import tables
-from flaxlab.compare.cells import count_text
 from flaxlab.compare.claims_table import claim_verdict_text, part_texts
 from flaxlab.compare.procedures import ANYTIME, PAIRED, WELCH
 from flaxlab.compare.results import Comparison
@@ -14,6 +13,7 @@ from flaxlab.compare.runs import computed_on
 from flaxlab.compare.sheet import sheet
 from flaxlab.compare.statistics import LEVEL, seeds_for_sign_flips
 from flaxlab.data.catalog import is_original
+from flaxlab.texts import count_text
 
 _EXPLANATION = (
     "Accuracy is {accuracy}. Intervals of accuracies are Student's t over the seeds whose runs"

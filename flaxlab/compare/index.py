@@ -11,12 +11,13 @@ from markupsafe import Markup
 from rich.console import Console
 
 from flaxlab import files
-from flaxlab.compare.cells import Cell, Table, count_text, points_cell
+from flaxlab.compare.cells import Cell, Table, points_cell
 from flaxlab.compare.runs import Run, Unfinished, find_runs
 from flaxlab.config import ConfigDict
 from flaxlab.files import make_folder
 from flaxlab.pages.render import render
 from flaxlab.pages.sparkline import sparkline
+from flaxlab.texts import count_text
 
 _HEADER = (
     "run",

@@ -21,6 +21,7 @@ from flaxlab.errors import Diverged, UsageError
 from flaxlab.run.directory import FAILURE_FILE
 from flaxlab.run.history import saved_epochs
 from flaxlab.scores import Predictions, confusion_matrix, read_predictions
+from flaxlab.texts import count_text
 
 # What a comparison takes from summary.json.
 _NEEDED = (
@@ -110,8 +111,8 @@ class Unfinished:
 
     def __str__(self) -> str:
         failure = " It failed: see failure.txt." if self.ended_by else ""
-        unit = "epoch" if self.epochs == 1 else "epochs"
-        return f"{self.folder} is not finished ({self.epochs} {unit}) and left out.{failure}"
+        epochs = count_text(self.epochs, "epoch")
+        return f"{self.folder} is not finished ({epochs}) and left out.{failure}"
 
 
 def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[Unfinished]]:

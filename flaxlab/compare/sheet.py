@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from flaxlab.compare.cells import count_text
 from flaxlab.compare.outcomes import Design
 from flaxlab.compare.procedures import ANYTIME, PAIRED, WELCH
 from flaxlab.compare.results import Comparison
 from flaxlab.compare.rules import OUTCOMES
 from flaxlab.compare.runs import computed_on
 from flaxlab.compare.statistics import LEVEL
+from flaxlab.texts import count_text
 
 _TESTS = {
     PAIRED: "Two-sided paired t test",

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import flax.linen as nn
 import jax
-import numpy as np
 from flax.traverse_util import flatten_dict
 from rich.console import Console
 from rich.markup import escape
@@ -18,16 +17,11 @@ from rich.tree import Tree
 from flaxlab import models
 from flaxlab.batches.order import epoch_order
 from flaxlab.command_line import open_console
-from flaxlab.config import ConfigDict
 from flaxlab.config.find import find_experiment
-from flaxlab.data.catalog import CATALOG
-from flaxlab.data.dataset import Dataset, Split
-from flaxlab.data.load import load_dataset
 from flaxlab.data.shape import resolve_config
-from flaxlab.data.tfds_sets import prepared_folder, tfds_folder
-from flaxlab.errors import UsageError
 from flaxlab.explain.changes import Change, moments
 from flaxlab.explain.program import FirstSteps, take_first_steps
+from flaxlab.explain.stand_in import dataset_or_noise
 from flaxlab.inspect.listing import size
 from flaxlab.machine import keep_compiled_programs
 from flaxlab.models.dropout import Dropout
@@ -50,7 +44,7 @@ def explain(config_file: Path, overrides: Sequence[str]) -> None:
     # On several devices, the same step would run on parts of the batch.
     alone = ("--config.train.parallel=sharded", "--config.train.devices=1")
     config = resolve_config(find_experiment(config_file), [*overrides, *alone])
-    dataset, missing = _dataset(config)
+    dataset, missing = dataset_or_noise(config)
     experiment = assemble(config, dataset)
     console = open_console()
     _say(console, f"{config.name} on {dataset.title}: {dataset.origin}")
@@ -62,37 +56,6 @@ def explain(config_file: Path, overrides: Sequence[str]) -> None:
     _print_step(console, experiment, found)
     _print_changes(console, experiment, found)
     _print_program(console, experiment, found)
-
-
-def _dataset(config: ConfigDict) -> tuple[Dataset, str]:
-    """Returns the data set and "", or a random one of its shape and why it is not available."""
-    try:
-        return load_dataset(config.data), ""
-    except UsageError as error:
-        name, folder = config.data.name, tfds_folder(config.data.data_dir)
-        if name not in CATALOG or prepared_folder(name, folder) is not None:
-            raise
-        return _drawn(config), str(error)
-
-
-def _drawn(config: ConfigDict) -> Dataset:
-    """Returns two and a half batches of noise, so that the last batch is padded."""
-    entry = CATALOG[config.data.name]
-    rng = np.random.default_rng(config.seed)
-    classes, count = len(entry.class_names), max(5 * config.train.batch_size // 2, 100)
-    labels = np.arange(count, dtype=np.int32) % classes
-    shape = (count, *config.data.image_shape)
-    split = Split(rng.integers(0, 256, shape, dtype=np.uint8), labels)
-    return Dataset(
-        name=entry.name,
-        title=f"noise in the shape of {entry.title}",
-        version="",
-        origin=f"{count} images drawn at random.",
-        fingerprint="",
-        class_names=entry.class_names,
-        train=split,
-        test=split,
-    )
 
 
 def _print_modules(console: Console, experiment: Experiment) -> None:

@@ -15,6 +15,7 @@ from rich.table import Table
 from flaxlab.checkpoints.find import Saved
 from flaxlab.checkpoints.read import Leaf
 from flaxlab.inspect.statistics import ArrayStatistics
+from flaxlab.texts import count_text
 
 Row = dict[str, Any]
 
@@ -40,8 +41,7 @@ def only_counted(leaves: Sequence[Leaf]) -> list[Leaf]:
 
 def not_listed(count: int, which: str) -> str:
     """Returns the line below a table that counts arrays of the optimizer, and says which."""
-    arrays = "1 array" if count == 1 else f"{count} arrays"
-    return f"{_LAST}: {arrays} {which} not listed; --all shows all"
+    return f"{_LAST}: {count_text(count, 'array')} {which} not listed; --all shows all"
 
 
 def describe_saved(saved: Sequence[Saved], chosen: Saved) -> list[Row]:

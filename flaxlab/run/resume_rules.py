@@ -18,6 +18,7 @@ from flaxlab.errors import UsageError
 from flaxlab.run.fingerprint import describe_other_code, fingerprints, same_tracer
 from flaxlab.run.history import saved_epochs
 from flaxlab.run.record import computed_by
+from flaxlab.texts import count_text
 from flaxlab.training.experiment import Experiment
 from flaxlab.training.loop import finished
 from flaxlab.training.metrics import Row
@@ -176,7 +177,7 @@ def _there_and_now(changed: Mapping[str, tuple[Any, Any]]) -> str:
 
 def _computer(computed: Mapping[str, Any]) -> str:
     threads = computed.get("threads")
-    counted = f"{threads} thread{'s' * (threads > 1)} of " if threads else ""
+    counted = f"{count_text(threads, 'thread')} of " if threads else ""
     return f"{counted}{computed['device']}"
 
 

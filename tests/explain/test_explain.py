@@ -145,7 +145,7 @@ def test_data_that_cannot_be_had_are_drawn_and_it_says_so(capsys, monkeypatch):
 
 def test_data_that_are_there_and_wrong_are_not_replaced(capsys, monkeypatch, tmp_path):
     without_data(monkeypatch)
-    monkeypatch.setattr("flaxlab.explain.command.prepared_folder", lambda *_: tmp_path)
+    monkeypatch.setattr("flaxlab.explain.stand_in.prepared_folder", lambda *_: tmp_path)
     with pytest.raises(UsageError, match="not prepared"):
         main([f"--config={POOL_FILE}"])
 
