@@ -124,12 +124,7 @@ def score_stored(
     results: list[dict[str, Any]] = []
     for kind in kinds:
         found = evaluate_stored(
-            stored,
-            test,
-            splits.train,
-            kind,
-            batch_size or config.train.batch_size,
-            config.data.test_flips,
+            stored, test, splits.train, kind, batch_size, config.data.test_flips
         )
         scores = class_scores(
             confusion_matrix(test.labels, found.predicted, len(dataset.class_names))

@@ -15,6 +15,7 @@ from flaxlab.batches.augment import over_flips, scale_pixels
 from flaxlab.batches.devices import one_device
 from flaxlab.batches.feed import Batches, Feed
 from flaxlab.batches.order import epoch_order
+from flaxlab.batches.run_feeds import eval_feed
 from flaxlab.data.dataset import Split
 from flaxlab.errors import UsageError
 from flaxlab.kernels.precision import with_precision
@@ -51,7 +52,12 @@ class Evaluation:
 
 
 def evaluate_stored(
-    stored: StoredModel, test: Split, train: Split, kind: str, batch_size: int, flips: bool = False
+    stored: StoredModel,
+    test: Split,
+    train: Split,
+    kind: str,
+    batch_size: int | None = None,
+    flips: bool = False,
 ) -> Evaluation:
     """Scores every example of a split once, with the function that scores a run's epochs.
 
@@ -61,7 +67,8 @@ def evaluate_stored(
         train: examples for the "recomputed" statistics.
         kind: "running": the stored running statistics; "batch": each batch's own; "recomputed":
             mean and variance over all of `train`, with the stored parameters.
-        batch_size: number of images at a time.
+        batch_size: number of images at a time; None: that of the run's training, or more where an
+            accelerator holds all of `test`, see `eval_feed`.
         flips: whether to take the mean of the logits of an image and of its mirror image.
 
     Raises:
@@ -72,23 +79,24 @@ def evaluate_stored(
         raise UsageError(
             f"the model has no batch normalization: --batch_stats={kind} does not apply"
         )
-    config, batch_size = stored.config, min(batch_size, len(test))
+    config, size = stored.config, min(batch_size or stored.config.train.batch_size, len(test))
     functions = kernels.for_backend(jax.default_backend(), config.train.fast_kernels)
     model = models.computed_by(stored.model, conv=functions.conv, max_pool=functions.max_pool)
     variables = jax.device_put(stored.variables)
     scaling = config.data.scaling
     if kind == "recomputed":
-        statistics = recompute_statistics(model, variables, train, scaling, batch_size)
+        recompute = with_precision(recompute_statistics, config.train.matmul_precision)
+        statistics = recompute(model, variables, train, scaling, size)
         variables = {**variables, "batch_stats": statistics}
     preprocess = functools.partial(scale_pixels, scaling=scaling)
     devices = one_device()
     if kind == "batch":
         step = _make_batch_step(model, preprocess, flips)
-        feed: Feed = _Shuffled(test, batch_size, 1, devices, {})
+        feed: Feed = _Shuffled(test, size, 1, devices, {})
         order = epoch_order(len(test), _ORDER_SEED, _ORDER_EPOCH)
     else:
         step = make_eval_step(model, preprocess, flips)
-        feed, order = Feed(test, batch_size, 1, devices, {}), np.arange(len(test))
+        feed, order = eval_feed(config, test, devices, batch_size and size), np.arange(len(test))
     step = with_precision(step, config.train.matmul_precision)
     state = devices.put(eval_state(variables))
     scores = score(compile_evaluation(step, devices), state, feed)

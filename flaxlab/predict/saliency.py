@@ -16,6 +16,7 @@ import numpy as np
 
 from flaxlab.batches.augment import over_flips, scale_pixels
 from flaxlab.errors import UsageError
+from flaxlab.kernels.precision import with_precision
 from flaxlab.models.summary import trace_modules
 from flaxlab.run.load import StoredModel
 from flaxlab.training.state import Variables
@@ -133,8 +134,10 @@ def grad_cam(stored: StoredModel, image: np.ndarray, label: int) -> np.ndarray:
     """
     layer, shape = _last_maps(stored)
 
+    class_map = with_precision(_class_map, stored.config.train.matmul_precision)
+
     def compute(images: jax.Array) -> jax.Array:
-        return _class_map(stored.model, layer, shape, stored.variables, images, label)
+        return class_map(stored.model, layer, shape, stored.variables, images, label)
 
     scaled = _scaled(stored, image)
     found = compute(scaled)
@@ -184,8 +187,9 @@ def _strength(gradients: jax.Array) -> np.ndarray:
 
 
 def _gradients(stored: StoredModel, scaled: jax.Array, label: int) -> jax.Array:
+    gradients = with_precision(_gradients_of_logits, stored.config.train.matmul_precision)
     flips = stored.config.data.test_flips
-    return _gradients_of_logits(stored.model, flips, stored.variables, scaled, label)
+    return gradients(stored.model, flips, stored.variables, scaled, label)
 
 
 # Both are compiled once per model: images, the class and the variables are arguments.
