@@ -11,15 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flaxlab.command_line import CommandParser, run_command
-from flaxlab.machine import use_huge_pages
+from flaxlab.machine import take_gpu_memory_as_needed, use_huge_pages
 from flaxlab.run.group import add_options, find_group
 from flaxlab.run.guard import run_guarded
 
 _EXAMPLES = """examples:
   python -m flaxlab.main --config=experiments/quickstart.py
-  python -m flaxlab.main --config=experiments/alexnet_pool.py --config.train.epochs=3
   python -m flaxlab.main --config=experiments/alexnet_pool.py --config.data.name=digits --show
-  python -m flaxlab.main --config=experiments/alexnet_pool.py --show=config > config.json
   python -m flaxlab.main --config=experiments/vgg_default.py --workdir=runs/vgg_1 --config.seed=1
   srun python -m flaxlab.main --config=experiments/vgg_default.py
   python -m flaxlab.main --config=experiments/vgg_default.py \
@@ -55,6 +53,8 @@ def main(arguments: Sequence[str]) -> None:
     )
     add_options(parser)
     options, overrides = parser.parse_known_args(arguments)
+    if options.show:
+        take_gpu_memory_as_needed()
     group = None if options.show else find_group(options, os.environ)
 
     def run(join: Callable[[], None] = lambda: None) -> None:

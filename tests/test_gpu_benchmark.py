@@ -1,6 +1,7 @@
 """benchmarks/gpu.py from end to end, dry: on a CPU, with digits."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -40,6 +41,26 @@ def test_a_failed_part_leaves_the_others_and_is_tried_again(tmp_path, monkeypatc
     monkeypatch.setattr(gpu, "PARTS", {"steps": lambda bench: [{"ms": 1.0}], "memory": fail})
     gpu.main([f"--to={tmp_path}", "--dry", "--parts=steps,memory"])
     assert set(json.loads((tmp_path / "gpu.json").read_text())["parts"]) == {"steps", "memory"}
+
+
+class Stubborn(gpu_parts.Bench):
+    """PyTorch never compiles on it."""
+
+    def python(self, name, *command, seconds, **options):
+        if command[0] != "-m":
+            raise RunFailed(f"{name} took more than {seconds} s")
+        return SimpleNamespace(stdout='{"ms": 1.5}\n')
+
+
+def test_a_peer_that_fails_leaves_flaxlabs_own_steps(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_parts, "find_spec", lambda name: name == "torch")
+    rows = gpu_parts.steps(Stubborn(tmp_path, dry=False, until=0.0))
+    ours = [row for row in rows if row["by"] == "flaxlab"]
+    assert len(ours) > 1
+    assert all(row["ms"] == 1.5 for row in ours)
+    theirs = [row["failed"] for row in rows if row["by"] == "torch.compile"]
+    assert theirs == [f"{len(ours) + n} took more than 120 s" for n in range(len(theirs))]
+    assert theirs
 
 
 def test_an_unknown_part_is_one_line(tmp_path):

@@ -16,8 +16,10 @@ from flaxlab.machine import (
     skip_gpu_check_without_gpu,
     take_gpu_memory_as_needed,
 )
+from flaxlab.main import main as run
+from flaxlab.suite.__main__ import main as run_suite
 from tests.helpers.processes import HUGE_PAGES, Process, run_code, start
-from tests.helpers.runs import ROOT, SMALL_POOL
+from tests.helpers.runs import ROOT, SMALL_POOL, SWEEP
 
 SCRIPT = """
 import os, sys
@@ -173,14 +175,32 @@ def test_deterministic_operations_that_come_too_late_are_not_promised():
     assert "warning" not in ended.errors
 
 
-@pytest.mark.parametrize("name", ["evaluate", "explain", "export", "inspect", "predict"])
-def test_commands_that_look_leave_the_memory_of_a_gpu_to_others(monkeypatch, name):
-    main = importlib.import_module(f"flaxlab.{name}.__main__").main
+@pytest.fixture
+def memory_settings(monkeypatch):
     for variable in ("XLA_PYTHON_CLIENT_PREALLOCATE", "XLA_PYTHON_CLIENT_MEM_FRACTION"):
         monkeypatch.setenv(variable, "")  # so that it is restored
         monkeypatch.delenv(variable)
+
+
+@pytest.mark.parametrize("name", ["evaluate", "explain", "export", "inspect", "predict", "rates"])
+def test_commands_that_look_leave_the_memory_of_a_gpu_to_others(memory_settings, name):
+    main = importlib.import_module(f"flaxlab.{name}.__main__").main
     with pytest.raises(SystemExit):
         main(["--help"])
+    assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+
+
+@pytest.mark.parametrize("show", [["--show"], ["--show=config"]])
+def test_so_does_a_look_at_a_run(memory_settings, capsys, show):
+    run([*SMALL_POOL, *show])
+    assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+
+
+@pytest.mark.parametrize("look", ["--show", "--plan=2"])
+def test_so_does_a_look_at_a_suite(memory_settings, tmp_path, capsys, look):
+    # Without a run, --plan has no spread of its own.
+    spread = ["--spread=1"] if look != "--show" else []
+    run_suite([*SWEEP, f"--workdir={tmp_path}", look, *spread])
     assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
 
 

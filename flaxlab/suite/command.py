@@ -24,7 +24,11 @@ from flaxlab.errors import RunFailed, UsageError
 from flaxlab.files import make_folder
 from flaxlab.hardware import available_cores
 from flaxlab.lock import locked
-from flaxlab.machine import compute_deterministically, keep_compiled_programs
+from flaxlab.machine import (
+    compute_deterministically,
+    keep_compiled_programs,
+    take_gpu_memory_as_needed,
+)
 from flaxlab.run.advice import warnings
 from flaxlab.run.directory import require_unchanged_imports
 from flaxlab.run.record import remember_revisions
@@ -72,6 +76,8 @@ def run(options: argparse.Namespace) -> Path:
         plan = for_any_time(plan, options.at_most)
     workdir = (options.workdir or Path("runs") / plan.name).expanduser()
     console = open_console()
+    if options.show or options.plan:
+        take_gpu_memory_as_needed()
     if options.plan:
         spread = options.spread and Pilot({}, options.spread / 100, {})
         plan = with_recorded_rules(plan, workdir)

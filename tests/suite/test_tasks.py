@@ -277,6 +277,23 @@ def test_tasks_share_cores_or_have_a_gpu_each():
         find_slots(None, [], cores, tasks_per_gpu=2)
 
 
+SHARING = """
+import os, pathlib
+from flaxlab.hardware import available_cores
+from flaxlab.suite.launchers.task import Slot, Task
+names = ("CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION")
+Task.run = lambda self: [os.environ.get(name) for name in names]
+for count in (1, 3):
+    print(*Task(None, (0,), pathlib.Path(), Slot("2", available_cores(), count))())
+"""
+
+
+@pytest.mark.parametrize(("given", "share"), [(None, "0.300"), ("0.6", "0.200")])
+def test_tasks_that_share_a_gpu_share_its_memory(given, share):
+    ended = run_code(SHARING, environment={"XLA_PYTHON_CLIENT_MEM_FRACTION": given})
+    assert ended.shown.splitlines() == [f"2 {given}", f"2 {share}"], ended.errors
+
+
 def test_gpus_are_named_as_the_environment_has_them(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert visible_gpus() == []
