@@ -66,7 +66,7 @@ def _print_modules(console: Console, experiment: Experiment) -> None:
         for collection in ("params", "batch_stats")
     }
     image = _shape(experiment.dataset.image_shape)
-    network, shape = calls[()]
+    network, shape, _ = calls[()]
     branches: dict[ModulePath, Tree] = {
         (): Tree(f"{_kind(network)}  image {image} -> {_shape(shape)} logits")
     }
@@ -78,7 +78,7 @@ def _print_modules(console: Console, experiment: Experiment) -> None:
         return branches[path]
 
     def label(path: ModulePath) -> str:
-        module, shape = calls[path]
+        module, shape, _ = calls[path]
         parts = [path[-1], f"[dim]{_kind(module)}[/dim]", f"-> {_shape(shape)}"]
         for collection, mark in (("params", ""), ("batch_stats", " (running)")):
             inside = {key[-1]: leaf for key, leaf in held[collection].items() if key[:-1] == path}
@@ -121,14 +121,14 @@ def _print_keys(console: Console, experiment: Experiment) -> None:
         table.add_row(name, words, use)
     console.print(table, highlight=False)
     calls, _ = models.trace_modules(model, experiment.dataset.image_shape)
-    for path, (module, shape) in calls.items():
+    for path, (module, shape, _) in calls.items():
         if isinstance(module, Dropout | nn.Dropout):
             _say(
                 console,
                 f"{'/'.join(path)}: drops {module.rate:.0%} of {_shape(shape)} values per image,"
                 " by the step's key with the path of the layer folded in",
             )
-    if not any(isinstance(module, Dropout | nn.Dropout) for module, _ in calls.values()):
+    if not any(isinstance(module, Dropout | nn.Dropout) for module, *_ in calls.values()):
         _say(console, "no dropout: the keys of the steps are not used")
     order = epoch_order(len(experiment.splits.train), config.seed, 1)[:6].tolist()
     _say(

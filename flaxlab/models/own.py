@@ -232,7 +232,7 @@ def require_logits(model: nn.Module, image_shape: tuple[int, ...], num_classes: 
 
 def _require_mapped_dropout(model: nn.Module, image_shape: tuple[int, ...]) -> None:
     calls, _ = trace_modules(model, image_shape)
-    for path, (module, _) in calls.items():
+    for path, (module, *_) in calls.items():
         if isinstance(module, nn.Dropout):
             raise UsageError(
                 f"{'/'.join(path)} is flax.linen.Dropout, which on each device of pmap drops the"

@@ -9,14 +9,18 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict
+
+_WHOLE = "(the network)"  # the path of what belongs to no layer
 
 
 class LayerRow(NamedTuple):
     """One layer of a model.
 
     Attributes:
-        path: path of its parameters, for example "block1/conv1".
+        path: path of its parameters, for example "block1/conv1"; "(the network)" for those that
+            the model itself holds.
         kind: class name, for example "Conv".
         shape: output shape for one image.
         trainable: number of values that the optimizer changes.
@@ -46,24 +50,43 @@ def count_parameters(layers: Iterable[LayerRow]) -> int:
     return sum(row.trainable + row.running for row in layers)
 
 
+class Called(NamedTuple):
+    """What a module is called with while a network computes one image.
+
+    Attributes:
+        module: the module, bound to its path.
+        shape: shape of its output; of several outputs or calls, of the last array.
+        values: number of values of its outputs in all calls.
+    """
+
+    module: nn.Module
+    shape: tuple[int, ...]
+    values: int
+
+
 def trace_modules(
     model: nn.Module, image_shape: tuple[int, ...]
-) -> tuple[dict[tuple[str, ...], tuple[nn.Module, tuple[int, ...]]], dict[str, Any]]:
+) -> tuple[dict[tuple[str, ...], Called], dict[str, Any]]:
     """Follows the calls of `model` on images (H, W, C), without computing anything.
 
     Returns:
-        {path: (module, output shape for one image)} in the order in which the calls return: a
-        block after the layers inside it, and the model itself, with path (), at the end. Then the
-        variables, as `jax.ShapeDtypeStruct`s.
+        {path: what is called there} in the order in which the calls return: a block after the
+        layers inside it, and the model itself, with path (), at the end. Then the variables, as
+        `jax.ShapeDtypeStruct`s.
 
     Raises:
         ValueError: the images are too small for the model.
     """
-    calls: dict[tuple[str, ...], tuple[nn.Module, tuple[int, ...]]] = {}
+    calls: dict[tuple[str, ...], Called] = {}
 
     def record(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
         output = call(*args, **kwargs)
-        calls[context.module.path] = (context.module, output.shape[1:])
+        arrays = [leaf for leaf in jax.tree.leaves(output) if isinstance(leaf, jax.Array)]
+        if context.method_name == "__call__" and arrays:  # not `setup`, which returns nothing
+            path = context.module.path
+            before = calls[path].values if path in calls else 0
+            values = sum(math.prod(array.shape[1:]) for array in arrays)
+            calls[path] = Called(context.module, arrays[-1].shape[1:], before + values)
         return output
 
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
@@ -76,6 +99,8 @@ def trace_modules(
 
 def layer_table(model: nn.Module, image_shape: tuple[int, ...]) -> list[LayerRow]:
     """Lists the layers of `model` for images (H, W, C), in the order in which they are called.
+
+    A block has a row of its own, after its layers, if it holds values that none of them holds.
 
     Raises:
         ValueError: the images are too small for the model.
@@ -90,27 +115,32 @@ def layer_table(model: nn.Module, image_shape: tuple[int, ...]) -> list[LayerRow
         leaves = sizes.get(collection, {}).items()
         return sum(math.prod(shape) for path, shape in leaves if path[:-1] == layer)
 
-    def flops(layer: tuple[str, ...], shape: tuple[int, ...]) -> int:
+    def flops(layer: tuple[str, ...], called: Called) -> int:
         kernel = sizes["params"].get((*layer, "kernel"))
         if kernel is None:
             return 0
-        positions = math.prod(shape[:-1])  # 1 for a dense layer
-        return 2 * positions * math.prod(kernel)
+        # The output's values at one position, each a sum over the rest of the kernel.
+        features = math.prod(np.atleast_1d(getattr(called.module, "features", kernel[-1])).tolist())
+        return 2 * math.prod(kernel) * called.values // features
 
     def is_container(path: tuple[str, ...]) -> bool:
         return any(len(other) > len(path) and other[: len(path)] == path for other in calls)
 
     # A block returns after the layers inside it, which keep their order.
-    return [
+    rows = [
         LayerRow(
-            path="/".join(path),
-            kind=type(module).__name__,
-            shape=shape,
+            path="/".join(path) or _WHOLE,
+            kind=type(called.module).__name__,
+            shape=called.shape,
             trainable=count("params", path),
             running=count("batch_stats", path),
-            flops=flops(path, shape),
-            momentum=module.momentum if isinstance(module, nn.BatchNorm) else 0.0,
+            flops=flops(path, called),
+            momentum=called.module.momentum if isinstance(called.module, nn.BatchNorm) else 0.0,
         )
-        for path, (module, shape) in calls.items()
-        if not is_container(path)
+        for path, called in calls.items()
+    ]
+    return [
+        row
+        for row, path in zip(rows, calls, strict=True)
+        if not is_container(path) or row.trainable or row.running
     ]

@@ -172,9 +172,9 @@ def _feature_maps(
 ) -> list[tuple[tuple[str, ...], tuple[int, ...]]]:
     calls, _ = trace_modules(model, image_shape)
     return [
-        (path, shape)
-        for path, (_, shape) in calls.items()
-        if len(shape) == 3 and shape[0] * shape[1] > 1
+        (path, called.shape)
+        for path, called in calls.items()
+        if len(called.shape) == 3 and called.shape[0] * called.shape[1] > 1
     ]
 
 
