@@ -228,5 +228,12 @@ def test_a_block_normalizes_before_or_after_its_activation(place):
 def test_the_head_can_take_the_mean_of_each_channel():
     fields = {"model.head_input": "average", "model.head_units": (), "model.head_dropout": ()}
     config = deeper_config(**fields)
-    rows = models.layer_table(models.build(config.model, 3), (8, 8, 1))
-    assert rows[-1].trainable == 8 * 3 + 3
+    model = models.build(config.model, 3)
+    assert models.layer_table(model, (8, 8, 1))[-1].trainable == 8 * 3 + 3
+    images = jax.random.normal(KEY, (5, 8, 8, 1))
+    variables = model.init(KEY, images, train=False)
+    logits, kept = model.apply(variables, images, train=False, capture_intermediates=True)
+    (maps,) = kept["intermediates"]["block2"]["__call__"]
+    output = variables["params"]["output"]
+    means = np.asarray(maps).mean(axis=(1, 2))
+    np.testing.assert_allclose(logits, means @ output["kernel"] + output["bias"], atol=1e-5)

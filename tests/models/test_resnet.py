@@ -113,7 +113,8 @@ def test_stochastic_depth_skips_the_convolutions_of_whole_examples():
     images = jax.random.normal(KEY, (16, 8, 8, 3))
     variables = deep.init(KEY, images, train=False)
     calls, _ = models.trace_modules(deep, (8, 8, 3))
-    rates = [module.rate for module, _ in calls.values() if isinstance(module, models.Dropout)]
+    found = [module for module, *_ in calls.values() if isinstance(module, models.Dropout)]
+    rates = [module.rate for module in found]
     np.testing.assert_allclose(rates, [0.4995, 0.999])
     _, kept = deep.apply(
         variables, images, train=True, rngs={"dropout": KEY}, capture_intermediates=True
@@ -121,6 +122,10 @@ def test_stochastic_depth_skips_the_convolutions_of_whole_examples():
     first = kept["intermediates"]["stage1_block1"]
     skipped = np.asarray(first["skip"]["__call__"][0] == 0).all((1, 2, 3))
     assert 0 < skipped.sum() < 16
+    # As Huang et al. (2016) have it, but scaled in training: the mean stays what it is.
+    branch = np.asarray(first["conv2"]["__call__"][0])[~skipped]
+    kept_branch = np.asarray(first["skip"]["__call__"][0])[~skipped]
+    np.testing.assert_allclose(kept_branch, branch / (1 - 0.4995), rtol=1e-5)
     usual = deep.clone(stochastic_depth=0.0).apply(variables, images, train=True)
     assert np.isfinite(usual).all()
 

@@ -1,4 +1,4 @@
-"""The first ablations that come to mind, each a file of a few lines outside flaxlab."""
+"""Ablations and a network outside flaxlab, each in a file of a few lines."""
 
 import numpy as np
 
@@ -57,4 +57,53 @@ def test_three_ablations_and_their_suite(tmp_path, capsys):
         export([str(run), f"--to={tmp_path / 'exported' / name}"])
     assert "batch_stats" not in flaxlab.load(runs / "grouped" / "seed_0")[1]
     assert len({tuple(np.ravel(each).tolist()) for each in logits.values()}) == 3
+    capsys.readouterr()
+
+
+RESIDUAL = """\
+import flax.linen as nn
+from flaxlab.config import default_config
+
+class Residual(nn.Module):
+    num_classes: int
+    shortcut: bool = True
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        x = nn.Conv(4, (3, 3))(images)
+        for _ in range(2):
+            y = nn.BatchNorm(use_running_average=not train)(nn.Conv(4, (3, 3))(x))
+            x = nn.relu(x + y if self.shortcut else y)
+        return nn.Dense(self.num_classes, name="output")(x.mean((1, 2)))
+
+def get_config():
+    return default_config(Residual)
+"""
+SHORTCUTS = """\
+from flaxlab.suite.definition import Suite
+from flaxlab.suite.designs import sweep
+
+def get_suite():
+    return Suite(name="mine", baseline="residual", arms=sweep("model.shortcut", (False,)))
+"""
+
+
+def test_a_residual_network_and_its_suite(tmp_path, capsys):
+    for name, text in (("residual", RESIDUAL), ("shortcuts", SHORTCUTS)):
+        assert len(text.splitlines()) < 20
+        (tmp_path / f"{name}.py").write_text(text)
+    runs, network = tmp_path / "runs", f"{tmp_path / 'residual.py'}:Residual"
+    small = [option for option in SMALL_RUN if not option.startswith("--config.model.")]
+    small.append("--config.train.epochs=1")
+    main([f"--config={tmp_path / 'shortcuts.py'}", f"--workdir={runs}", "--seeds=1", *small])
+    assert "| shortcut=False |" in (runs / "comparison.md").read_text()
+    images = np.random.default_rng(0).random((2, 8, 8, 1), np.float32)
+    logits = []
+    for run in sorted(runs.glob("*/seed_0")):
+        model, variables, _ = flaxlab.load(run, model=network)
+        logits.append(model.apply(variables, images, train=False))
+        evaluate([str(run), f"--model={network}"])
+        export([str(run), f"--model={network}", f"--to={tmp_path / run.parent.name}"])
+    with_shortcut, without = logits
+    assert not np.allclose(with_shortcut, without)
     capsys.readouterr()
