@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 
 import jax
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from flaxlab.command_line import open_console
 from flaxlab.compare.command import compare_folders
@@ -29,17 +27,18 @@ from flaxlab.machine import (
     keep_compiled_programs,
     take_gpu_memory_as_needed,
 )
-from flaxlab.run.advice import warnings
 from flaxlab.run.directory import require_unchanged_imports
 from flaxlab.run.record import remember_revisions
 from flaxlab.run.tracking import require_trackers, track_comparison
+from flaxlab.suite.announce import print_line, print_outlook, print_plan, print_warnings
 from flaxlab.suite.plan import Plan, PlannedArm, more_seeds, plan_suite, plan_sweep
 from flaxlab.suite.progress import SuiteProgress
 from flaxlab.suite.runner import do_runs, with_recorded_rules, write_record
 from flaxlab.suite.runs import SuiteRun, list_runs, require_no_other_runs
-from flaxlab.suite.seeds import Pilot, describe_power, print_seeds, read_pilot
+from flaxlab.suite.seeds import Pilot, print_seeds, read_pilot
 from flaxlab.suite.tuning import (
     describe_trials,
+    other_trials,
     other_verdicts,
     plan_at_best,
     read_trials,
@@ -116,7 +115,7 @@ def _run_tuned(console: Console, plan: Plan, workdir: Path, options: argparse.Na
     tuned = plan_at_best(plan, trials)
     take_over(plan, tuned, workdir, best)
     at_best, failed_at_best = _run_plan(console, tuned, best, options)
-    said = describe_trials(plan, trials)
+    said = describe_trials(plan, trials, other_trials(plan, tuning))
     for folder, own, other, title in (
         (workdir, given, at_best, f"Each arm at its best, {best.name}/comparison.html"),
         (best, at_best, given, f"As given, {workdir.name}/comparison.html"),
@@ -157,12 +156,14 @@ def _run_plan(
     left = [run for run in runs if not run.finished]
     style, trackers = plan.baseline.config.log.progress, plan.baseline.config.log.trackers
     if options.show or style != "none":
-        _print_plan(console, plan)
-        _print(console, f"{len(runs)} runs in {workdir}, {len(runs) - len(left)} of them finished")
-    _print_warnings(console, runs)
+        print_plan(console, plan)
+        print_line(
+            console, f"{len(runs)} runs in {workdir}, {len(runs) - len(left)} of them finished"
+        )
+    print_warnings(console, runs)
     if options.show:
         whole = replace(with_recorded_rules(plan, workdir), seeds=seeds)
-        _print_outlook(console, whole, left, workdir, options)
+        print_outlook(console, whole, left, workdir, options)
         return None, ""
     make_folder(workdir, "--workdir")
     with locked(workdir):
@@ -181,7 +182,7 @@ def _run_plan(
         reasons = do(runs)
         try:
             if options.until:
-                say = partial(_print, console)
+                say = partial(print_line, console)
                 reasons |= run_until_decided(possible, runs, workdir, do, say)
             if compared:
                 comparison = compare_folders(console, [workdir], workdir)
@@ -191,7 +192,7 @@ def _run_plan(
             if not reasons:
                 raise
             # The failed runs are the error to report; mention this one first.
-            _print(console, f"not compared: {error}", style="yellow")
+            print_line(console, f"not compared: {error}", style="yellow")
     done = [run for run in possible if run.seed in plan.seeds or run.folder.exists()]
     failures = [f"{run} ({reasons[run.folder]})" for run in done if run.folder in reasons]
     failed = f"{len(failures)} of {len(done)} runs: {'; '.join(failures)}" if failures else ""
@@ -241,65 +242,3 @@ def _find_launcher(options: argparse.Namespace) -> Callable[[Plan, Path], Proces
         options.tasks_at_once, visible_gpus(), available_cores(), options.tasks_per_gpu or 1
     )
     return lambda plan, workdir: Processes(workdir, slots)
-
-
-def _print_plan(console: Console, plan: Plan) -> None:
-    table = Table("arm", "difference from the baseline", box=None, pad_edge=False)
-    swept: set[str] = set()
-    for arm in plan.arms:
-        changed = plan.differences(arm)
-        swept |= changed.keys()
-        lines = [f"{path}: {old} -> {new}" for path, (old, new) in changed.items()]
-        table.add_row(escape(arm.name), escape("\n".join(lines)) or "(the baseline)")
-    config = plan.baseline.config
-    fields = {
-        "data.name": config.data.name,
-        "train.epochs": f"epochs {config.train.epochs}",
-        "train.batch_size": f"batch {config.train.batch_size}",
-        "optimizer.name": config.optimizer.name,
-        "optimizer.learning_rate": f"learning rate {config.optimizer.learning_rate:g}",
-    }
-    common = [text for path, text in fields.items() if path not in swept]
-    _print(console, plan.name, style="bold")
-    console.print(table)
-    if plan.tuned is not None:
-        path, values = plan.tuned
-        _print(
-            console,
-            f"tuned: each arm also at the best of {path}={', '.join(map(str, values))}, chosen"
-            f" by {len(plan.arms) * len(values)} runs on a holdout",
-        )
-    for number, claim in plan.claims.items():
-        _print(console, f"claim {number}: {claim.text}")
-    seeds = f"seeds {plan.seeds[0]} to {plan.seeds[-1]}"
-    _print(console, f"in common: {', '.join([*common, seeds])}")
-
-
-def _print_outlook(
-    console: Console,
-    plan: Plan,
-    left: Sequence[SuiteRun],
-    workdir: Path,
-    options: argparse.Namespace,
-) -> None:
-    """Prints what the seeds can show, and how many tasks the runs make."""
-    pilot = read_pilot(plan, workdir)
-    if pilot is not None:
-        _print(console, describe_power(plan, pilot))
-    if options.launcher != "none":
-        from flaxlab.suite.launchers.task import make_tasks
-
-        _print(console, f"{len(make_tasks(left, options.seeds_per_task, workdir))} tasks")
-
-
-def _print_warnings(console: Console, runs: Sequence[SuiteRun]) -> None:
-    arms: dict[str, list[str]] = {}
-    for arm, experiment in {run.arm.name: run.experiment for run in runs}.items():
-        for warning in warnings(experiment):
-            arms.setdefault(warning, []).append(arm)
-    for warning, names in arms.items():
-        _print(console, f"warning ({', '.join(names)}): {warning}", style="yellow")
-
-
-def _print(console: Console, line: str, style: str | None = None) -> None:
-    console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)

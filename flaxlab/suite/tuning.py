@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -151,8 +151,27 @@ def take_over(plan: Plan, best: Plan, given: Path, at_best: Path) -> None:
                 partial.rename(target)
 
 
-def describe_trials(plan: Plan, trials: Mapping[str, Trials]) -> list[str]:
-    """Returns which value each arm chose, from which accuracies, and what it has cost."""
+def other_trials(plan: Plan, folder: Path) -> list[str]:
+    """Returns the names of finished trials in `folder` that the plan no longer has.
+
+    They were made when the suite's grid had other values.
+    """
+    planned = {arm.name for arm in trials_of(plan).arms}
+    finished = folder.glob("*/seed_*/summary.json")
+    made = {json.loads(each.with_name("config.json").read_text())["name"] for each in finished}
+    return sorted(made - planned)
+
+
+def describe_trials(
+    plan: Plan, trials: Mapping[str, Trials], others: Sequence[str] = ()
+) -> list[str]:
+    """Returns which value each arm chose, from which accuracies, and what it has cost.
+
+    Args:
+        plan: the plan of the suite.
+        trials: what its trials have shown, by arm.
+        others: names of trials of an earlier grid, see `other_trials`.
+    """
     assert plan.tuned is not None
     path, values = plan.tuned
     chosen = []
@@ -163,10 +182,15 @@ def describe_trials(plan: Plan, trials: Mapping[str, Trials]) -> list[str]:
         )
         chosen.append(f"{name} {each.best} ({found})")
     epochs = sum(arm.config.train.epochs for arm in plan.arms) * len(values)
+    earlier = [
+        f"The grid has changed since the first trial: {', '.join(others)} were tried as well, and"
+        " are in neither the choice nor the budget."
+    ]
     return [
         f"Tuned on a holdout of the training split, {path} of each arm: {'; '.join(chosen)}.",
         f"The budget of the tuning: {len(plan.arms) * len(values)} runs, {epochs} epochs in all,"
         " the same for each arm.",
+        *(earlier if others else ()),
     ]
 
 

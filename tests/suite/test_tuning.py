@@ -8,7 +8,15 @@ from flaxlab.compare.runs import find_runs
 from flaxlab.errors import RunFailed, UsageError
 from flaxlab.suite.__main__ import main
 from flaxlab.suite.plan import folder_name, plan_suite
-from flaxlab.suite.tuning import Trials, plan_at_best, read_trials, trial_name, trials_of
+from flaxlab.suite.tuning import (
+    Trials,
+    describe_trials,
+    other_trials,
+    plan_at_best,
+    read_trials,
+    trial_name,
+    trials_of,
+)
 from tests.helpers.finished_runs import write_run
 from tests.helpers.runs import SMALL_RUN
 
@@ -82,6 +90,25 @@ def test_arms_are_planned_at_their_best(tmp_path):
     assert {arm.config.data.validation for arm in best.arms} == {"test"}
     assert best.seeds == (0, 1, 2)
     assert best.vary == ("model.norm", "optimizer.learning_rate")
+
+
+def test_trials_of_an_earlier_grid_are_told(tmp_path):
+    before = plan_suite(suite_file(tmp_path), 3, [])
+    write_trials(before, tmp_path / "trials", [(0.8, 0.9), (0.7, 0.6)])
+    assert other_trials(before, tmp_path / "trials") == []
+    said = describe_trials(before, read_trials(before, tmp_path / "trials"))
+    assert not any("grid has changed" in line for line in said)
+
+    now = plan_suite(suite_file(tmp_path, "(0.02, 0.01)"), 3, [])
+    write_trials(now, tmp_path / "trials", [(0.8, 0.9), (0.7, 0.6)])
+    others = other_trials(now, tmp_path / "trials")
+    assert others == [
+        f"{arm} learning_rate={rate}"
+        for arm in ("alexnet_pool", "norm=none")
+        for rate in (0.001, 0.005)
+    ]
+    *_, last = describe_trials(now, read_trials(now, tmp_path / "trials"), others)
+    assert last.startswith(f"The grid has changed since the first trial: {', '.join(others)} were")
 
 
 def test_an_arm_that_diverges_with_every_value_is_told(tmp_path):
