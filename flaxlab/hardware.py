@@ -39,13 +39,18 @@ def processor_name() -> str:
     return name
 
 
-def xla_threads() -> int:
-    """Returns the number of threads with which XLA computes on a CPU: NPROC, or one for each core.
+def xla_threads(devices: int = 1) -> int:
+    """Returns the number of threads with which XLA computes on a CPU.
 
-    With another number, some matrix products add up in another order and round differently.
+    One for each core, or as many as the variables PJRT_NPROC or NPROC say. With another number,
+    some matrix products add up in another order and round differently.
+
+    Args:
+        devices: number of CPU devices that JAX has, each of which gets at least one thread.
     """
-    given = os.environ.get("NPROC", "")
-    return int(given) if given.isdecimal() else len(available_cores())
+    given = os.environ.get("PJRT_NPROC", os.environ.get("NPROC", ""))
+    threads = int(given) if given.isdecimal() else len(available_cores())
+    return max(threads, devices)
 
 
 def available_memory(root: Path = Path("/")) -> int:

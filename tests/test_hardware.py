@@ -1,11 +1,12 @@
 """What a process may use of its machine, and what decides how it rounds."""
 
 import os
+import sys
 
 import pytest
 
 from flaxlab import hardware
-from flaxlab.hardware import available_memory, describe_machine, xla_threads
+from flaxlab.hardware import available_cores, available_memory, describe_machine
 from tests.helpers.processes import run_code
 
 
@@ -66,12 +67,33 @@ def test_a_product_has_the_same_bits_on_one_core_as_on_two_with_as_many_threads(
     assert ended[0].shown == ended[1].shown
 
 
-def test_xla_has_a_thread_for_each_core_or_as_many_as_it_is_told(monkeypatch):
-    monkeypatch.delenv("NPROC", raising=False)
-    monkeypatch.setattr(hardware, "available_cores", lambda: frozenset({2, 5, 7}))
-    assert xla_threads() == 3
-    monkeypatch.setenv("NPROC", "8")
-    assert xla_threads() == 8
+THREADS = """
+import pathlib
+import flaxlab, jax
+from flaxlab.hardware import xla_threads
+jax.numpy.ones(2)
+names = [file.read_text().strip() for file in pathlib.Path("/proc/self/task").glob("*/comm")]
+print(names.count("tf_XLAEigen"), xla_threads(jax.local_device_count()))
+"""
+EIGHT = "--xla_force_host_platform_device_count=8"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted as on Linux")
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"NPROC": "3"}, 3),
+        ({"NPROC": "3", "PJRT_NPROC": "5"}, 5),
+        ({"NPROC": "0"}, 1),
+        ({"XLA_FLAGS": EIGHT, "NPROC": "2"}, 8),
+    ],
+)
+def test_xla_has_as_many_threads_as_is_said(environment, expected):
+    none = {"NPROC": None, "PJRT_NPROC": None, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    ended = run_code(THREADS, environment={**none, **environment})
+    counted, said = map(int, ended.shown.split())
+    assert counted == said == (expected or len(available_cores()))
 
 
 @pytest.mark.parametrize(

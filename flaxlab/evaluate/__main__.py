@@ -42,7 +42,9 @@ def main(arguments: Sequence[str]) -> None:
     )
     add_stored_model(parser)
     parser.add_argument("--batch_stats", default="running", help="running, batch, recomputed")
-    parser.add_argument("--batch_size", type=int, help="default: that of training")
+    parser.add_argument(
+        "--batch_size", type=int, help="default: that of training; on a GPU about 512"
+    )
     parser.add_argument("--format", choices=("table", "json"), default="table")
     options, rest = parser.parse_known_args(arguments)
     for argument in rest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -46,7 +47,7 @@ def evaluate(
         stored: the model.
         overrides: "--config.data.FIELD=VALUE" each.
         kinds: kinds of statistics, see `evaluate_stored`.
-        batch_size: number of images at a time; None: the run's batch size.
+        batch_size: number of images at a time; None: see `evaluate_stored`.
         form: "table" or "json".
 
     Raises:
@@ -102,7 +103,7 @@ def score_stored(
         config: the run's, or one that differs in `config.data`.
         dataset: what `config.data` names.
         kinds: kinds of statistics, see `evaluate_stored`.
-        batch_size: number of images at a time; None: the run's batch size.
+        batch_size: number of images at a time; None: see `evaluate_stored`.
 
     Raises:
         UsageError: the model does not fit the data, or the kinds of statistics.
@@ -123,8 +124,10 @@ def score_stored(
     test = splits.test or splits.validation
     results: list[dict[str, Any]] = []
     for kind in kinds:
+        # With the config of these data, which may ask for another placement.
+        evaluated = replace(stored, config=config)
         found = evaluate_stored(
-            stored, test, splits.train, kind, batch_size, config.data.test_flips
+            evaluated, test, splits.train, kind, batch_size, config.data.test_flips
         )
         scores = class_scores(
             confusion_matrix(test.labels, found.predicted, len(dataset.class_names))

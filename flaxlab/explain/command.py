@@ -25,6 +25,7 @@ from flaxlab.explain.stand_in import dataset_or_noise
 from flaxlab.inspect.listing import size
 from flaxlab.machine import keep_compiled_programs
 from flaxlab.models.dropout import Dropout
+from flaxlab.texts import count_text
 from flaxlab.training.experiment import Experiment, assemble
 
 ModulePath = tuple[str, ...]
@@ -66,7 +67,7 @@ def _print_modules(console: Console, experiment: Experiment) -> None:
         for collection in ("params", "batch_stats")
     }
     image = _shape(experiment.dataset.image_shape)
-    network, shape, _ = calls[()]
+    network, shape, *_ = calls[()]
     branches: dict[ModulePath, Tree] = {
         (): Tree(f"{_kind(network)}  image {image} -> {_shape(shape)} logits")
     }
@@ -78,7 +79,7 @@ def _print_modules(console: Console, experiment: Experiment) -> None:
         return branches[path]
 
     def label(path: ModulePath) -> str:
-        module, shape, _ = calls[path]
+        module, shape, *_ = calls[path]
         parts = [path[-1], f"[dim]{_kind(module)}[/dim]", f"-> {_shape(shape)}"]
         for collection, mark in (("params", ""), ("batch_stats", " (running)")):
             inside = {key[-1]: leaf for key, leaf in held[collection].items() if key[:-1] == path}
@@ -121,7 +122,7 @@ def _print_keys(console: Console, experiment: Experiment) -> None:
         table.add_row(name, words, use)
     console.print(table, highlight=False)
     calls, _ = models.trace_modules(model, experiment.dataset.image_shape)
-    for path, (module, shape, _) in calls.items():
+    for path, (module, shape, *_) in calls.items():
         if isinstance(module, Dropout | nn.Dropout):
             _say(
                 console,
@@ -146,7 +147,7 @@ def _print_step(console: Console, experiment: Experiment, found: FirstSteps) -> 
     _say(
         console,
         f"batch: image uint8 {size_of_batch} x {shape}, label int32 {size_of_batch},"
-        f" mask bool {size_of_batch}; {found.steps} step{'s' if found.steps > 1 else ''} per call",
+        f" mask bool {size_of_batch}; {count_text(found.steps, 'step')} per call",
     )
     penalty = f", penalty {found.penalty:.4f}" if found.penalty else ""
     _say(
@@ -200,7 +201,7 @@ def _print_program(console: Console, experiment: Experiment, found: FirstSteps) 
     seconds = ", ".join(f"{value:.3g} s" for value in found.seconds)
     _say(
         console,
-        f"compiled {found.compiled} time{'s' if found.compiled > 1 else ''} for"
+        f"compiled {count_text(found.compiled, 'time')} for"
         f" {len(found.seconds)} calls ({calls}), which took {seconds}",
     )
     cost = found.cost

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.core.tracers import current_trace
 from flax.traverse_util import flatten_dict
 
 _WHOLE = "(the network)"  # the path of what belongs to no layer
@@ -56,12 +58,14 @@ class Called(NamedTuple):
     Attributes:
         module: the module, bound to its path.
         shape: shape of its output; of several outputs or calls, of the last array.
-        values: number of values of its outputs in all calls.
+        values: number of values of its outputs in all calls; in the body of `nn.scan`, in one.
+        single: whether its output is one array.
     """
 
     module: nn.Module
     shape: tuple[int, ...]
     values: int
+    single: bool
 
 
 def trace_modules(
@@ -78,15 +82,20 @@ def trace_modules(
         ValueError: the images are too small for the model.
     """
     calls: dict[tuple[str, ...], Called] = {}
+    traces: dict[tuple[str, ...], Any] = {}
 
     def record(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
         output = call(*args, **kwargs)
         arrays = [leaf for leaf in jax.tree.leaves(output) if isinstance(leaf, jax.Array)]
         if context.method_name == "__call__" and arrays:  # not `setup`, which returns nothing
-            path = context.module.path
-            before = calls[path].values if path in calls else 0
+            path, trace = context.module.path, current_trace()
+            # A loop's body is traced more than once: only calls in one trace add up.
+            again = path in calls and traces[path] == trace
+            traces[path] = trace
             values = sum(math.prod(array.shape[1:]) for array in arrays)
-            calls[path] = Called(context.module, arrays[-1].shape[1:], before + values)
+            values += calls[path].values if again else 0
+            single = isinstance(output, jax.Array)
+            calls[path] = Called(context.module, arrays[-1].shape[1:], values, single)
         return output
 
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
@@ -100,28 +109,30 @@ def trace_modules(
 def layer_table(model: nn.Module, image_shape: tuple[int, ...]) -> list[LayerRow]:
     """Lists the layers of `model` for images (H, W, C), in the order in which they are called.
 
-    A block has a row of its own, after its layers, if it holds values that none of them holds.
+    A block has a row of its own, after its layers, if it holds values that none of them holds. The
+    values of a module that is never called are those of the block around it.
 
     Raises:
         ValueError: the images are too small for the model.
     """
     calls, variables = trace_modules(model, image_shape)
-    sizes = {
-        collection: {path: leaf.shape for path, leaf in flatten_dict(tree).items()}
-        for collection, tree in variables.items()
-    }
-
-    def count(collection: str, layer: tuple[str, ...]) -> int:
-        leaves = sizes.get(collection, {}).items()
-        return sum(math.prod(shape) for path, shape in leaves if path[:-1] == layer)
+    counts: dict[str, Counter[tuple[str, ...]]] = {"params": Counter(), "batch_stats": Counter()}
+    for collection, tree in variables.items():
+        for path, leaf in flatten_dict(tree).items():
+            owner = next(path[:end] for end in range(len(path) - 1, -1, -1) if path[:end] in calls)
+            counts.setdefault(collection, Counter())[owner] += sum(
+                array.size for array in jax.tree.leaves(leaf)
+            )
+    params = flatten_dict(variables.get("params", {}))
 
     def flops(layer: tuple[str, ...], called: Called) -> int:
-        kernel = sizes["params"].get((*layer, "kernel"))
-        if kernel is None:
+        kernel = getattr(params.get((*layer, "kernel")), "shape", ())
+        if not kernel:
             return 0
         # The output's values at one position, each a sum over the rest of the kernel.
-        features = math.prod(np.atleast_1d(getattr(called.module, "features", kernel[-1])).tolist())
-        return 2 * math.prod(kernel) * called.values // features
+        several = isinstance(called.module, nn.DenseGeneral)
+        features = called.module.features if several else kernel[-1]
+        return 2 * math.prod(kernel) * called.values // math.prod(np.atleast_1d(features).tolist())
 
     def is_container(path: tuple[str, ...]) -> bool:
         return any(len(other) > len(path) and other[: len(path)] == path for other in calls)
@@ -132,8 +143,8 @@ def layer_table(model: nn.Module, image_shape: tuple[int, ...]) -> list[LayerRow
             path="/".join(path) or _WHOLE,
             kind=type(called.module).__name__,
             shape=called.shape,
-            trainable=count("params", path),
-            running=count("batch_stats", path),
+            trainable=counts["params"][path],
+            running=counts["batch_stats"][path],
             flops=flops(path, called),
             momentum=called.module.momentum if isinstance(called.module, nn.BatchNorm) else 0.0,
         )

@@ -174,7 +174,7 @@ def _feature_maps(
     return [
         (path, called.shape)
         for path, called in calls.items()
-        if len(called.shape) == 3 and called.shape[0] * called.shape[1] > 1
+        if called.single and len(called.shape) == 3 and called.shape[0] * called.shape[1] > 1
     ]
 
 

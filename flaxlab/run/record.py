@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from flaxlab import config as configs
 from flaxlab.batches.devices import Devices
 from flaxlab.hardware import processor_name, xla_threads
@@ -88,7 +90,7 @@ def computed_by(devices: Devices) -> dict[str, Any]:
     """Returns what decides how a run rounds: its kind of device and, on a CPU, XLA's threads."""
     if devices.accelerated:
         return {"device": devices.mesh.devices.flat[0].device_kind}
-    return {"device": processor_name(), "threads": xla_threads()}
+    return {"device": processor_name(), "threads": xla_threads(jax.local_device_count())}
 
 
 def make_record(

@@ -90,7 +90,7 @@ def check_resumable(record: dict[str, Any], experiment: Experiment) -> None:
 
 
 def warn_of_other_rounding(record: dict[str, Any], experiment: Experiment) -> None:
-    """Warns if a run that goes on from a checkpoint will not end with the bits it would have had.
+    """Warns if a run that goes on from a checkpoint may not end with the bits it would have had.
 
     Args:
         record: the record of the checkpoint; an older one does not say what computed it.
@@ -109,13 +109,14 @@ def warn_of_other_rounding(record: dict[str, Any], experiment: Experiment) -> No
     now = computed_by(experiment.devices)
     before = record.get("computed_by", now)
     if before != now:
-        remedy = f"; NPROC={before['threads']} keeps the same bits"
+        # Of one device, and not the same: it is a processor, with other threads.
+        same_device = before["device"] == now["device"]
         _log.warning(
-            "warning: %s was computed by %s and goes on with %s, which rounds differently%s",
+            "warning: %s was computed by %s and goes on with %s, which may round differently%s",
             _RUN,
             _computer(before),
             _computer(now),
-            remedy if before["device"] == now["device"] else "",
+            f"; NPROC={before['threads']} keeps the same bits" if same_device else "",
         )
 
 

@@ -49,13 +49,13 @@ def first_kernel(layers: Iterable[LayerRow], variables: Variables) -> tuple[str,
 
 
 def normalizations(layers: Iterable[LayerRow], variables: Variables) -> list[NormalizationRow]:
-    """Returns a row for each layer that has a scale, in the order in which they are called."""
+    """Returns a row for each normalization that has a scale, in the order of the calls."""
     params = flatten_dict(variables["params"], sep="/")
     running = flatten_dict(variables.get("batch_stats", {}), sep="/")
     found = []
     for row in layers:
         scale = params.get(f"{row.path}/scale")
-        if scale is not None:
+        if scale is not None and row.kind.endswith("Norm"):
             mean, var = (running.get(f"{row.path}/{name}") for name in ("mean", "var"))
             statistics = (None if each is None else _spread(each) for each in (mean, var))
             found.append(NormalizationRow(row.path, scale.size, _spread(scale), *statistics))

@@ -89,9 +89,10 @@ _TRACED = ("model.", "optimizer.", "loss.")
 
 
 def arms_alike(experiments: Mapping[str, Experiment]) -> list[tuple[str, str, str]]:
-    """Returns (arm, earlier arm, fields) for each arm that differs from an earlier one in vain.
+    """Returns (arm, earlier arm, fields) for each arm that computes what an earlier one computes.
 
-    So does a kind of dropout where nothing is dropped: the fields differ, and the steps do not.
+    An example is another kind of dropout where nothing is dropped: the fields differ, the steps do
+    not.
 
     Args:
         experiments: the experiment of each arm, by name.

@@ -152,14 +152,16 @@ def take_over(plan: Plan, best: Plan, given: Path, at_best: Path) -> None:
 
 
 def other_trials(plan: Plan, folder: Path) -> list[str]:
-    """Returns the names of finished trials in `folder` that the plan no longer has.
+    """Returns the names of trials in `folder` that have ended and that the plan no longer has.
 
-    They were made when the suite's grid had other values.
+    They were made when the suite's file had other values or arms.
     """
     planned = {arm.name for arm in trials_of(plan).arms}
-    finished = folder.glob("*/seed_*/summary.json")
-    made = {json.loads(each.with_name("config.json").read_text())["name"] for each in finished}
-    return sorted(made - planned)
+    configs_of = folder.glob("*/seed_*/config.json")
+    ended = [
+        each for each in configs_of if _accuracy(each.parent) is not None or _diverged(each.parent)
+    ]
+    return sorted({json.loads(each.read_text())["name"] for each in ended} - planned)
 
 
 def describe_trials(
@@ -183,8 +185,8 @@ def describe_trials(
         chosen.append(f"{name} {each.best} ({found})")
     epochs = sum(arm.config.train.epochs for arm in plan.arms) * len(values)
     earlier = [
-        f"The grid has changed since the first trial: {', '.join(others)} were tried as well, and"
-        " are in neither the choice nor the budget."
+        f"Tried as well, before the suite's file was changed, and in neither the choice nor the"
+        f" budget: {', '.join(others)}."
     ]
     return [
         f"Tuned on a holdout of the training split, {path} of each arm: {'; '.join(chosen)}.",

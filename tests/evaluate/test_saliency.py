@@ -45,6 +45,20 @@ class Maps(nn.Module):
         return nn.Dense(CLASSES, name="output")(x.mean(axis=(1, 2)))
 
 
+class Paired(nn.Module):
+    """The same with a module around the convolution that returns the image as well."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        class Pair(nn.Module):
+            @nn.compact
+            def __call__(self, x):
+                return nn.Conv(7, (3, 3), name="conv")(x), x
+
+        x, _ = Pair(name="pair")(images)
+        return nn.Dense(CLASSES, name="output")(x.mean(axis=(1, 2)))
+
+
 def stored(model, flips=False):
     """A model with its initial variables, as if a run had stored them."""
     config = small_config(**{"data.image_shape": SHAPE, "data.test_flips": flips})
@@ -166,3 +180,10 @@ def test_a_map_is_laid_over_its_image_with_a_scale(method, channels):
     assert above.get_clim() == (0, pytest.approx(found.strength.max()))
     assert bar.get_ylabel() == found.unit
     assert "no proof" in figure.get_supxlabel()
+
+
+def test_grad_cam_takes_the_last_single_array():
+    paired, plain = stored(Paired()), stored(Maps())
+    params = paired.variables["params"]
+    plain.variables["params"] = {"conv": params["pair"]["conv"], "output": params["output"]}
+    np.testing.assert_allclose(grad_cam(paired, IMAGE, 2), grad_cam(plain, IMAGE, 2), rtol=1e-5)

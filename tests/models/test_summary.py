@@ -66,7 +66,39 @@ class Attention(nn.Module):
         return nn.Dense(self.num_classes, name="output")(x.mean(1))
 
 
-@pytest.mark.parametrize("network", [WithOwnValues(), SetUp(), Attention()])
+class Repeated(nn.Module):
+    """Three dense layers in a loop, whose body JAX traces more than once."""
+
+    num_classes: int = 3
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        def body(layer, x, _):
+            return layer(x), None
+
+        loop = nn.scan(body, {"params": 0}, split_rngs={"params": True}, length=3)
+        x, _ = loop(nn.Dense(4, name="repeated"), images.mean((1, 2)) * jnp.ones(4), None)
+        return nn.Dense(self.num_classes, name="output")(x)
+
+
+class Odd(nn.Module):
+    """Keeps a tree as a parameter, and calls a layer by another method than `__call__`."""
+
+    num_classes: int = 3
+    features: str = "none"
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        kernel = self.param("kernel", nn.initializers.ones, (1, 4))
+        pair = self.param("pair", lambda key: [jnp.ones(4), jnp.ones(2)])
+        x = images.mean((1, 2)) @ kernel * pair[0] + pair[1].sum()
+        return nn.Embed(self.num_classes, 4, name="classes").attend(x)
+
+
+NETWORKS = [WithOwnValues(), SetUp(), Attention(), Repeated(), Odd()]
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: type(network).__name__)
 def test_every_parameter_is_counted_once(network):
     variables = network.init(jax.random.key(0), jnp.zeros((1, *SHAPE)), train=False)
     counted = models.count_trainable(models.layer_table(network, SHAPE))
@@ -96,3 +128,8 @@ def test_a_layer_that_is_called_twice_computes_twice():
 def test_a_dense_layer_with_several_axes_computes_each_value_once():
     flops = {row.path: row.flops for row in models.layer_table(Attention(), SHAPE)}
     assert flops["mixed/query"] == flops["mixed/out"] == 2 * 16 * 8 * 8  # 16 positions
+
+
+def test_a_loop_counts_what_its_layers_hold():
+    rows = {row.path: (row.trainable, row.flops) for row in models.layer_table(Repeated(), SHAPE)}
+    assert rows["repeated"] == (3 * (4 * 4 + 4), 2 * 3 * 4 * 4)

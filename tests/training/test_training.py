@@ -134,13 +134,15 @@ def test_other_steps_a_call_are_a_warning(tmp_path, caplog):
 
 
 def test_another_number_of_threads_is_a_warning(tmp_path, caplog, monkeypatch):
-    monkeypatch.setenv("NPROC", "2")
+    monkeypatch.setenv("NPROC", "12")  # more than the devices, which have a thread each
     run_small(tmp_path, **{"train.epochs": 1})
-    monkeypatch.setenv("NPROC", "1")
+    monkeypatch.setenv("NPROC", "9")
     run_small(tmp_path, **{"train.epochs": 2})
-    goes_on = r"was computed by 2 threads of (.*) and goes on with 1 thread of \1, which rounds"
+    goes_on = (
+        r"was computed by 12 threads of (.*) and goes on with 9 threads of \1, which may round"
+    )
     assert re.search(goes_on, caplog.text)
-    assert caplog.text.count("differently; NPROC=2 keeps the same bits") == 1
+    assert caplog.text.count("differently; NPROC=12 keeps the same bits") == 1
 
 
 def test_another_processor_is_a_warning_without_a_remedy(tmp_path, caplog, monkeypatch):
@@ -149,7 +151,19 @@ def test_another_processor_is_a_warning_without_a_remedy(tmp_path, caplog, monke
     run_small(tmp_path, **{"train.epochs": 1})
     assert "Z80" not in caplog.text  # nothing is left to compute
     run_small(tmp_path, **{"train.epochs": 2})
-    assert "of Z80, which rounds differently\n" in caplog.text
+    assert "of Z80, which may round differently\n" in caplog.text
+
+
+@pytest.mark.parametrize("now", [{"device": "GPU 2"}, {"device": "Z80", "threads": 2}])
+def test_another_kind_of_device_is_a_warning_without_a_remedy(tmp_path, caplog, monkeypatch, now):
+    monkeypatch.setattr("flaxlab.run.record.computed_by", lambda devices: {"device": "GPU 1"})
+    run_small(tmp_path, **{"train.epochs": 1})
+    monkeypatch.setattr("flaxlab.run.resume_rules.computed_by", lambda devices: now)
+    run_small(tmp_path, **{"train.epochs": 2})
+    told = "2 threads of Z80" if "threads" in now else "GPU 2"
+    assert (
+        f"computed by GPU 1 and goes on with {told}, which may round differently\n" in caplog.text
+    )
 
 
 def test_more_epochs_go_on_from_a_finished_run(tmp_path, undisturbed):
