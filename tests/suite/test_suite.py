@@ -85,10 +85,13 @@ def test_only_the_arms_that_are_asked_for_are_run(tmp_path, capsys):
         main([*arguments, "--arms=alexnet_default,alexnet_pool"])
     with pytest.raises(UsageError, match="--arms is for the arms of a suite file"):
         main([*arguments, "--arms=alexnet_default", "--until=decided"])
-    main([*arguments, "--arms=alexnet_default"])
+    main([*arguments, "--arms=alexnet_no_dropout"])
+    assert "not compared: arm alexnet_default has no finished run" in shown_since(capsys)
     assert [path.parent.parent.name for path in workdir.rglob("summary.json")] == [
-        "alexnet_default"
+        "alexnet_no_dropout"
     ]
+    main([*arguments, "--arms=alexnet_default"])
+    assert (workdir / "comparison.html").is_file()
     assert set(read_suite_file(workdir).arms) == {"alexnet_default", "alexnet_no_dropout"}
 
 
