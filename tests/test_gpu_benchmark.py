@@ -1,6 +1,7 @@
 """benchmarks/gpu.py from end to end, dry: on a CPU, with digits."""
 
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -54,13 +55,16 @@ class Stubborn(gpu_parts.Bench):
 
 def test_a_peer_that_fails_leaves_flaxlabs_own_steps(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_parts, "find_spec", lambda name: name == "torch")
-    rows = gpu_parts.steps(Stubborn(tmp_path, dry=False, until=0.0))
+    rows = gpu_parts.steps(Stubborn(tmp_path, dry=False, until=math.inf))
     ours = [row for row in rows if row["by"] == "flaxlab"]
     assert len(ours) > 1
     assert all(row["ms"] == 1.5 for row in ours)
     theirs = [row["failed"] for row in rows if row["by"] == "torch.compile"]
     assert theirs == [f"{len(ours) + n} took more than 120 s" for n in range(len(theirs))]
     assert theirs
+    # When there is no time left, the part is not done.
+    with pytest.raises(RunFailed, match="took more than 120 s"):
+        gpu_parts.steps(Stubborn(tmp_path, dry=False, until=0.0))
 
 
 def test_an_unknown_part_is_one_line(tmp_path):
