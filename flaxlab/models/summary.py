@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -116,13 +116,11 @@ def layer_table(model: nn.Module, image_shape: tuple[int, ...]) -> list[LayerRow
         ValueError: the images are too small for the model.
     """
     calls, variables = trace_modules(model, image_shape)
-    counts: dict[str, Counter[tuple[str, ...]]] = {"params": Counter(), "batch_stats": Counter()}
+    counts: defaultdict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
     for collection, tree in variables.items():
         for path, leaf in flatten_dict(tree).items():
             owner = next(path[:end] for end in range(len(path) - 1, -1, -1) if path[:end] in calls)
-            counts.setdefault(collection, Counter())[owner] += sum(
-                array.size for array in jax.tree.leaves(leaf)
-            )
+            counts[collection][owner] += sum(array.size for array in jax.tree.leaves(leaf))
     params = flatten_dict(variables.get("params", {}))
 
     def flops(layer: tuple[str, ...], called: Called) -> int:

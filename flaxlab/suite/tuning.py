@@ -184,16 +184,17 @@ def describe_trials(
         )
         chosen.append(f"{name} {each.best} ({found})")
     epochs = sum(arm.config.train.epochs for arm in plan.arms) * len(values)
-    earlier = [
-        f"Tried as well, before the suite's file was changed, and in neither the choice nor the"
-        f" budget: {', '.join(others)}."
-    ]
-    return [
+    said = [
         f"Tuned on a holdout of the training split, {path} of each arm: {'; '.join(chosen)}.",
         f"The budget of the tuning: {len(plan.arms) * len(values)} runs, {epochs} epochs in all,"
         " the same for each arm.",
-        *(earlier if others else ()),
     ]
+    if others:
+        said.append(
+            "Tried as well, before the suite's file was changed, and in neither the choice nor the"
+            f" budget: {', '.join(others)}."
+        )
+    return said
 
 
 def other_verdicts(comparison: Comparison | None, title: str) -> str:
