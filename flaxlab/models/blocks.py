@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from flaxlab.models.dropout import Dropout
-from flaxlab.models.norm import Norm, standardizing
+from flaxlab.models.norm import Norm, Standardized
 from flaxlab.models.pool import Pool, require_size
 
 # ReLU: Nair and Hinton (2010). GELU, x times the normal distribution's share below x: Hendrycks and
@@ -57,6 +57,20 @@ NORM_PLACES = ("after_pool", "before_activation", "after_activation")
 DROPOUT_PLACES = ("after_norm", "before_norm")
 
 
+class Activation(nn.Module):
+    """A function of single values, as a module, so that the table of layers shows its place.
+
+    Attributes:
+        kind: a key of `ACTIVATIONS`.
+    """
+
+    kind: str
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `x` to the same shape."""
+        return ACTIVATIONS[self.kind](x)
+
+
 class ConvBlock(nn.Module):
     """Convolutions with activations, then pooling, normalization and dropout, in this order.
 
@@ -67,7 +81,7 @@ class ConvBlock(nn.Module):
         stride: step of the first convolution, in pixels.
         activation: a key of `ACTIVATIONS`, after each convolution, also one that pools.
         kernel_init: a key of `INITIALIZERS`.
-        standardize: whether kernels are standardized, see `flaxlab.models.norm.standardizing`.
+        standardize: whether kernels are standardized, see `flaxlab.models.norm.Standardized`.
         pool_kind: see `Pool`.
         norm: the normalization.
         norm_place: one of `NORM_PLACES`.
@@ -109,8 +123,8 @@ class ConvBlock(nn.Module):
             ValueError: the image is smaller than a "VALID" kernel or the pooling window, or does
                 not suit the normalization.
         """
-        activate, kernel_init = ACTIVATIONS[self.activation], INITIALIZERS[self.kernel_init]
-        convolve = standardizing(self.conv) if self.standardize else self.conv
+        kernel_init = INITIALIZERS[self.kernel_init]
+        convolve = Standardized(self.conv) if self.standardize else self.conv
 
         def drop(x: jax.Array, place: str) -> jax.Array:
             if place != self.dropout_place or self.dropout == 0:
@@ -141,7 +155,7 @@ class ConvBlock(nn.Module):
             )(x)
             last = index == len(self.convs)
             x = normalize(x, "before_activation", f"norm{index}", last=last)
-            x = activate(x)
+            x = Activation(self.activation, name=f"activation{index}")(x)
             x = normalize(x, "after_activation", f"norm{index}", last=last)
         pool = Pool(
             self.pool_kind,
@@ -154,7 +168,7 @@ class ConvBlock(nn.Module):
         )
         x = pool(x)
         if self.pool_kind == "conv":
-            x = activate(x)
+            x = Activation(self.activation, name="pool_activation")(x)
         x = normalize(x, "after_pool", "norm")
         return drop(x, "after_norm")
 
@@ -205,7 +219,7 @@ class DenseBlock(nn.Module):
         x = nn.Dense(self.features, kernel_init=kernel_init, dtype=self.dtype, name="dense")(x)
         if self.norm_place == "before_activation":
             x = normalize(x)
-        x = ACTIVATIONS[self.activation](x)
+        x = Activation(self.activation, name="activation")(x)
         if self.norm_place != "before_activation":
             x = normalize(x)
         return drop(x, "after_norm")

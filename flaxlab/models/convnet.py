@@ -35,7 +35,7 @@ class ConvNet(nn.Module):
         kernel_init: initial values of all kernels: "glorot_uniform", "he_normal", "lecun_normal" or
             "orthogonal", see `flaxlab.models.blocks.INITIALIZERS`.
         standardize_kernels: whether the kernels of convolutions are standardized, see
-            `flaxlab.models.norm.standardizing`.
+            `flaxlab.models.norm.Standardized`.
         pool_kind: what each block pools by: "max", "avg", "conv" or "blur", see
             `flaxlab.models.Pool`.
         norm: normalization of each block: "batch", "group", "layer", "instance" or "none", see

@@ -80,25 +80,31 @@ class Norm:
         raise ValueError(f"{self.kind!r} is not a normalization; use one of {', '.join(NORMS)}")
 
 
-def standardizing(conv: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """Returns `conv` for standardized kernels: weight standardization (Qiao et al., 2019).
+@dataclass(frozen=True)
+class Standardized:
+    """A convolution with standardized kernels: weight standardization (Qiao et al., 2019).
 
-    Args:
-        conv: called as `lax.conv_general_dilated` with images (N, H, W, C) and a kernel
-            (height, width, channels, filters).
+    The values of each filter get mean 0 and variance 1. The gradient goes through the mean and the
+    variance to the kernel itself.
 
-    Returns:
-        The same, but for the values of each filter, which get mean 0 and variance 1. The gradient
-        goes through the mean and the variance to the kernel itself.
+    Attributes:
+        conv: computes the convolution; called as `lax.conv_general_dilated`.
     """
 
-    def convolve(images: jax.Array, kernel: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
+    conv: Callable[..., jax.Array]
+
+    def __call__(
+        self, images: jax.Array, kernel: jax.Array, *args: Any, **kwargs: Any
+    ) -> jax.Array:
+        """Convolves images (N, H, W, C) with a kernel (height, width, channels, filters).
+
+        Raises:
+            ValueError: the kernel has one value for each filter.
+        """
         if math.prod(kernel.shape[:-1]) == 1:
             raise ValueError("a standardized kernel of one value is 0; use larger kernels")
         exact = kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))
         mean = jnp.mean(exact, axis=(0, 1, 2))
         var = jnp.var(exact, axis=(0, 1, 2))
         standard = (exact - mean) * jax.lax.rsqrt(var + _KERNEL_EPSILON)
-        return conv(images, standard.astype(kernel.dtype), *args, **kwargs)
-
-    return convolve
+        return self.conv(images, standard.astype(kernel.dtype), *args, **kwargs)

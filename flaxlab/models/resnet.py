@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flaxlab.models.blocks import ACTIVATIONS, INITIALIZERS
+from flaxlab.models.blocks import INITIALIZERS, Activation
 from flaxlab.models.dropout import Dropout
-from flaxlab.models.norm import Norm, standardizing
+from flaxlab.models.norm import Norm, Standardized
 
 SHORTCUTS = ("pad", "projection", "none")
 
@@ -53,7 +53,7 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps (N, H, W, C) to (N, ceil(H / stride), ceil(W / stride), filters)."""
-        activate = ACTIVATIONS[self.activation]
+        activate = functools.partial(Activation, self.activation)
         convolve = functools.partial(
             nn.Conv,
             self.filters,
@@ -64,7 +64,8 @@ class ResidualBlock(nn.Module):
         )
         # Zeros on both sides of each axis, where SAME would put them all behind with a stride.
         first = convolve((3, 3), strides=self.stride, padding=1, name="conv1")
-        y = activate(self.norm(first(x), train=train, name="norm1"))
+        y = self.norm(first(x), train=train, name="norm1")
+        y = activate(name="activation1")(y)
         if self.dropout:
             y = Dropout(self.dropout, self.axis_name, self.dropout_kind, name="dropout")(
                 y, train=train
@@ -72,7 +73,7 @@ class ResidualBlock(nn.Module):
         y = convolve((3, 3), name="conv2")(y)
         y = self.norm(y, train=train, name="norm2")
         if self.shortcut == "none":
-            return activate(y)
+            return activate(name="activation2")(y)
         if self.skipped:
             y = Dropout(self.skipped, self.axis_name, "example", name="skip")(y, train=train)
         if x.shape != y.shape and self.shortcut == "projection":
@@ -81,7 +82,7 @@ class ResidualBlock(nn.Module):
         elif x.shape != y.shape:
             x = x[:, :: self.stride, :: self.stride]
             x = jnp.pad(x, [(0, 0)] * 3 + [(0, self.filters - x.shape[-1])])
-        return activate(x + y)
+        return activate(name="activation2")(x + y)
 
 
 class ResNet(nn.Module):
@@ -101,7 +102,7 @@ class ResNet(nn.Module):
         activation: function after each convolution, see `flaxlab.models.blocks.ACTIVATIONS`.
         kernel_init: initial values of all kernels, see `flaxlab.models.blocks.INITIALIZERS`.
         standardize_kernels: whether the kernels of convolutions are standardized, see
-            `flaxlab.models.norm.standardizing`.
+            `flaxlab.models.norm.Standardized`.
         norm: normalization after each convolution, see `flaxlab.models.Norm`. With "none" the
             convolutions have biases.
         norm_groups: number of groups of channels, for "group".
@@ -149,7 +150,7 @@ class ResNet(nn.Module):
             axis_name=self.axis_name,
             dtype=dtype,
         )
-        conv = standardizing(self.conv) if self.standardize_kernels else self.conv
+        conv = Standardized(self.conv) if self.standardize_kernels else self.conv
         kernel_init = INITIALIZERS[self.kernel_init]
         x = nn.Conv(
             self.filters[0],
@@ -160,7 +161,7 @@ class ResNet(nn.Module):
             conv_general_dilated=conv,
             name="conv",
         )(images.astype(dtype))
-        x = ACTIVATIONS[self.activation](norm(x, train=train, name="norm"))
+        x = Activation(self.activation, name="activation")(norm(x, train=train, name="norm"))
         places = [(stage, block) for stage, n in enumerate(self.stages) for block in range(n)]
         for number, (stage, block) in enumerate(places, start=1):
             x = ResidualBlock(

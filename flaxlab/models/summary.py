@@ -14,6 +14,8 @@ import numpy as np
 from flax.core.tracers import current_trace
 from flax.traverse_util import flatten_dict
 
+from flaxlab.models.settings import settings_of
+
 _WHOLE = "(the network)"  # the path of what belongs to no layer
 
 
@@ -31,6 +33,7 @@ class LayerRow(NamedTuple):
             an addition counted as two; convolutions and dense layers only.
         momentum: share of its running statistics that batch normalization keeps in a step; 0 in
             other layers.
+        settings: what the layer is set to, see `flaxlab.models.settings.settings_of`.
     """
 
     path: str
@@ -40,6 +43,7 @@ class LayerRow(NamedTuple):
     running: int
     flops: int
     momentum: float = 0.0
+    settings: str = ""
 
 
 def count_trainable(layers: Iterable[LayerRow]) -> int:
@@ -109,8 +113,8 @@ def trace_modules(
 def layer_table(model: nn.Module, image_shape: tuple[int, ...]) -> list[LayerRow]:
     """Lists the layers of `model` for images (H, W, C), in the order in which they are called.
 
-    A block has a row of its own, after its layers, if it holds values that none of them holds. The
-    values of a module that is never called are those of the block around it.
+    A block has a row of its own, after its layers, if it has settings, or values that none of them
+    holds. The values of a module that is never called are those of the block around it.
 
     Raises:
         ValueError: the images are too small for the model.
@@ -145,11 +149,12 @@ def layer_table(model: nn.Module, image_shape: tuple[int, ...]) -> list[LayerRow
             running=counts["batch_stats"][path],
             flops=flops(path, called),
             momentum=called.module.momentum if isinstance(called.module, nn.BatchNorm) else 0.0,
+            settings=settings_of(called.module),
         )
         for path, called in calls.items()
     ]
     return [
         row
         for row, path in zip(rows, calls, strict=True)
-        if not is_container(path) or row.trainable or row.running
+        if not is_container(path) or row.trainable or row.running or row.settings
     ]

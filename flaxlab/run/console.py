@@ -86,7 +86,8 @@ def _description(experiment: Experiment, baseline: ConfigDict) -> dict[str, Any]
 
 
 def _layers(experiment: Experiment) -> Table:
-    table = Table("layer", "kind", "output", box=None, pad_edge=False, header_style="dim")
+    names = ("layer", "kind", "settings", "output")
+    table = Table(*names, box=None, pad_edge=False, header_style="dim")
     for name in ("parameters", "MFLOP"):
         table.add_column(name, justify="right")
     for row in experiment.layers:
@@ -94,16 +95,17 @@ def _layers(experiment: Experiment) -> Table:
         table.add_row(
             row.path,
             row.kind,
+            row.settings,
             " x ".join(map(str, row.shape)),
             f"{size:,}" if size else "",
             f"{row.flops / 1e6:,.1f}" if row.flops else "",
         )
     total = sum(row.flops for row in experiment.layers)
     table.add_section()
-    table.add_row(
-        "total", "", "", f"{models.count_parameters(experiment.layers):,}", f"{total / 1e6:,.1f}"
-    )
-    table.add_row("trainable", "", "", f"{models.count_trainable(experiment.layers):,}", "")
+    empty = ("",) * (len(names) - 1)
+    parameters = models.count_parameters(experiment.layers)
+    table.add_row("total", *empty, f"{parameters:,}", f"{total / 1e6:,.1f}")
+    table.add_row("trainable", *empty, f"{models.count_trainable(experiment.layers):,}", "")
     return table
 
 

@@ -133,7 +133,8 @@ def test_stochastic_depth_skips_the_convolutions_of_whole_examples():
 def test_a_residual_block_drops_between_its_convolutions():
     rows = models.layer_table(resnet(branch_dropout=0.3, stages=(1, 1, 1)), (8, 8, 3))
     names = [row.path for row in rows if row.path.startswith("stage1")]
-    assert [name.split("/")[1] for name in names] == ["conv1", "norm1", "dropout", "conv2", "norm2"]
+    order = ["conv1", "norm1", "activation1", "dropout", "conv2", "norm2", "activation2"]
+    assert names == [*(f"stage1_block1/{name}" for name in order), "stage1_block1"]
 
 
 def test_bfloat16_keeps_parameters_and_logits_in_float32():
