@@ -138,6 +138,8 @@ def compile_ahead(experiment: str, overrides: Sequence[str] = (), devices: int =
     trained, tested = _SPLITS[config.data.name]
     scored = scoring_batch(size)
     image = tuple(config.data.image_shape)
+    # What `flaxlab.machine.compute_deterministically` asks of a run, for these two programs alone.
+    options = {"xla_gpu_deterministic_ops": bool(config.train.deterministic)}
     train = resident_batches(trained, image, 1, size, described)
     test = resident_batches(tested, image, -(-tested // scored), scored, described)
     return Compiled(
@@ -145,8 +147,8 @@ def compile_ahead(experiment: str, overrides: Sequence[str] = (), devices: int =
         size,
         config.model.dtype,
         devices,
-        _program(programs.train, state, totals, train),
-        _program(programs.evaluate, state, totals, test),
+        _program(programs.train, options, state, totals, train),
+        _program(programs.evaluate, options, state, totals, test),
     )
 
 
@@ -197,8 +199,8 @@ def _placed(shapes: Any, devices: Devices) -> Any:
     return jax.tree.map(placed, shapes)
 
 
-def _program(program: Any, state: Any, *others: Any) -> Program:
-    compiled = program.lower(state, *others).compile()
+def _program(program: Any, options: dict[str, bool], state: Any, *others: Any) -> Program:
+    compiled = program.lower(state, *others).compile(compiler_options=options)
     module, memory = read_module(compiled.as_text()), compiled.memory_analysis()
     costs = list(module.run())
     return Program(

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.trace import read_trace
 from flaxlab import files
 from flaxlab.errors import RunFailed
 
@@ -32,8 +33,9 @@ _FLAXLAB = (
     "vgg_default:64:float32:0:fast",
     "vgg_default:512:bfloat16:0:fast",
 )
-_TORCH = ("alexnet_pool:64:float32", "alexnet_pool:512:bfloat16", "vgg_default:512:bfloat16")
+_PEERS = ("alexnet_pool:64:float32", "alexnet_pool:512:bfloat16", "vgg_default:512:bfloat16")
 _TASKS = (1, 2, 4)
+_SLOWEST = 15
 
 
 @dataclass(frozen=True)
@@ -120,22 +122,28 @@ def losses(bench: Bench) -> list[dict[str, Any]]:
 
 
 def steps(bench: Bench) -> list[dict[str, Any]]:
-    """Times training steps of flaxlab and of torch.compile, one after the other.
+    """Times training steps of flaxlab, Keras and torch.compile, one after the other.
 
-    Where PyTorch fails, or is still compiling when its time is over, its row says so.
+    Where a peer fails, or is still compiling when its time is over, its row says so.
     """
     ours = ("digits_small:32:float32:0:fast",) if bench.dry else _FLAXLAB
-    options = ["--seconds=0.1", "--examples=320"] if bench.dry else ["--seconds=2"]
-    peer = str(Path(__file__).parent / "peers" / "gpu_torch.py")
+    cases = ("digits_small:32:float32",) if bench.dry else _PEERS
+    seconds = "--seconds=0.1" if bench.dry else "--seconds=2"
+    few = ["--examples=320"] if bench.dry else []
+    folder = Path(__file__).parent / "peers"
     commands = [
-        ("flaxlab", ["-m", "benchmarks.peers.gpu_flaxlab", *options, case]) for case in ours
+        ("flaxlab", ["-m", "benchmarks.peers.gpu_flaxlab", seconds, *few, case]) for case in ours
     ]
+    if find_spec("keras"):
+        peer = str(folder / "gpu_keras.py")
+        commands += [("Keras on JAX", [peer, seconds, case]) for case in cases]
     if not bench.dry and find_spec("torch"):
-        commands += [("torch.compile", [peer, "--seconds=2", case]) for case in _TORCH]
+        peer = str(folder / "gpu_torch.py")
+        commands += [("torch.compile", [peer, seconds, case]) for case in cases]
     rows = []
     for number, (name, command) in enumerate(commands):
         try:
-            shown = bench.python(f"{number}", *command, seconds=120)
+            shown = bench.python(f"{number}", *command, seconds=120, KERAS_BACKEND="jax")
         except RunFailed as error:
             if name == "flaxlab" or time.monotonic() >= bench.until:
                 raise
@@ -210,6 +218,23 @@ def _train_until_saved(bench: Bench, workdir: Path, options: Sequence[str]) -> N
         raise RunFailed(f"{workdir.name} was to be stopped, but ended with code {code}")
 
 
+def profile(bench: Bench) -> list[dict[str, Any]]:
+    """Returns the kernels that take the most time in ten calls of five steps, and their sum."""
+    few = [*([] if bench.dry else _FEW), "--config.train.epochs=2"]
+    run = bench.train(
+        "profile", *few, "--config.train.steps_per_execution=5", "--config.train.profile=true"
+    )
+    kernels, span = read_trace(run)
+    total = sum(kernel.milliseconds for kernel in kernels)
+    rows = [
+        {**kernel._asdict(), "share of the time": kernel.milliseconds / span}
+        for kernel in kernels[:_SLOWEST]
+    ]
+    calls = sum(kernel.calls for kernel in kernels)
+    all_of_them = {"name": f"all {len(kernels)}", "calls": calls, "milliseconds": total}
+    return [*rows, {**all_of_them, "share of the time": total / span}]
+
+
 def memory(bench: Bench) -> list[dict[str, Any]]:
     """Returns what a run says that needs more memory than it may take."""
     if bench.dry:
@@ -244,6 +269,7 @@ PARTS: Mapping[str, Callable[[Bench], list[dict[str, Any]]]] = {
     "steps": steps,
     "epochs": epochs,
     "bits": bits,
+    "profile": profile,
     "memory": memory,
     "tasks": tasks,
 }

@@ -114,6 +114,24 @@ def test_the_scatters_of_xlas_own_pooling_are_found():
     assert step["temporaries"] / 1e6 > megabytes * SLACK
 
 
+@needs_plugin
+def test_equal_bits_cost_one_small_sort_and_with_xlas_own_pooling_one_more_for_each_pool():
+    equal_bits = "--config.train.deterministic=true"
+    found = compile_ahead(
+        ["alexnet_pool", equal_bits],
+        ["digits_small", equal_bits, "--config.train.fast_kernels=false"],
+    )
+    step, scores = found["alexnet_pool"]["training"], found["alexnet_pool"]["evaluation"]
+    assert large_scatters(step) == []
+    assert (step["sorts"], len(step["scatters"]), scores["sorts"]) == (1, 1, 0)
+    assert step["conditionals"] == scores["conditionals"] == 0
+    for program, compiled in zip((step, scores), COMPILED["alexnet_pool"], strict=True):
+        check_size(program, compiled)
+    plain = found["digits_small"]["training"]
+    assert len(large_scatters(plain)) == 2
+    assert plain["sorts"] == 3
+
+
 LOOP = """HloModule jit_f, is_scheduled=true
 
 %gathered (param_0: u8[1000,4], param_1: s32[2,1]) -> u8[2,4] {

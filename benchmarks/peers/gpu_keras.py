@@ -1,0 +1,100 @@
+"""Times the same training steps by Keras on JAX; prints a line of JSON a case.
+
+    KERAS_BACKEND=jax python benchmarks/peers/gpu_keras.py --seconds=2 alexnet_pool:512:bfloat16 ...
+
+A case is EXPERIMENT:BATCH:DTYPE, with DTYPE bfloat16 by Keras's policy "mixed_bfloat16". The step
+is the one of Keras's guide to training loops in JAX: the model and the optimizer called without
+state, compiled as one function whose state is donated. One batch that stays on the device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from typing import Any
+
+import jax
+import keras
+import numpy as np
+from keras_step import build
+
+from flaxlab import config as configs
+from flaxlab.config.find import experiment_file
+from flaxlab.config.read import load_experiment
+from flaxlab.data.shape import image_shape
+
+_STEPS_A_BLOCK = 100
+
+
+def measure(case: str, seconds: float) -> dict[str, object]:
+    """Returns the median time of a step over blocks of 100 steps."""
+    name, batch, dtype = case.split(":")
+    keras.mixed_precision.set_global_policy("mixed_bfloat16" if dtype == "bfloat16" else dtype)
+    config, size = load_experiment(experiment_file(name, [])), int(batch)
+    shape = image_shape(config.data)
+    job = {"model": configs.to_dict(config.model), "image_shape": shape, "classes": 10}
+    network, rates = build(job), config.optimizer
+    optimizer = keras.optimizers.Adam(
+        rates.learning_rate, rates.b1, rates.b2, epsilon=rates.epsilon
+    )
+    optimizer.build(network.trainable_variables)
+    loss_fn = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    rng = np.random.default_rng(0)
+    pixels = jax.device_put(rng.integers(0, 256, (size, *shape), dtype=np.uint8))
+    labels = jax.device_put(rng.integers(0, 10, size).astype(np.int32))
+
+    def loss_of(trainable: Any, others: Any, pixels: jax.Array, labels: jax.Array) -> Any:
+        logits, others = network.stateless_call(trainable, others, pixels, training=True)
+        return loss_fn(labels, logits), others
+
+    def step(state: Any, pixels: jax.Array, labels: jax.Array) -> Any:
+        trainable, others, moments = state
+        gradients = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, others), slopes = gradients(trainable, others, pixels, labels)
+        trainable, moments = optimizer.stateless_apply(moments, slopes, trainable)
+        return loss, (trainable, others, moments)
+
+    state = tuple(
+        [jax.numpy.copy(variable.value) for variable in variables]
+        for variables in (
+            network.trainable_variables,
+            network.non_trainable_variables,
+            optimizer.variables,
+        )
+    )
+    begun = time.perf_counter()
+    compiled = jax.jit(step, donate_argnums=0).lower(state, pixels, labels).compile()
+    compiling = time.perf_counter() - begun
+    loss, state = jax.block_until_ready(compiled(state, pixels, labels))
+    blocks: list[float] = []
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < seconds or len(blocks) < 3:
+        block = time.perf_counter()
+        for _ in range(_STEPS_A_BLOCK):
+            loss, state = compiled(state, pixels, labels)
+        jax.block_until_ready(loss)
+        blocks.append((time.perf_counter() - block) / _STEPS_A_BLOCK)
+    return {
+        "case": case,
+        "ms": statistics.median(blocks) * 1e3,
+        "images/s": size / statistics.median(blocks),
+        "compiling s": compiling,
+        "loss": float(loss),
+        "temporaries MB": compiled.memory_analysis().temp_size_in_bytes / 1e6,
+    }
+
+
+def main() -> None:
+    """Measures the cases of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="+")
+    parser.add_argument("--seconds", type=float, default=2.0)
+    options = parser.parse_args()
+    for case in options.cases:
+        print(json.dumps(measure(case, options.seconds)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

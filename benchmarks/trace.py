@@ -1,0 +1,67 @@
+"""Which kernels a traced training program spent its time in."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from jax.profiler import ProfileData
+
+_PROGRAM = "jit_train"  # the name that `flaxlab.training.programs` gives to the training program
+
+
+class Kernel(NamedTuple):
+    """One kernel in all its calls.
+
+    Attributes:
+        name: as the device has it.
+        operation: the operation of the compiled program that it computes.
+        calls: how often it ran.
+        milliseconds: of all calls together.
+    """
+
+    name: str
+    operation: str
+    calls: int
+    milliseconds: float
+
+
+def read_trace(folder: Path) -> tuple[list[Kernel], float]:
+    """Reads the trace that a run with `train.profile` has left in `folder`, its run directory.
+
+    Returns:
+        The kernels of the training program, the slowest first, and the milliseconds from the start
+        of the first to the end of the last. Kernels that ran at the same time count in full, so
+        that on a CPU their sum can be longer.
+
+    Raises:
+        ValueError: there is no trace, or no kernel of the training program in it.
+    """
+    spans = defaultdict(list)
+    for file in folder.glob("profile/plugins/profile/*/*.xplane.pb"):
+        for name, operation, start, duration in _events(file):
+            spans[name, operation].append((start, duration))
+    if not spans:
+        raise ValueError(f"{folder} has no trace of the training program")
+    found = [
+        Kernel(name, operation, len(each), sum(duration for _, duration in each) / 1e6)
+        for (name, operation), each in spans.items()
+    ]
+    starts = [start for each in spans.values() for start, _ in each]
+    ends = [start + duration for each in spans.values() for start, duration in each]
+    found.sort(key=lambda kernel: -kernel.milliseconds)
+    return found, (max(ends) - min(starts)) / 1e6
+
+
+def _events(file: Path) -> Iterator[tuple[str, str, float, float]]:
+    for plane in ProfileData.from_file(str(file)).planes:
+        for line in plane.lines:
+            for event in line.events:
+                stats = dict(event.stats)
+                operation = str(stats.get("hlo_op", ""))
+                # The time of a loop is that of the kernels in it.
+                inside = operation and not operation.startswith("while")
+                if inside and stats.get("hlo_module") == _PROGRAM:
+                    yield event.name, operation, event.start_ns, event.duration_ns
