@@ -201,6 +201,42 @@ def test_a_block_normalizes_before_or_after_its_activation(place):
         np.testing.assert_allclose(out.reshape(2, 3), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("place", ["after_norm", "before_norm"])
+def test_a_block_drops_before_or_after_its_batch_normalization(place):
+    norm = Norm("batch", momentum=0.9)
+    fields = {"dropout": 0.4, "dropout_place": place, "norm": norm}
+    block = ConvBlock(convs=((3, 1),), padding="SAME", pool=(1, 1), **fields)
+    head = DenseBlock(features=3, activation="relu", **fields)
+    images = jax.random.normal(KEY, (64, 1, 1, 5))
+    for module, x, name in ((block, images, "conv1"), (head, images[:, 0, 0], "dense")):
+        variables = module.init(KEY, x, train=False)
+        values = np.maximum(x.reshape(64, 5) @ variables["params"][name]["kernel"].reshape(5, 3), 0)
+        out, kept = module.apply(
+            variables,
+            x,
+            train=True,
+            rngs={"dropout": KEY},
+            mutable=["batch_stats", "intermediates"],
+            capture_intermediates=lambda module, _: module.name == "dropout",
+        )
+        (left,) = kept["intermediates"]["dropout"]["__call__"]
+        left = np.asarray(left).reshape(64, 3)
+
+        def normalized(x):
+            return (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-3)
+
+        # ReLU makes zeros too; where it does, dropping changes nothing.
+        given = normalized(values) if place == "after_norm" else values
+        dropped = np.where(left == 0, 0, given / 0.6)
+        assert 0 < (left == 0)[given != 0].mean() < 1
+        np.testing.assert_allclose(left, dropped, atol=1e-5)
+        expected = dropped if place == "after_norm" else normalized(dropped)
+        np.testing.assert_allclose(out.reshape(64, 3), expected, atol=1e-5)
+        var = kept["batch_stats"]["norm"]["var"]
+        seen = values if place == "after_norm" else dropped
+        np.testing.assert_allclose(var, 0.9 + 0.1 * seen.var(0), atol=1e-5)
+
+
 def test_the_head_can_take_the_mean_of_each_channel():
     fields = {"model.head_input": "average", "model.head_units": (), "model.head_dropout": ()}
     config = deeper_config(**fields)

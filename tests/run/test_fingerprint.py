@@ -11,12 +11,14 @@ import pytest
 import flaxlab
 from flaxlab.errors import UsageError
 from flaxlab.models import blocks
-from flaxlab.run.fingerprint import fingerprints
+from flaxlab.run.fingerprint import fingerprints, same_tracer
 from flaxlab.run.record import git_revision, make_record
 from flaxlab.run.resume_rules import is_finished
 from flaxlab.run.run import train
 from flaxlab.training import penalty as losses
 from flaxlab.training.experiment import assemble
+from tests.helpers.digests import RECORD, digests
+from tests.helpers.report_facts import PARAMETERS
 from tests.helpers.runs import small_config, small_dataset
 
 
@@ -30,6 +32,15 @@ def test_the_same_code_has_the_same_fingerprints_in_every_seed_and_length():
     assert fingerprints(experiment(seed=3, **{"train.epochs": 7})) == first
     assert fingerprints(experiment(**{"train.parallel": "pmap"})) == first
     assert fingerprints(experiment(**{"train.fast_kernels": False})) == first
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_the_networks_of_the_report_compute_what_they_did(name):
+    """The same StableHLO gives the same bits on the same machine with the same XLA."""
+    record = json.loads(RECORD.read_text())
+    if not same_tracer(record["versions"]):
+        pytest.skip(f"the record is of {record['versions']}; see tests/helpers/digests.py")
+    assert digests(name) == record["digests"][name]
 
 
 RELU = nn.relu
