@@ -9,12 +9,13 @@ there: started again, the command does only what is missing. gpu.md has them as 
 fashion_mnist must be prepared, except with --dry.
 
     losses   three epochs on digits on the CPU, and on the GPU in float32 and in TensorFloat-32
-    steps    milliseconds of a training step, of flaxlab and, where they are, Keras and PyTorch
+    steps    milliseconds of a training step
     epochs   the ten epochs of alexnet_pool, with scores and checkpoints
     bits     the same run twice, with and without train.deterministic, and stopped and resumed
     profile  the slowest kernels of the training program, and the time in which none runs
     memory   what a run says when the GPU's memory is too small for it
     tasks    a sweep of four arms with 1, 2 and 4 tasks on the GPU
+    peers    milliseconds of the same steps by Keras and torch.compile, where they are installed
 """
 
 from __future__ import annotations

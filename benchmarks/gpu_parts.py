@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import signal
@@ -122,32 +123,35 @@ def losses(bench: Bench) -> list[dict[str, Any]]:
 
 
 def steps(bench: Bench) -> list[dict[str, Any]]:
-    """Times training steps of flaxlab, Keras and torch.compile, one after the other.
+    """Times training steps."""
+    cases = ("digits_small:32:float32:0:fast",) if bench.dry else _FLAXLAB
+    options = ["--seconds=0.1", "--examples=320"] if bench.dry else ["--seconds=2"]
+    program = ["-m", "benchmarks.peers.gpu_flaxlab", *options]
+    rows = []
+    for number, case in enumerate(cases):
+        rows += _json_lines(bench.python(f"{number}", *program, case, seconds=120).stdout)
+    return rows
 
-    Where a peer fails, or is still compiling when its time is over, its row says so.
+
+def peers(bench: Bench) -> list[dict[str, Any]]:
+    """Times the same steps by Keras and by torch.compile, where they are installed.
+
+    Where one fails, or is still compiling when its time is over, its row says so.
     """
-    ours = ("digits_small:32:float32:0:fast",) if bench.dry else _FLAXLAB
     cases = ("digits_small:32:float32",) if bench.dry else _PEERS
     seconds = "--seconds=0.1" if bench.dry else "--seconds=2"
-    few = ["--examples=320"] if bench.dry else []
-    folder = Path(__file__).parent / "peers"
-    commands = [
-        ("flaxlab", ["-m", "benchmarks.peers.gpu_flaxlab", seconds, *few, case]) for case in ours
-    ]
-    if find_spec("keras"):
-        peer = str(folder / "gpu_keras.py")
-        commands += [("Keras on JAX", [peer, seconds, case]) for case in cases]
-    if not bench.dry and find_spec("torch"):
-        peer = str(folder / "gpu_torch.py")
-        commands += [("torch.compile", [peer, seconds, case]) for case in cases]
-    rows = []
-    for number, (name, command) in enumerate(commands):
+    scripts = {"Keras on JAX": "gpu_keras.py"} if find_spec("keras") else {}
+    if find_spec("torch") and not bench.dry:
+        scripts["torch.compile"] = "gpu_torch.py"
+    rows: list[dict[str, Any]] = []
+    for (name, script), case in itertools.product(scripts.items(), cases):
+        command = [str(Path(__file__).parent / "peers" / script), seconds, case]
         try:
-            shown = bench.python(f"{number}", *command, seconds=120, KERAS_BACKEND="jax")
+            shown = bench.python(f"{len(rows)}", *command, seconds=120, KERAS_BACKEND="jax")
         except RunFailed as error:
-            if name == "flaxlab" or time.monotonic() >= bench.until:
+            if time.monotonic() >= bench.until:
                 raise
-            rows.append({"by": name, "case": command[-1], "failed": str(error)})
+            rows.append({"by": name, "case": case, "failed": str(error)})
         else:
             rows += [{"by": name, **each} for each in _json_lines(shown.stdout)]
     return rows
@@ -272,6 +276,7 @@ PARTS: Mapping[str, Callable[[Bench], list[dict[str, Any]]]] = {
     "profile": profile,
     "memory": memory,
     "tasks": tasks,
+    "peers": peers,
 }
 
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from jax.profiler import ProfileData
 
+from flaxlab.errors import RunFailed
+
 _PROGRAM = "jit_train"  # the name that `flaxlab.training.programs` gives to the training program
 
 
@@ -17,7 +19,8 @@ class Kernel(NamedTuple):
 
     Attributes:
         name: as the device has it.
-        operation: the operation of the compiled program that it computes.
+        operation: the operation of the compiled program that it computes; "" where the trace does
+            not say.
         calls: how often it ran.
         milliseconds: of all calls together.
     """
@@ -32,19 +35,19 @@ def read_trace(folder: Path) -> tuple[list[Kernel], float]:
     """Reads the trace that a run with `train.profile` has left in `folder`, its run directory.
 
     Returns:
-        The kernels of the training program, the slowest first, and the milliseconds from the start
-        of the first to the end of the last. Kernels that ran at the same time count in full, so
-        that on a CPU their sum can be longer.
+        The kernels that ran, the slowest first, and the milliseconds from the start of the first to
+        the end of the last. Kernels that ran at the same time count in full, so that on a CPU their
+        sum can be longer.
 
     Raises:
-        ValueError: there is no trace, or no kernel of the training program in it.
+        RunFailed: there is no trace, or no kernel in it.
     """
     spans = defaultdict(list)
     for file in folder.glob("profile/plugins/profile/*/*.xplane.pb"):
         for name, operation, start, duration in _events(file):
             spans[name, operation].append((start, duration))
     if not spans:
-        raise ValueError(f"{folder} has no trace of the training program")
+        raise RunFailed(f"{folder} has no trace of the training program")
     found = [
         Kernel(name, operation, len(each), sum(duration for _, duration in each) / 1e6)
         for (name, operation), each in spans.items()
@@ -57,11 +60,14 @@ def read_trace(folder: Path) -> tuple[list[Kernel], float]:
 
 def _events(file: Path) -> Iterator[tuple[str, str, float, float]]:
     for plane in ProfileData.from_file(str(file)).planes:
+        # All that a GPU does while it is traced is the training program's, and not everything
+        # there names its operation.
+        on_device = plane.name.startswith("/device:")
         for line in plane.lines:
             for event in line.events:
                 stats = dict(event.stats)
                 operation = str(stats.get("hlo_op", ""))
                 # The time of a loop is that of the kernels in it.
-                inside = operation and not operation.startswith("while")
-                if inside and stats.get("hlo_module") == _PROGRAM:
+                nested = operation.split(".")[0] in ("while", "call", "conditional")
+                if not nested and (on_device or stats.get("hlo_module") == _PROGRAM):
                     yield event.name, operation, event.start_ns, event.duration_ns

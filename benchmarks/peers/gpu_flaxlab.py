@@ -9,21 +9,20 @@ KERNELS are "fast" (flaxlab's pooling) or "plain" (XLA's). Images are drawn, and
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import statistics
 import time
 
 import jax
 
 from benchmarks.noise import draw_dataset
+from benchmarks.peers.blocks import seconds_of_a_step
 from flaxlab.batches.feed import make_feed
 from flaxlab.config.find import experiment_file
 from flaxlab.data.shape import resolve_config
 from flaxlab.training.experiment import assemble
 from flaxlab.training.metrics import no_metrics
 from flaxlab.training.programs import compile_programs
-
-_STEPS_A_BLOCK = 100
 
 
 def measure(case: str, seconds: float, examples: int) -> dict[str, object]:
@@ -50,22 +49,19 @@ def measure(case: str, seconds: float, examples: int) -> dict[str, object]:
     train = programs.train.lower(state, totals, batches[0]).compile()
     compiling = time.perf_counter() - begun
     state, totals = jax.block_until_ready(train(state, totals, batches[0]))
-    blocks: list[float] = []
-    calls, done = max(1, _STEPS_A_BLOCK // stacked), 0
-    begun = time.perf_counter()
-    while time.perf_counter() - begun < seconds or len(blocks) < 3:
-        block = time.perf_counter()
-        for _ in range(calls):
-            state, totals = train(state, totals, batches[done % len(batches)])
-            done += 1
-        jax.block_until_ready(totals)
-        blocks.append((time.perf_counter() - block) / calls / stacked)
+    following = itertools.cycle(batches)
+
+    def call() -> None:
+        nonlocal state, totals
+        state, totals = train(state, totals, next(following))
+
+    step = seconds_of_a_step(call, lambda: jax.block_until_ready(totals), seconds, stacked)
     memory = train.memory_analysis()
     return {
         "case": case,
         "steps a call": stacked,
-        "ms": statistics.median(blocks) * 1e3,
-        "images/s": size / statistics.median(blocks),
+        "ms": step * 1e3,
+        "images/s": size / step,
         "compiling s": compiling,
         "loss": float(totals.loss) / int(totals.count),
         "temporaries MB": memory.temp_size_in_bytes / 1e6,

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 from typing import Any
 
 import jax
 import keras
 import numpy as np
+from blocks import seconds_of_a_step
 from keras_step import build
 
 from flaxlab import config as configs
@@ -25,11 +25,9 @@ from flaxlab.config.find import experiment_file
 from flaxlab.config.read import load_experiment
 from flaxlab.data.shape import image_shape
 
-_STEPS_A_BLOCK = 100
-
 
 def measure(case: str, seconds: float) -> dict[str, object]:
-    """Returns the median time of a step over blocks of 100 steps."""
+    """Returns the median time of a step, and the temporary memory."""
     name, batch, dtype = case.split(":")
     keras.mixed_precision.set_global_policy("mixed_bfloat16" if dtype == "bfloat16" else dtype)
     config, size = load_experiment(experiment_file(name, [])), int(batch)
@@ -68,18 +66,16 @@ def measure(case: str, seconds: float) -> dict[str, object]:
     compiled = jax.jit(step, donate_argnums=0).lower(state, pixels, labels).compile()
     compiling = time.perf_counter() - begun
     loss, state = jax.block_until_ready(compiled(state, pixels, labels))
-    blocks: list[float] = []
-    begun = time.perf_counter()
-    while time.perf_counter() - begun < seconds or len(blocks) < 3:
-        block = time.perf_counter()
-        for _ in range(_STEPS_A_BLOCK):
-            loss, state = compiled(state, pixels, labels)
-        jax.block_until_ready(loss)
-        blocks.append((time.perf_counter() - block) / _STEPS_A_BLOCK)
+
+    def call() -> None:
+        nonlocal loss, state
+        loss, state = compiled(state, pixels, labels)
+
+    median = seconds_of_a_step(call, lambda: jax.block_until_ready(loss), seconds)
     return {
         "case": case,
-        "ms": statistics.median(blocks) * 1e3,
-        "images/s": size / statistics.median(blocks),
+        "ms": median * 1e3,
+        "images/s": size / median,
         "compiling s": compiling,
         "loss": float(loss),
         "temporaries MB": compiled.memory_analysis().temp_size_in_bytes / 1e6,

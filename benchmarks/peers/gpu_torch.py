@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 
 import numpy as np
 import torch
+from blocks import seconds_of_a_step
 from torch_step import build
 
 from flaxlab import config as configs
 from flaxlab.config.find import experiment_file
 from flaxlab.config.read import load_experiment
 from flaxlab.data.shape import image_shape
-
-_STEPS_A_BLOCK = 100
 
 
 def measure(case: str, seconds: float, mode: str, device: str) -> dict[str, object]:
@@ -72,19 +70,12 @@ def measure(case: str, seconds: float, mode: str, device: str) -> dict[str, obje
         loss = step()
     wait()
     compiling = time.perf_counter() - begun
-    blocks: list[float] = []
-    begun = time.perf_counter()
-    while time.perf_counter() - begun < seconds or len(blocks) < 3:
-        block = time.perf_counter()
-        for _ in range(_STEPS_A_BLOCK):
-            loss = step()
-        wait()
-        blocks.append((time.perf_counter() - block) / _STEPS_A_BLOCK)
+    median = seconds_of_a_step(step, wait, seconds)
     memory = torch.cuda.max_memory_allocated() if device == "cuda" else 0
     return {
         "case": f"{case}:{mode}",
-        "ms": statistics.median(blocks) * 1e3,
-        "images/s": size / statistics.median(blocks),
+        "ms": median * 1e3,
+        "images/s": size / median,
         "first calls s": compiling,
         "loss": float(loss.detach()),
         "peak MB": memory / 1e6,
