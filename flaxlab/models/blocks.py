@@ -71,6 +71,20 @@ class Activation(nn.Module):
         return ACTIVATIONS[self.kind](x)
 
 
+class HeadInput(nn.Module):
+    """What the head gets of the feature maps, as a module for the table of layers.
+
+    Attributes:
+        kind: "flatten", all values; or "average", the mean of each channel (Lin et al., 2014).
+    """
+
+    kind: str
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (N, H, W, C) to (N, H * W * C) or (N, C)."""
+        return jnp.mean(x, axis=(1, 2)) if self.kind == "average" else x.reshape(x.shape[0], -1)
+
+
 class ConvBlock(nn.Module):
     """Convolutions with activations, then pooling, normalization and dropout, in this order.
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flaxlab.models.blocks import INITIALIZERS, ConvBlock, DenseBlock
+from flaxlab.models.blocks import INITIALIZERS, ConvBlock, DenseBlock, HeadInput
 from flaxlab.models.norm import Norm
 
 Convs = tuple[tuple[int, int], ...]
@@ -145,7 +145,7 @@ class ConvNet(nn.Module):
                 axis_name=self.axis_name,
                 name=f"block{index + 1}",
             )(x, train=train)
-        x = jnp.mean(x, axis=(1, 2)) if self.head_input == "average" else x.reshape(x.shape[0], -1)
+        x = HeadInput(self.head_input, name="head_input")(x)
         head_dropout = self.head_dropout or (0.0,) * len(self.head_units)
         for index, features in enumerate(self.head_units):
             x = DenseBlock(

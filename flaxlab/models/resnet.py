@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flaxlab.models.blocks import INITIALIZERS, Activation
+from flaxlab.models.blocks import INITIALIZERS, Activation, HeadInput
 from flaxlab.models.dropout import Dropout
 from flaxlab.models.norm import Norm, Standardized
 
@@ -111,7 +111,7 @@ class ResNet(nn.Module):
         branch_dropout: share of the values between the two convolutions of a block that training
             sets to zero (Zagoruyko and Komodakis, 2016).
         branch_dropout_kind: what it drops: "element", "channel" or "region", see
-            `flaxlab.models.Dropout`.
+            `flaxlab.models.Dropout`; regions have sides of 3 pixels.
         stochastic_depth: share of the examples for which training leaves out the convolutions of
             the last block; it grows in proportion to the block's number. Huang et al. (2016) draw
             once for a whole batch, and scale in evaluation what is scaled in training here.
@@ -179,6 +179,6 @@ class ResNet(nn.Module):
                 axis_name=self.axis_name,
                 name=f"stage{stage + 1}_block{block + 1}",
             )(x, train=train)
-        x = jnp.mean(x, axis=(1, 2))
+        x = HeadInput("average", name="head_input")(x)
         logits = nn.Dense(self.num_classes, kernel_init=kernel_init, dtype=dtype, name="output")(x)
         return logits.astype(jnp.promote_types(dtype, jnp.float32))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 
-from flaxlab.models.blocks import INITIALIZERS, Activation
+from flaxlab.models.blocks import INITIALIZERS, Activation, HeadInput
 from flaxlab.models.dropout import Dropout
 from flaxlab.models.norm import Standardized
 from flaxlab.models.pool import Pool
@@ -22,8 +22,10 @@ def settings_of(module: nn.Module) -> str:
     match module:
         case nn.Conv():
             standardized = isinstance(module.conv_general_dilated, Standardized)
+            groups = module.feature_group_count
             marks = (
                 _window(module.kernel_size, module.strides),
+                f"{groups} groups" if groups > 1 else "",
                 _initializer(module),
                 "standardized" if standardized else "",
             )
@@ -32,9 +34,10 @@ def settings_of(module: nn.Module) -> str:
             return _initializer(module)
         case nn.BatchNorm():
             return f"momentum {module.momentum:g}"
-        case nn.GroupNorm() if module.num_groups:
-            return f"{module.num_groups} groups"
-        case Activation():
+        case nn.GroupNorm():
+            number, size = module.num_groups, module.group_size
+            return f"{number} groups" if number else f"groups of {size}"
+        case Activation() | HeadInput():
             return module.kind
         case Pool():
             return f"{module.kind} {_window((module.window,) * 2, module.stride)}"
@@ -42,7 +45,8 @@ def settings_of(module: nn.Module) -> str:
             whole = {"element": "of values", "region": f"in squares of {module.region}"}
             return f"{module.rate:.3g} {whole.get(module.kind, f'of {module.kind}s')}"
         case nn.Dropout():
-            return f"{module.rate:.3g} of values"
+            shared = ", ".join(map(str, module.broadcast_dims))
+            return f"{module.rate:.3g} of values{f', one for axes {shared}' if shared else ''}"
         case ResidualBlock():
             return "no shortcut" if module.shortcut == "none" else f"shortcut {module.shortcut}"
     return ""

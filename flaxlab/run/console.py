@@ -86,8 +86,11 @@ def _description(experiment: Experiment, baseline: ConfigDict) -> dict[str, Any]
 
 
 def _layers(experiment: Experiment) -> Table:
-    names = ("layer", "kind", "settings", "output")
-    table = Table(*names, box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    # Where the terminal is narrow, the settings take a second line, and nothing is cut off.
+    table.add_column("layer", no_wrap=True)
+    for name in ("kind", "settings", "output"):
+        table.add_column(name)
     for name in ("parameters", "MFLOP"):
         table.add_column(name, justify="right")
     for row in experiment.layers:
@@ -102,7 +105,7 @@ def _layers(experiment: Experiment) -> Table:
         )
     total = sum(row.flops for row in experiment.layers)
     table.add_section()
-    empty = ("",) * (len(names) - 1)
+    empty = ("", "", "")
     parameters = models.count_parameters(experiment.layers)
     table.add_row("total", *empty, f"{parameters:,}", f"{total / 1e6:,.1f}")
     table.add_row("trainable", *empty, f"{models.count_trainable(experiment.layers):,}", "")

@@ -322,6 +322,7 @@ def test_records_of_the_earlier_names_are_read_as_what_they_meant():
         ("alexnet_pool", ["--config.model.head_norm=instance"], "expected one of batch, group"),
         ("alexnet_pool", ["--config.model.norm_place=before"], "expected one of after_pool"),
         ("alexnet_pool", ["--config.model.norm_groups=0"], "at least 1"),
+        ("alexnet_pool", ["--config.model.norm_epsilon=0"], "a number above 0.0"),
         ("alexnet_pool", ["--config.model.pool_kind=min"], "expected one of max, avg, conv, blur"),
         ("alexnet_pool", ["--config.model.block_dropout_kind=example"], "element, channel, region"),
         ("alexnet_pool", ["--config.model.block_dropout_region=0"], "at least 1"),

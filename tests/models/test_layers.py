@@ -77,6 +77,36 @@ def test_standardized_kernels_have_mean_0_and_variance_1_for_each_filter():
     np.testing.assert_allclose(standard.reshape(-1, 7), expected, atol=1e-5)
 
 
+def test_a_kernel_of_one_value_cannot_be_standardized():
+    with pytest.raises(UsageError, match="a standardized kernel of one value is 0"):
+        assemble(
+            deeper_config(
+                **{"model.standardize_kernels": True, "model.blocks": (((4, 1),), ((8, 3),))}
+            ),
+            small_dataset(),
+        )
+
+
+@pytest.mark.parametrize("kind", ["batch", "layer", "group", "instance"])
+def test_epsilon_is_added_to_the_variance(kind):
+    x = jax.random.normal(KEY, (4, 3, 3, 6))
+    norm = Norm(kind, groups=2, epsilon=0.5)
+
+    class Only(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return norm(x, train=True)
+
+    out, _ = Only().init_with_output(KEY, x)
+    grouped = np.asarray(x).reshape(4, 3, 3, 2, 3)
+    axes = {"batch": (0, 1, 2), "layer": (1, 2, 3, 4), "group": (1, 2, 4), "instance": (1, 2)}[kind]
+    if kind == "batch":
+        grouped = np.asarray(x)
+    mean, var = grouped.mean(axes, keepdims=True), grouped.var(axes, keepdims=True)
+    expected = (grouped - mean) / np.sqrt(var + 0.5)
+    np.testing.assert_allclose(out, expected.reshape(x.shape), atol=1e-5)
+
+
 def test_a_network_with_standardized_kernels_does_not_feel_their_scale():
     config = deeper_config(**{"model.standardize_kernels": True})
     model = models.build(config.model, 3)

@@ -57,7 +57,7 @@ def test_each_stage_halves_the_image():
     assert shapes == [(32, 32, 16), (16, 16, 32), (8, 8, 64)]
 
 
-def keras_block(x, filters, stride, shortcut):
+def keras_block(x, filters, stride, shortcut, activation="relu", epsilon=1e-5):
     """He et al. (2016), figure 3, with zeros on both sides where the stride is 2."""
     layers = keras.layers
 
@@ -67,29 +67,39 @@ def keras_block(x, filters, stride, shortcut):
         return layers.Conv2D(filters, kernel, **options)(x)
 
     def normalize(x, name):
-        return layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name=name)(x)
+        return layers.BatchNormalization(epsilon=epsilon, momentum=0.9, name=name)(x)
 
-    y = layers.ReLU()(normalize(convolve(x, 3, stride, "conv1"), "norm1"))
+    activate = layers.Activation(activation)
+    y = activate(normalize(convolve(x, 3, stride, "conv1"), "norm1"))
     y = normalize(convolve(y, 3, 1, "conv2"), "norm2")
     if shortcut == "projection" and (stride > 1 or x.shape[-1] != filters):
         x = normalize(convolve(x, 1, stride, "projection"), "projection_norm")
     elif shortcut == "pad" and (stride > 1 or x.shape[-1] != filters):
         x = layers.AveragePooling2D(1, stride)(x)  # every stride-th pixel
         x = layers.Concatenate()([x, keras.ops.zeros_like(y)[..., : filters - x.shape[-1]]])
-    return layers.ReLU()(y if shortcut == "none" else layers.Add()([x, y]))
+    return activate(y if shortcut == "none" else layers.Add()([x, y]))
 
 
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("shortcut", ["pad", "projection", "none"])
-def test_a_residual_block_is_that_of_keras(shortcut, stride, train):
+@pytest.mark.parametrize(
+    ("shortcut", "activation", "epsilon"),
+    [
+        ("pad", "relu", 1e-5),
+        ("projection", "relu", 0.5),
+        ("none", "relu", 1e-5),
+        ("pad", "elu", 0.1),
+    ],
+)
+def test_a_residual_block_is_that_of_keras(shortcut, activation, epsilon, stride, train):
     filters = 4 * stride
-    block = models.resnet.ResidualBlock(
-        filters, stride, shortcut, "relu", "he_normal", models.Norm(momentum=0.9, epsilon=1e-5)
-    )
+    norm = models.Norm(momentum=0.9, epsilon=epsilon)
+    block = models.resnet.ResidualBlock(filters, stride, shortcut, activation, "he_normal", norm)
     x = np.random.default_rng(0).normal(size=(5, 8, 6, 4)).astype(np.float32)
     given = keras.Input(x.shape[1:])
-    reference = keras.Model(given, keras_block(given, filters, stride, shortcut))
+    reference = keras.Model(
+        given, keras_block(given, filters, stride, shortcut, activation, epsilon)
+    )
     variables = block.init(KEY, x, train=False)
     variables = jax.tree.map(lambda leaf: leaf + 0.1 * np.arange(leaf.shape[-1]), variables)
     for layer in reference.layers:
@@ -131,10 +141,53 @@ def test_stochastic_depth_skips_the_convolutions_of_whole_examples():
 
 
 def test_a_residual_block_drops_between_its_convolutions():
-    rows = models.layer_table(resnet(branch_dropout=0.3, stages=(1, 1, 1)), (8, 8, 3))
-    names = [row.path for row in rows if row.path.startswith("stage1")]
-    order = ["conv1", "norm1", "activation1", "dropout", "conv2", "norm2", "activation2"]
-    assert names == [*(f"stage1_block1/{name}" for name in order), "stage1_block1"]
+    network = resnet(
+        branch_dropout=0.4, branch_dropout_kind="channel", stages=(1,), filters=(4,), norm="none"
+    )
+    images = jax.random.normal(KEY, (6, 8, 8, 3))
+    variables = network.init(KEY, images, train=False)
+    keep = {"capture_intermediates": True, "mutable": True}
+    _, kept = network.apply(variables, images, train=True, rngs={"dropout": KEY}, **keep)
+    block = {
+        name: calls["__call__"]
+        for name, calls in kept["intermediates"]["stage1_block1"].items()
+        if name != "__call__"
+    }
+    (given,), (left,), (after,) = block["activation1"], block["dropout"], block["conv2"]
+    dropped = np.asarray(left == 0).all((1, 2), keepdims=True)
+    assert 0 < dropped.mean() < 1
+    np.testing.assert_allclose(left, np.where(dropped, 0, given / 0.6), rtol=1e-6)
+    conv2 = variables["params"]["stage1_block1"]["conv2"]
+    expected = jax.lax.conv_general_dilated(
+        left, conv2["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_allclose(after, expected + conv2["bias"], atol=1e-5)
+
+
+def test_the_knobs_of_a_network_reach_its_layers():
+    fields = {"kernel_init": "orthogonal", "norm_epsilon": 0.5, "batch_norm_momentum": 0.6}
+    network = resnet(stages=(1,), filters=(4,), standardize_kernels=True, **fields)
+    images = jax.random.normal(KEY, (6, 8, 8, 3))
+    variables = network.init(KEY, images, train=False)
+    kernel = np.asarray(variables["params"]["conv"]["kernel"]).reshape(-1, 4)
+    np.testing.assert_allclose(kernel.T @ kernel, np.eye(4), atol=1e-5)
+    keep = {"capture_intermediates": lambda module, _: module.name in ("conv", "norm")}
+    _, kept = network.apply(variables, images, train=True, mutable=True, **keep)
+    given, normalized = (
+        np.asarray(kept["intermediates"][name]["__call__"][0]) for name in ("conv", "norm")
+    )
+    standard = (kernel - kernel.mean(0)) / kernel.std(0)
+    expected = jax.lax.conv_general_dilated(
+        images,
+        standard.reshape(3, 3, 3, 4),
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    np.testing.assert_allclose(given, expected, atol=1e-4)
+    mean, var = given.mean((0, 1, 2)), given.var((0, 1, 2))
+    np.testing.assert_allclose(normalized, (given - mean) / np.sqrt(var + 0.5), atol=1e-5)
+    np.testing.assert_allclose(kept["batch_stats"]["norm"]["mean"], 0.4 * mean, atol=1e-6)
 
 
 def test_bfloat16_keeps_parameters_and_logits_in_float32():

@@ -1,13 +1,18 @@
 """What the table of layers says of knobs that have no parameters of their own."""
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
-import numpy as np
-import pytest
+import io
 
+import flax.linen as nn
+import pytest
+from rich.console import Console
+
+from benchmarks.noise import draw_dataset
 from flaxlab import models
-from flaxlab.models.blocks import ACTIVATIONS, INITIALIZERS, Activation, ConvBlock
+from flaxlab.config.find import experiment_file
+from flaxlab.data.shape import resolve_config
+from flaxlab.models.blocks import INITIALIZERS
+from flaxlab.run.console import print_experiment
+from flaxlab.training.experiment import assemble
 from tests.helpers.runs import deeper_config
 
 TABLE = """
@@ -23,6 +28,7 @@ block2/activation1 Activation relu
 block2/pool Pool max 2x2
 block2/norm BatchNorm momentum 0.99
 block2/dropout Dropout 0.2 of values
+head_input HeadInput flatten
 head1/dense Dense glorot_uniform
 head1/activation Activation tanh
 head1/dropout Dropout 0.5 of values
@@ -51,6 +57,11 @@ def test_the_table_of_a_convnet():
     ("fields", "changes"),
     [
         ({"block_activation": "gelu"}, {"Activation relu": "Activation gelu"}),
+        ({"head_input": "average"}, {"HeadInput flatten": "HeadInput average"}),
+        (
+            {"head_norm": "layer"},
+            {f"head{n}/dropout": f"head{n}/norm LayerNorm\nhead{n}/dropout" for n in (1, 2)},
+        ),
         ({"head_activation": "silu"}, {"Activation tanh": "Activation silu"}),
         ({"kernel_init": "orthogonal"}, {"glorot_uniform": "orthogonal"}),
         (
@@ -98,29 +109,72 @@ def test_the_order_of_the_rows_is_that_of_the_computation(fields, order):
     assert block == order.split()
 
 
-def test_the_table_of_a_residual_network():
-    network = models.ResNet(
-        3,
-        stages=(1, 1),
-        filters=(4, 8),
-        shortcut="projection",
-        activation="elu",
-        branch_dropout=0.3,
-        branch_dropout_kind="channel",
-        stochastic_depth=0.1,
-    )
-    assert table_of(network)[-12:-2] == [
-        "stage2_block1/conv1 Conv 3x3 /2 he_normal",
-        "stage2_block1/norm1 BatchNorm momentum 0.9",
-        "stage2_block1/activation1 Activation elu",
-        "stage2_block1/dropout Dropout 0.3 of channels",
-        "stage2_block1/conv2 Conv 3x3 he_normal",
-        "stage2_block1/norm2 BatchNorm momentum 0.9",
-        "stage2_block1/skip Dropout 0.1 of examples",
-        "stage2_block1/projection Conv 1x1 /2 he_normal",
-        "stage2_block1/projection_norm BatchNorm momentum 0.9",
-        "stage2_block1/activation2 Activation elu",
-    ]
+RESIDUAL_TABLE = """
+conv Conv 3x3 he_normal
+norm BatchNorm momentum 0.9
+activation Activation relu
+stage1_block1/conv1 Conv 3x3 he_normal
+stage1_block1/norm1 BatchNorm momentum 0.9
+stage1_block1/activation1 Activation relu
+stage1_block1/conv2 Conv 3x3 he_normal
+stage1_block1/norm2 BatchNorm momentum 0.9
+stage1_block1/activation2 Activation relu
+stage1_block1 ResidualBlock shortcut projection
+stage2_block1/conv1 Conv 3x3 /2 he_normal
+stage2_block1/norm1 BatchNorm momentum 0.9
+stage2_block1/activation1 Activation relu
+stage2_block1/conv2 Conv 3x3 he_normal
+stage2_block1/norm2 BatchNorm momentum 0.9
+stage2_block1/projection Conv 1x1 /2 he_normal
+stage2_block1/projection_norm BatchNorm momentum 0.9
+stage2_block1/activation2 Activation relu
+stage2_block1 ResidualBlock shortcut projection
+head_input HeadInput average
+output Dense he_normal
+"""
+
+
+@pytest.mark.parametrize(
+    ("fields", "changes"),
+    [
+        ({}, {"relu": "relu"}),
+        ({"activation": "elu"}, {"relu": "elu"}),
+        ({"kernel_init": "orthogonal"}, {"he_normal": "orthogonal"}),
+        (
+            {"standardize_kernels": True},
+            {
+                f"{n}x{n}{step} he_normal": f"{n}x{n}{step} he_normal standardized"
+                for n, step in ((3, ""), (3, " /2"), (1, " /2"))
+            },
+        ),
+        ({"batch_norm_momentum": 0.75}, {"momentum 0.9": "momentum 0.75"}),
+        ({"norm": "group", "norm_groups": 2}, {"BatchNorm momentum 0.9": "GroupNorm 2 groups"}),
+        (
+            {"branch_dropout": 0.3, "branch_dropout_kind": "channel"},
+            {
+                f"stage{n}_block1/conv2": f"stage{n}_block1/dropout Dropout 0.3 of channels\n"
+                f"stage{n}_block1/conv2"
+                for n in (1, 2)
+            },
+        ),
+        (
+            {"stochastic_depth": 0.1},
+            {
+                "stage1_block1/activation2": "stage1_block1/skip Dropout 0.05 of examples\n"
+                "stage1_block1/activation2",
+                "stage2_block1/projection Conv": "stage2_block1/skip Dropout 0.1 of examples\n"
+                "stage2_block1/projection Conv",
+            },
+        ),
+    ],
+)
+def test_each_knob_of_a_residual_network_changes_its_rows_and_no_other(fields, changes):
+    expected = RESIDUAL_TABLE
+    for old, new in changes.items():
+        assert old in expected
+        expected = expected.replace(old, new)
+    small = {"stages": (1, 1), "filters": (4, 8), "shortcut": "projection"}
+    assert table_of(models.ResNet(3, **small, **fields)) == expected.strip().splitlines()
 
 
 @pytest.mark.parametrize(
@@ -138,26 +192,29 @@ def test_layers_of_flax_with_settings_of_their_own():
         def __call__(self, images, *, train):
             x = nn.Conv(4, (3, 3), strides=(1, 2), kernel_init=nn.initializers.ones)(images)
             x = nn.Conv(4, (1, 5), kernel_init=INITIALIZERS["he_normal"])(x)
+            x = nn.Conv(4, (3, 3), feature_group_count=2)(x)
             x = nn.GroupNorm(num_groups=None, group_size=2)(x)
             x = nn.Dropout(1 / 3, deterministic=not train)(x)
+            x = nn.Dropout(0.5, broadcast_dims=(1, 2), deterministic=not train)(x)
             return nn.Dense(3)(x.mean((1, 2)))
 
     assert table_of(Own()) == [
         "Conv_0 Conv 3x3 /1x2",
         "Conv_1 Conv 1x5 he_normal",
-        "GroupNorm_0 GroupNorm",
+        "Conv_2 Conv 3x3 2 groups",
+        "GroupNorm_0 GroupNorm groups of 2",
         "Dropout_0 Dropout 0.333 of values",
+        "Dropout_1 Dropout 0.5 of values, one for axes 1, 2",
         "Dense_0 Dense",
     ]
 
 
-@pytest.mark.parametrize("kind", sorted(ACTIVATIONS))
-def test_the_row_of_an_activation_is_what_the_block_computes(kind):
-    block = ConvBlock(convs=((3, 1),), padding="SAME", pool=(1, 1), activation=kind)
-    images = jax.random.normal(jax.random.key(0), (2, 4, 4, 2))
-    variables = block.init(jax.random.key(1), images, train=False)
-    out = block.apply(variables, images, train=False)
-    before = images @ variables["params"]["conv1"]["kernel"][0, 0]
-    np.testing.assert_allclose(out, ACTIVATIONS[kind](before), atol=1e-6)
-    np.testing.assert_array_equal(Activation(kind).apply({}, before), ACTIVATIONS[kind](before))
-    assert not jnp.array_equal(out, before)
+@pytest.mark.parametrize("name", ["alexnet_pool", "resnet20"])
+def test_no_name_of_a_layer_is_cut_off_on_a_narrow_terminal(name):
+    config = resolve_config(experiment_file(name, []), [])
+    experiment = assemble(config, draw_dataset(config, config.train.batch_size))
+    console = Console(width=80, file=io.StringIO())
+    print_experiment(console, experiment, config, show=True)
+    lines = console.file.getvalue().splitlines()
+    first_words = {line.split()[0] for line in lines if line.strip()}
+    assert {row.path for row in experiment.layers} <= first_words

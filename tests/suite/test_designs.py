@@ -262,7 +262,7 @@ def test_a_factorial_runs_from_a_file_of_a_few_lines(tmp_path):
         run.config.seed for run in runs if Rules().is_collapse(run.scores.accuracy, run.guessing)
     }
     runs = [run for run in runs if run.config.seed not in lost]  # the blocks that are whole
-    assert runs
+    assert len(runs) >= 16  # one seed may have an arm that learns nothing
     factors = factorial(changes).factors
     (departures,) = [line for line in page.splitlines() if "Not the protocol" in line]
     assert "model.norm:" not in departures  # it is what the suite is about

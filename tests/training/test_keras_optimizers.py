@@ -68,6 +68,10 @@ def ours(rate=None, **fields) -> optax.GradientTransformation:
         ),
         ({"name": "rmsprop"}, lambda: keras.optimizers.RMSprop(RATE)),
         (
+            {"name": "rmsprop", "rms_decay": 0.7},
+            lambda: keras.optimizers.RMSprop(RATE, rho=0.7),
+        ),
+        (
             {"name": "lion", "b2": 0.99, "weight_decay": 0.1},
             lambda: keras.optimizers.Lion(RATE, weight_decay=0.1),
         ),
@@ -162,6 +166,27 @@ def test_muon_orthogonalizes_kernels_as_matrices(shape):
     np.testing.assert_allclose(
         np.reshape(updates["hidden"]["kernel"], (rows, columns)), -RATE * expected, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_muon_keeps_a_momentum_and_decays(nesterov):
+    """Momentum is the mean of the gradients, corrected for its start at 0, and so is Nesterov's."""
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(5, 4)).astype(np.float32)
+    optimizer = ours(name="muon", momentum=0.7, nesterov=nesterov, weight_decay=0.1)
+    params = {"hidden": {"kernel": jnp.asarray(kernel)}}
+    state, mean = optimizer.init(params), np.zeros((5, 4))
+    for step in range(1, 5):
+        gradient = rng.normal(size=(5, 4)).astype(np.float32)
+        updates, state = optimizer.update({"hidden": {"kernel": gradient}}, state, params)
+        params = optax.apply_updates(params, updates)
+        mean = 0.7 * mean + 0.3 * gradient
+        direction = mean
+        if nesterov:
+            ahead, now = 1 - 0.7 ** (step + 1), 1 - 0.7**step
+            direction = 0.7 * mean / ahead + 0.3 * gradient / now
+        kernel = kernel - RATE * (orthogonalized(direction) + 0.1 * kernel)
+        np.testing.assert_allclose(params["hidden"]["kernel"], kernel, atol=1e-5)
 
 
 def test_muon_leaves_biases_and_the_output_layer_to_adam():
