@@ -5,14 +5,14 @@
     python -m benchmarks.gpu --to=build/gpu-dry --dry      # the same commands on a CPU, on digits
 
 Each part runs in processes of its own, and its results are kept in gpu.json as soon as they are
-there: started again, the command does only what is missing. gpu.md has them as tables. The data set
-fashion_mnist must be prepared, except with --dry.
+there: started again, the command does only what is missing, and what nine minutes did not suffice
+for. gpu.md has them as tables. The data set fashion_mnist must be prepared, except with --dry.
 
     losses   three epochs on digits on the CPU, and on the GPU in float32 and in TensorFloat-32
     steps    milliseconds of a training step
     epochs   the ten epochs of alexnet_pool, with scores and checkpoints
     bits     the same run twice, with and without train.deterministic, and stopped and resumed
-    profile  the slowest kernels of the training program, and the time in which none runs
+    profile  the slowest kernels of the training program, and their share of the time
     memory   what a run says when the GPU's memory is too small for it
     tasks    a sweep of four arms with 1, 2 and 4 tasks on the GPU
     peers    milliseconds of the same steps by Keras and torch.compile, where they are installed

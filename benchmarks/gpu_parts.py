@@ -143,6 +143,8 @@ def peers(bench: Bench) -> list[dict[str, Any]]:
     scripts = {"Keras on JAX": "gpu_keras.py"} if find_spec("keras") else {}
     if find_spec("torch") and not bench.dry:
         scripts["torch.compile"] = "gpu_torch.py"
+    if not scripts:
+        raise RunFailed("neither Keras nor PyTorch is installed; pip install keras, or torch")
     rows: list[dict[str, Any]] = []
     for (name, script), case in itertools.product(scripts.items(), cases):
         command = [str(Path(__file__).parent / "peers" / script), seconds, case]

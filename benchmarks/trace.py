@@ -35,8 +35,9 @@ def read_trace(folder: Path) -> tuple[list[Kernel], float]:
     """Reads the trace that a run with `train.profile` has left in `folder`, its run directory.
 
     Returns:
-        The kernels that ran, the slowest first, and the milliseconds from the start of the first to
-        the end of the last. Kernels that ran at the same time count in full, so that on a CPU their
+        The kernels of the training program, the slowest first, and the milliseconds from the start
+        of the first to the end of the last; of a GPU, with copies and whatever else names no
+        program. Kernels that ran at the same time count in full, so that on a CPU their
         sum can be longer.
 
     Raises:
@@ -60,14 +61,17 @@ def read_trace(folder: Path) -> tuple[list[Kernel], float]:
 
 def _events(file: Path) -> Iterator[tuple[str, str, float, float]]:
     for plane in ProfileData.from_file(str(file)).planes:
-        # All that a GPU does while it is traced is the training program's, and not everything
-        # there names its operation.
-        on_device = plane.name.startswith("/device:")
+        on_gpu = plane.name.startswith("/device:GPU")
         for line in plane.lines:
+            # The other lines of a GPU sum up what is in its streams.
+            if on_gpu and not line.name.startswith("Stream"):
+                continue
             for event in line.events:
                 stats = dict(event.stats)
                 operation = str(stats.get("hlo_op", ""))
+                # Not everything in a stream names its program.
+                program = stats.get("hlo_module", _PROGRAM if on_gpu else None)
                 # The time of a loop is that of the kernels in it.
                 nested = operation.split(".")[0] in ("while", "call", "conditional")
-                if not nested and (on_device or stats.get("hlo_module") == _PROGRAM):
+                if program == _PROGRAM and not nested:
                     yield event.name, operation, event.start_ns, event.duration_ns

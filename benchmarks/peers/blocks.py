@@ -18,7 +18,7 @@ def seconds_of_a_step(
     Args:
         call: starts the next `steps` steps, and need not wait for them.
         wait: returns when all of them are done.
-        seconds: after which no further block begins.
+        seconds: after which no further block begins, once there are three.
         steps: of one call.
     """
     blocks: list[float] = []

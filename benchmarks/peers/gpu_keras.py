@@ -74,6 +74,7 @@ def measure(case: str, seconds: float) -> dict[str, object]:
     median = seconds_of_a_step(call, lambda: jax.block_until_ready(loss), seconds)
     return {
         "case": case,
+        "version": keras.__version__,
         "ms": median * 1e3,
         "images/s": size / median,
         "compiling s": compiling,

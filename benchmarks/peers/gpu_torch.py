@@ -74,6 +74,7 @@ def measure(case: str, seconds: float, mode: str, device: str) -> dict[str, obje
     memory = torch.cuda.max_memory_allocated() if device == "cuda" else 0
     return {
         "case": f"{case}:{mode}",
+        "version": torch.__version__,
         "ms": median * 1e3,
         "images/s": size / median,
         "first calls s": compiling,

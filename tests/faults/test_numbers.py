@@ -146,6 +146,8 @@ def programs_of(experiment):
         "RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes",
         "INTERNAL: failed to create cublas handle: CUBLAS_STATUS_ALLOC_FAILED",
         "INTERNAL: cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "INTERNAL: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "INTERNAL: failed to allocate: CUDA_ERROR_OUT_OF_MEMORY: out of memory",
     ],
 )
 def test_a_lack_of_memory_names_the_batch_size_and_what_to_try(tmp_path, said):
