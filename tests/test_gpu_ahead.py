@@ -30,6 +30,11 @@ COMPILED = {
     "vgg_default": ((3.026, 153.9), (30.47, 327.3)),
     "vgg_growing_dropouts": ((3.044, 156.6), (30.47, 327.3)),
 }
+# The same of 512 in bfloat16.
+COMPILED_LARGE = {
+    "alexnet_pool": ((3.008, 347.6), (13.82, 107.4)),
+    "vgg_default": ((5.240, 649.5), (20.45, 193.1)),
+}
 SLACK = 1.1
 
 # Not of a layer: of each example, the gradient of the cross entropy picks the label's logit.
@@ -88,6 +93,19 @@ def test_programs_scatter_nothing_large_wait_for_nobody_and_move_no_more_than_th
         # Nobody asks for the gradient of the images.
         assert step["flop"] == pytest.approx(64 * (2 * first + 3 * sum(others)), rel=1e-3)
         assert scores["flop"] == pytest.approx(20 * 512 * (first + sum(others)), rel=1e-3)
+
+
+@needs_plugin
+def test_large_batches_in_bfloat16_scatter_nothing_large_and_move_no_more_than_they_did():
+    large = ["--batch_size=512", "--dtype=bfloat16"]
+    found = compile_ahead(*([name, *large] for name in COMPILED_LARGE))
+    for name, sizes in COMPILED_LARGE.items():
+        assert found[name]["training"]["donated"] == found[name]["training"]["state"]
+        for part, compiled in zip(("training", "evaluation"), sizes, strict=True):
+            program = found[name][part]
+            assert large_scatters(program) == []
+            assert program["sorts"] == program["conditionals"] == 0
+            check_size(program, compiled)
 
 
 @needs_plugin
