@@ -13,7 +13,7 @@ os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=8",
-        *(["--xla_backend_optimization_level=0"] * (os.environ["JAX_PLATFORMS"] == "cpu")),
+        "--xla_backend_optimization_level=0" if os.environ["JAX_PLATFORMS"] == "cpu" else "",
     ]
 )
 

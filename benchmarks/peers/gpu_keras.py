@@ -16,32 +16,22 @@ from typing import Any
 
 import jax
 import keras
-import numpy as np
-from blocks import seconds_of_a_step
+from blocks import prepare_case, seconds_of_a_step
 from keras_step import build
-
-from flaxlab import config as configs
-from flaxlab.config.find import experiment_file
-from flaxlab.config.read import load_experiment
-from flaxlab.data.shape import image_shape
 
 
 def measure(case: str, seconds: float) -> dict[str, object]:
     """Returns the median time of a step, and the temporary memory."""
     name, batch, dtype = case.split(":")
     keras.mixed_precision.set_global_policy("mixed_bfloat16" if dtype == "bfloat16" else dtype)
-    config, size = load_experiment(experiment_file(name, [])), int(batch)
-    shape = image_shape(config.data)
-    job = {"model": configs.to_dict(config.model), "image_shape": shape, "classes": 10}
-    network, rates = build(job), config.optimizer
+    job, rates, images, drawn = prepare_case(name, int(batch))
+    network = build(job)
     optimizer = keras.optimizers.Adam(
         rates.learning_rate, rates.b1, rates.b2, epsilon=rates.epsilon
     )
     optimizer.build(network.trainable_variables)
     loss_fn = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    rng = np.random.default_rng(0)
-    pixels = jax.device_put(rng.integers(0, 256, (size, *shape), dtype=np.uint8))
-    labels = jax.device_put(rng.integers(0, 10, size).astype(np.int32))
+    pixels, labels = jax.device_put((images, drawn))
 
     def loss_of(trainable: Any, others: Any, pixels: jax.Array, labels: jax.Array) -> Any:
         logits, others = network.stateless_call(trainable, others, pixels, training=True)
@@ -76,7 +66,7 @@ def measure(case: str, seconds: float) -> dict[str, object]:
         "case": case,
         "version": keras.__version__,
         "ms": median * 1e3,
-        "images/s": size / median,
+        "images/s": len(images) / median,
         "compiling s": compiling,
         "loss": float(loss),
         "temporaries MB": compiled.memory_analysis().temp_size_in_bytes / 1e6,

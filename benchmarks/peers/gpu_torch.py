@@ -12,29 +12,16 @@ import argparse
 import json
 import time
 
-import numpy as np
 import torch
-from blocks import seconds_of_a_step
+from blocks import prepare_case, seconds_of_a_step
 from torch_step import build
-
-from flaxlab import config as configs
-from flaxlab.config.find import experiment_file
-from flaxlab.config.read import load_experiment
-from flaxlab.data.shape import image_shape
 
 
 def measure(case: str, seconds: float, mode: str, device: str) -> dict[str, object]:
     """Returns the median time of a step over blocks of 100 steps, and the peak memory."""
     name, batch, dtype = case.split(":")
-    config, size = load_experiment(experiment_file(name, [])), int(batch)
-    height, width, channels = image_shape(config.data)
-    job = {
-        "model": configs.to_dict(config.model),
-        "image_shape": (height, width, channels),
-        "classes": 10,
-    }
+    job, rates, images, drawn = prepare_case(name, int(batch))
     network = build(job).to(device, memory_format=torch.channels_last).train()
-    rates = config.optimizer
     optimizer = torch.optim.Adam(
         network.parameters(),
         lr=rates.learning_rate,
@@ -42,10 +29,9 @@ def measure(case: str, seconds: float, mode: str, device: str) -> dict[str, obje
         eps=rates.epsilon,
         fused=True,
     )
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(0, 256, (size, channels, height, width), dtype=np.uint8)
-    pixels = torch.from_numpy(drawn).to(device).contiguous(memory_format=torch.channels_last)
-    labels = torch.from_numpy(rng.integers(0, 10, size)).to(device)
+    # Seen as (N, C, H, W), the images lie in memory as they are: channels last.
+    pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
+    labels = torch.from_numpy(drawn).to(device).long()
     loss_fn = torch.nn.CrossEntropyLoss()
 
     def loss_of(pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -76,7 +62,7 @@ def measure(case: str, seconds: float, mode: str, device: str) -> dict[str, obje
         "case": f"{case}:{mode}",
         "version": torch.__version__,
         "ms": median * 1e3,
-        "images/s": size / median,
+        "images/s": len(images) / median,
         "first calls s": compiling,
         "loss": float(loss.detach()),
         "peak MB": memory / 1e6,

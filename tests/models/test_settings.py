@@ -137,7 +137,7 @@ output Dense he_normal
 @pytest.mark.parametrize(
     ("fields", "changes"),
     [
-        ({}, {"relu": "relu"}),
+        ({}, {}),
         ({"activation": "elu"}, {"relu": "elu"}),
         ({"kernel_init": "orthogonal"}, {"he_normal": "orthogonal"}),
         (

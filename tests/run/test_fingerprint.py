@@ -36,7 +36,7 @@ def test_the_same_code_has_the_same_fingerprints_in_every_seed_and_length():
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_the_networks_of_the_report_compute_what_they_did(name):
-    """The same StableHLO gives the same bits on the same machine with the same XLA."""
+    """With plain `lax`: the same StableHLO gives the same bits, by one XLA on one machine."""
     record = json.loads(RECORD.read_text())
     if not same_tracer(record["versions"]):
         pytest.skip(f"the record is of {record['versions']}; see tests/helpers/digests.py")
