@@ -81,7 +81,7 @@ def evaluate_stored(
         )
     config, size = stored.config, min(batch_size or stored.config.train.batch_size, len(test))
     functions = kernels.for_backend(jax.default_backend(), config.train.fast_kernels)
-    model = models.computed_by(stored.model, conv=functions.conv, max_pool=functions.max_pool)
+    model = models.computed_by(stored.model, **functions._asdict())
     variables = jax.device_put(stored.variables)
     scaling = config.data.scaling
     if kind == "recomputed":

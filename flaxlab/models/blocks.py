@@ -199,6 +199,7 @@ class DenseBlock(nn.Module):
             activation.
         dropout: share of the block's output values that training sets to zero.
         dropout_place: one of `DROPOUT_PLACES`.
+        dot_general: computes the product; called as `lax.dot_general`.
         dtype: dtype of the computation; parameters stay float32.
         axis_name: the mapped axis that cuts the batch under `pmap`, if there is one.
     """
@@ -210,6 +211,7 @@ class DenseBlock(nn.Module):
     norm_place: str = "after_pool"
     dropout: float = 0.0
     dropout_place: str = "after_norm"
+    dot_general: Callable[..., jax.Array] = lax.dot_general
     dtype: jnp.dtype = jnp.dtype("float32")
     axis_name: str | None = None
 
@@ -229,8 +231,13 @@ class DenseBlock(nn.Module):
         def normalize(x: jax.Array) -> jax.Array:
             return self.norm(drop(x, "before_norm"), train=train)
 
-        kernel_init = INITIALIZERS[self.kernel_init]
-        x = nn.Dense(self.features, kernel_init=kernel_init, dtype=self.dtype, name="dense")(x)
+        x = nn.Dense(
+            self.features,
+            kernel_init=INITIALIZERS[self.kernel_init],
+            dtype=self.dtype,
+            dot_general=self.dot_general,
+            name="dense",
+        )(x)
         if self.norm_place == "before_activation":
             x = normalize(x)
         x = Activation(self.activation, name="activation")(x)

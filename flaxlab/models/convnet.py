@@ -66,6 +66,7 @@ class ConvNet(nn.Module):
             statistics and dropout masks are those of the whole batch.
         conv: computes the convolutions; called as `lax.conv_general_dilated`.
         max_pool: computes max pooling; called as `flax.linen.max_pool`.
+        dot_general: computes the products of dense layers; called as `lax.dot_general`.
     """
 
     num_classes: int
@@ -95,6 +96,7 @@ class ConvNet(nn.Module):
     axis_name: str | None = None
     conv: Callable[..., jax.Array] = lax.conv_general_dilated
     max_pool: Callable[..., jax.Array] = nn.max_pool
+    dot_general: Callable[..., jax.Array] = lax.dot_general
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -156,12 +158,18 @@ class ConvNet(nn.Module):
                 kernel_init=self.kernel_init,
                 norm_place=self.norm_place,
                 dropout_place=self.dropout_place,
+                dot_general=self.dot_general,
                 dtype=dtype,
                 axis_name=self.axis_name,
                 name=f"head{index + 1}",
             )(x, train=train)
-        kernel_init = INITIALIZERS[self.kernel_init]
-        logits = nn.Dense(self.num_classes, kernel_init=kernel_init, dtype=dtype, name="output")(x)
+        logits = nn.Dense(
+            self.num_classes,
+            kernel_init=INITIALIZERS[self.kernel_init],
+            dtype=dtype,
+            dot_general=self.dot_general,
+            name="output",
+        )(x)
         return logits.astype(jnp.promote_types(dtype, jnp.float32))
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
-import jax
 
 from flaxlab.errors import UsageError
 from flaxlab.models.convnet import VGG, AlexNet
@@ -19,7 +18,7 @@ MODELS: dict[str, type[nn.Module]] = {"alexnet": AlexNet, "vgg": VGG, "resnet": 
 
 # Not choices of the experiment: they follow from the data, from how the step is mapped and from
 # the machine that computes it.
-_NOT_KNOBS = ("num_classes", "axis_name", "conv", "max_pool", "parent", "name")
+_NOT_KNOBS = ("num_classes", "axis_name", "conv", "max_pool", "dot_general", "parent", "name")
 
 
 def is_own(name: Any, given_by: str = "config.model.name") -> bool:
@@ -119,16 +118,12 @@ def build(knobs: Mapping[str, Any], num_classes: int, axis_name: str | None = No
         raise UsageError(f"{knobs['name']} does not take its config: {error}") from error
 
 
-def computed_by(
-    model: nn.Module, *, conv: Callable[..., jax.Array], max_pool: Callable[..., jax.Array]
-) -> nn.Module:
-    """Returns the network with these functions for its convolutions and max pooling.
+def computed_by(model: nn.Module, **functions: Any) -> nn.Module:
+    """Returns the network with these functions for its layers.
 
     Args:
-        model: a network; where it has no field `conv` or `max_pool` it stays as it is.
-        conv: called as `lax.conv_general_dilated`.
-        max_pool: called as `flax.linen.max_pool`.
+        model: a network; where it has no field of a function's name it stays as it is.
+        functions: see `flaxlab.kernels.Kernels`.
     """
-    functions: dict[str, Any] = {"conv": conv, "max_pool": max_pool}
     fields = type(model).__dataclass_fields__
     return model.clone(**{name: value for name, value in functions.items() if name in fields})

@@ -140,7 +140,7 @@ def assemble(
     if models.is_own(config.model.name):
         models.require_logits(plain, image_shape, classes)
     computed_by = computed_by or kernels.for_backend(jax.default_backend(), train.fast_kernels)
-    model = models.computed_by(plain, conv=computed_by.conv, max_pool=computed_by.max_pool)
+    model = models.computed_by(plain, **computed_by._asdict())
     steps_per_epoch = batches_per_epoch(len(splits.train), train.batch_size)
     schedule = schedule or make_schedule(config.optimizer, steps_per_epoch, train.epochs)
     optimizer = make_optimizer(config.optimizer, schedule, steps_per_epoch)
