@@ -51,12 +51,12 @@ def time_steps(job: dict) -> dict[str, float]:
     from noise import draw_dataset
 
     from flaxlab.batches.feed import make_feed
-    from flaxlab.machine import keep_compiled_programs
+    from flaxlab.machine import set_up_compiler
     from flaxlab.training.experiment import assemble
     from flaxlab.training.metrics import no_metrics
     from flaxlab.training.programs import compile_programs
 
-    keep_compiled_programs()
+    set_up_compiler()
     if job["processes"] > 1:
         jax.distributed.initialize(job["coordinator"], job["processes"], job["process"])
     config = importlib.import_module(f"experiments.{job['network']}").get_config()

@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+import platform
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -127,6 +128,41 @@ def test_compiled_programs_that_were_checked_are_not_read_again(tmp_path, monkey
     assert read == [strange]
     assert {path.name for path in folder.iterdir()} >= {strange.name, "checked"}
     assert not list(folder.glob("checking*"))
+
+
+COMPILING_A_STEP = """
+import re
+from pathlib import Path
+from flaxlab.machine import return_compilers_memory
+import jax
+from flaxlab.config.find import experiment_file
+from flaxlab.data.shape import resolve_config
+from flaxlab.models import build
+
+def megabytes():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+
+return_compilers_memory()
+config = resolve_config(experiment_file("vgg_default", []), [])
+model, key = build(config.model, 10), jax.random.key(0)
+images = jax.ShapeDtypeStruct((8, *config.data.image_shape), "float32")
+variables = jax.eval_shape(lambda x: model.init(key, x, train=False), images)
+def loss(variables, images):
+    rngs, mutable = {"dropout": key}, ["batch_stats"]
+    return model.apply(variables, images, train=True, rngs=rngs, mutable=mutable)[0].sum()
+
+lowered = jax.jit(jax.grad(loss)).lower(variables, images)
+before = megabytes()
+lowered.compile()
+print(megabytes() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_a_long_compilation_keeps_little_memory():
+    ended = run_code(COMPILING_A_STEP, environment={**ITS_OWN, "JAX_PLATFORMS": "cpu"})
+    assert ended.code == 0, ended.errors
+    assert int(ended.shown) < 60
 
 
 def test_a_run_without_a_writable_cache_goes_on(tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from worker import Prepared, run_worker
 
-from flaxlab.machine import use_huge_pages
+from flaxlab.machine import return_compilers_memory, use_huge_pages
 
 
 def prepare(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Prepared:
@@ -24,6 +24,7 @@ def prepare(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Prep
     from flaxlab.training.metrics import no_metrics
     from flaxlab.training.programs import compile_programs
 
+    return_compilers_memory()
     config = configs.default_config(job["model"]["name"])
     config.update(configs.from_dict({key: job[key] for key in ("model", "optimizer")}))
     config.train.batch_size = len(labels)

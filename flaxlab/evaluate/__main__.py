@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from flaxlab.command_line import CommandParser, add_stored_model, run_command
 from flaxlab.errors import UsageError
 from flaxlab.machine import (
-    keep_compiled_programs,
+    set_up_compiler,
     take_gpu_memory_as_needed,
     use_huge_pages,
 )
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
 
     overrides = [argument.replace("--data.", "--config.data.", 1) for argument in rest]
     kinds = [kind.strip() for kind in options.batch_stats.split(",")]
-    keep_compiled_programs()
+    set_up_compiler()
     stored = load_stored(options.run, options.step, options.model)
     evaluate(stored, overrides, kinds, options.batch_size, options.format)
 

@@ -23,7 +23,7 @@ from flaxlab.explain.changes import Change, moments
 from flaxlab.explain.program import FirstSteps, take_first_steps
 from flaxlab.explain.stand_in import dataset_or_noise
 from flaxlab.inspect.listing import size
-from flaxlab.machine import keep_compiled_programs
+from flaxlab.machine import set_up_compiler
 from flaxlab.models.dropout import Dropout
 from flaxlab.texts import count_text
 from flaxlab.training.experiment import Experiment, assemble
@@ -41,7 +41,7 @@ def explain(config_file: Path, overrides: Sequence[str]) -> None:
     Raises:
         UsageError: the file, an override or the data set is wrong.
     """
-    keep_compiled_programs()
+    set_up_compiler()
     # On several devices, the same step would run on parts of the batch.
     alone = ("--config.train.parallel=sharded", "--config.train.devices=1")
     config = resolve_config(find_experiment(config_file), [*overrides, *alone])

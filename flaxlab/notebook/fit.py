@@ -17,7 +17,7 @@ from flaxlab.data.load import load_dataset, take_subsets
 from flaxlab.data.shape import with_image_shape
 from flaxlab.errors import UsageError
 from flaxlab.files import to_path
-from flaxlab.machine import keep_compiled_programs
+from flaxlab.machine import set_up_compiler
 from flaxlab.notebook.progress import show_progress
 from flaxlab.notebook.run import Run
 from flaxlab.run.console import print_experiment, print_result
@@ -34,7 +34,7 @@ def fit(
     class_names: Sequence[str] | None = None,
 ) -> Run:
     """See `flaxlab.fit`."""
-    keep_compiled_programs()
+    set_up_compiler()
     if data is None and class_names is not None:
         raise UsageError("class_names are for arrays in `data`; give these, or leave the names out")
     own = None if data is None else from_arrays(data, class_names)

@@ -11,7 +11,7 @@ from flaxlab.config.find import find_experiment
 from flaxlab.data.load import load_dataset
 from flaxlab.data.shape import resolve_config
 from flaxlab.errors import UsageError
-from flaxlab.machine import keep_compiled_programs
+from flaxlab.machine import set_up_compiler
 from flaxlab.pages import plots, style
 from flaxlab.rates.growth import RangeTest, range_test
 
@@ -43,7 +43,7 @@ def find_rates(
             f"--low={low:g} --high={high:g} --steps={steps} is not a range; expected low below"
             " high, and at least 2 steps"
         )
-    keep_compiled_programs()
+    set_up_compiler()
     config = resolve_config(find_experiment(config_file), overrides)
     dataset = load_dataset(config.data)
     folder = (to or Path("runs") / f"{config.name}_rates").expanduser()

@@ -16,7 +16,7 @@ from flaxlab.data.load import load_dataset
 from flaxlab.data.shape import resolve_config
 from flaxlab.errors import GO_ON, Diverged, RunFailed
 from flaxlab.lock import locked
-from flaxlab.machine import keep_compiled_programs
+from flaxlab.machine import set_up_compiler
 from flaxlab.processes import explain_lost_process, is_main, require_same
 from flaxlab.run.console import ConsoleProgress, print_experiment, print_result
 from flaxlab.run.directory import (
@@ -61,7 +61,7 @@ def run_experiment(
     Raises:
         UsageError, RunFailed, Interrupted: see `train_and_report`; or the config or data is wrong.
     """
-    keep_compiled_programs()
+    set_up_compiler()
     config_file = find_experiment(config_file)
     config = resolve_config(config_file, overrides)
     if show == "config":

@@ -24,7 +24,7 @@ from flaxlab.hardware import available_cores
 from flaxlab.lock import locked
 from flaxlab.machine import (
     compute_deterministically,
-    keep_compiled_programs,
+    set_up_compiler,
     take_gpu_memory_as_needed,
 )
 from flaxlab.run.directory import require_unchanged_imports
@@ -213,7 +213,7 @@ def _chosen(plan: Plan, names: str | None) -> Sequence[PlannedArm]:
 
 def _prepare_jax(plan: Plan, launcher: str) -> None:
     if launcher == "none":
-        keep_compiled_programs()
+        set_up_compiler()
         if any(arm.config.train.deterministic for arm in plan.arms):
             compute_deterministically()
         return

@@ -18,7 +18,7 @@ from rich.console import Console
 from flaxlab.command_line import EXIT_SIGNAL, prepare_process
 from flaxlab.data.shape import resolve_config
 from flaxlab.errors import Interrupted, UsageError
-from flaxlab.machine import compute_deterministically, keep_compiled_programs
+from flaxlab.machine import compute_deterministically, set_up_compiler
 from flaxlab.suite.plan import PlannedArm
 from flaxlab.suite.progress import SuiteProgress
 from flaxlab.suite.runner import do_runs
@@ -129,7 +129,7 @@ class Task:
                 f"{arm.file}, or a file that it builds on, has changed since the suite was started;"
                 " start the suite again"
             )
-        keep_compiled_programs()
+        set_up_compiler()
         if arm.config.train.deterministic:
             compute_deterministically()
         runs = list_runs([arm], self.seeds, self.workdir)
