@@ -4,6 +4,7 @@
     .venv-peers/bin/pip install -r benchmarks/requirements-peers.txt
     python benchmarks/step_time.py                    # in flaxlab's environment with [dev]
     python benchmarks/step_time.py --ours             # flaxlab's own rows, without the peers
+    python benchmarks/step_time.py --float32          # without the rows in bfloat16
 
 A step is all of it: pixels to floats, forward, backward, Adam, in float32, on the same batch of
 noise. For each network one process of each peer is started, and they take turns, so that whatever
@@ -43,6 +44,7 @@ _STEP_GOALS = (
     {"alexnet_default": 0.45, "alexnet_pool": 0.60, "vgg_default": 0.50},
 )
 OURS = "flaxlab"
+_BFLOAT16 = "bfloat16"
 _PAUSE = 0.2  # seconds in which the threads of the one before stop looking for work
 
 
@@ -77,8 +79,8 @@ ALL = (
     Peer("PyTorch, channels_first", "torch_step.py", "channels_first", {}),
     Peer("PyTorch, channels_last, huge pages", "torch_step.py", "channels_last", _HUGE_PAGES),
     # Less precise than the others, and so no rivals.
-    Peer("bfloat16: PyTorch, products", "torch_step.py", "bf16", {}),
-    Peer("bfloat16: PyTorch, autocast", "torch_step.py", "autocast", {}),
+    Peer(f"{_BFLOAT16}: PyTorch, products", "torch_step.py", "bf16", {}),
+    Peer(f"{_BFLOAT16}: PyTorch, autocast", "torch_step.py", "autocast", {}),
     Peer("Keras on TensorFlow", "keras_step.py", "ops", _TENSORFLOW),
     Peer("Keras on TensorFlow, huge pages", "keras_step.py", "ops", {**_TENSORFLOW, **_HUGE_PAGES}),
     Peer("Keras on JAX", "keras_step.py", "xla", {"KERAS_BACKEND": "jax"}, False),
@@ -241,8 +243,15 @@ def main() -> None:
     parser.add_argument("--peers_python", type=Path, default=ROOT / ".venv-peers/bin/python")
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks/step_time.json")
     parser.add_argument("--ours", action="store_true", help="flaxlab's own rows alone")
+    parser.add_argument(
+        "--float32",
+        action="store_true",
+        help="no rows in bfloat16, which take half an hour on a processor without it",
+    )
     options = parser.parse_args()
     peers = [peer for peer in ALL if not options.ours or peer.script == "flaxlab_step.py"]
+    if options.float32:
+        peers = [peer for peer in peers if not peer.name.startswith(_BFLOAT16)]
     if not options.ours and not options.peers_python.exists():
         parser.error(f"{options.peers_python} is missing: see the first lines of --help")
     sys.path.insert(0, str(ROOT))
