@@ -110,13 +110,19 @@ class Compiled:
     evaluation: Program
 
 
-def compile_ahead(experiment: str, overrides: Sequence[str] = (), devices: int = 1) -> Compiled:
+def compile_ahead(
+    experiment: str,
+    overrides: Sequence[str] = (),
+    devices: int = 1,
+    known: dict[str, Program] | None = None,
+) -> Compiled:
     """Compiles an experiment for GPUs that are not there.
 
     Args:
         experiment: name of one of flaxlab's own, on a data set whose sizes are known here.
         overrides: "--config.a.b=value" each.
         devices: number of GPUs that share a batch.
+        known: what is known of programs, by their text; what is found out here is added.
 
     Raises:
         UsageError: the CUDA plugin is not installed, the sizes of the data set are not known here,
@@ -142,14 +148,17 @@ def compile_ahead(experiment: str, overrides: Sequence[str] = (), devices: int =
     options = {"xla_gpu_deterministic_ops": bool(config.train.deterministic)}
     train = resident_batches(trained, image, 1, size, described)
     test = resident_batches(tested, image, -(-tested // scored), scored, described)
-    return Compiled(
-        experiment,
-        size,
-        config.model.dtype,
-        devices,
-        _program(programs.train, options, state, totals, train),
-        _program(programs.evaluate, options, state, totals, test),
-    )
+    known = {} if known is None else known
+
+    def read(program: Any, batches: Batches) -> Program:
+        lowered = program.lower(state, totals, batches)
+        text = f"{options} {lowered.as_text()}"
+        if text not in known:
+            known[text] = _program(lowered.compile(compiler_options=options), state)
+        return known[text]
+
+    trained_by, scored_by = read(programs.train, train), read(programs.evaluate, test)
+    return Compiled(experiment, size, config.model.dtype, devices, trained_by, scored_by)
 
 
 def plugin_installed() -> bool:
@@ -199,8 +208,7 @@ def _placed(shapes: Any, devices: Devices) -> Any:
     return jax.tree.map(placed, shapes)
 
 
-def _program(program: Any, options: dict[str, bool], state: Any, *others: Any) -> Program:
-    compiled = program.lower(state, *others).compile(compiler_options=options)
+def _program(compiled: Any, state: Any) -> Program:
     module, memory = read_module(compiled.as_text()), compiled.memory_analysis()
     costs = list(module.run())
     return Program(
@@ -264,8 +272,9 @@ def main(arguments: Sequence[str]) -> None:
     overrides += [f"--config.{path}={value}" for path, value in given.items() if value]
     # Else the plugin would ask for NVIDIA's libraries, and JAX for a GPU to compute with.
     jax.config.update("jax_platforms", "cpu")
+    known: dict[str, Program] = {}  # arms of a suite often share the program of their scores
     for number, name in enumerate(options.experiments or all_experiments()):
-        found = compile_ahead(name, overrides, options.devices)
+        found = compile_ahead(name, overrides, options.devices, known)
         if options.json:
             print(json.dumps(dataclasses.asdict(found)), flush=True)
             continue
