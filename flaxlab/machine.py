@@ -123,17 +123,18 @@ def return_compilers_memory() -> None:
     """Gives the system back the memory that XLA's compiler has freed, after each long compilation.
 
     Otherwise glibc keeps it for the threads that compiled, for as long as the process lives: 300 MB
-    after a step of the lab report's networks. Does nothing with another C library.
+    after a step of the lab report's networks. A program that is read from the cache counts as one
+    that was compiled. Does nothing with another C library.
     """
     import jax.monitoring
 
     if platform.libc_ver()[0] != "glibc":
         return
-    library = ctypes.CDLL(None)
+    trim = ctypes.CDLL(None).malloc_trim
 
     def after(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event == _COMPILED and duration_secs > _LONG_COMPILATION:
-            library.malloc_trim(0)
+            trim(0)
 
     jax.monitoring.register_event_duration_secs_listener(after)
 

@@ -133,6 +133,7 @@ def test_compiled_programs_that_were_checked_are_not_read_again(tmp_path, monkey
 COMPILING_A_STEP = """
 import re
 from pathlib import Path
+from flaxlab import machine
 from flaxlab.machine import return_compilers_memory
 import jax
 from flaxlab.config.find import experiment_file
@@ -143,6 +144,7 @@ def megabytes():
     return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
 
 return_compilers_memory()
+machine._LONG_COMPILATION = 0
 config = resolve_config(experiment_file("vgg_default", []), [])
 model, key = build(config.model, 10), jax.random.key(0)
 images = jax.ShapeDtypeStruct((8, *config.data.image_shape), "float32")

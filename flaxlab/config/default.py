@@ -163,8 +163,8 @@ def default_config(model: str | type[nn.Module] = "alexnet") -> ConfigDict:
     config.train.init_from = placeholder(str)
     # whether jax.profiler writes a trace of ten calls, to profile/ in the run directory
     config.train.profile = False
-    # whether flaxlab.kernels compute max pooling and, on a CPU in float32, convolutions: faster
-    # than XLA's own and equal to them but for rounding. False: plain lax.
+    # whether flaxlab.kernels compute max pooling and, on a CPU, dense layers and convolutions in
+    # float32: faster than XLA's own and equal to them but for rounding. False: plain lax.
     config.train.fast_kernels = True
     # a step whose loss or gradients hold NaN or infinity: "stop" ends the run and names the step,
     # "skip" goes on without it

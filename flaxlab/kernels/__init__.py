@@ -1,10 +1,10 @@
-"""Fast convolutions, pooling and dense layers; precision and NaN.
+"""Fast layers for a CPU and a GPU; precision and NaN.
 
 Models are given these functions, and import none of them.
 
 On a CPU, XLA's convolutions are slow in the gradient of the weights and with large kernels: the
-functions of this package compute the same by matrix products and copies, and the gradients of
-dense layers without copies of the kernels. On a GPU, XLA calls the
+functions of this package compute the same by matrix products and copies. It also copies the kernel
+of each dense layer in a step, which the product of this package spares it. On a GPU, XLA calls the
 vendor's convolutions, which need no help. On both, its gradient of max pooling is a scatter, and
 this package's is not.
 """

@@ -62,8 +62,41 @@ def test_options_are_those_of_lax():
     lhs, rhs = jnp.asarray(random(4, 5), "bfloat16"), jnp.asarray(random(5, 3), "bfloat16")
     options = {"precision": lax.Precision.HIGHEST, "preferred_element_type": jnp.float32}
     assert dot_on_cpu(lhs, rhs, LAYER, **options).dtype == "float32"
+    assert dot_on_cpu(lhs, rhs, LAYER, None, jnp.float32).dtype == "float32"
     with pytest.raises(TypeError, match="contract"):
-        dot_on_cpu(lhs, random(4, 3), LAYER)
+        dot_on_cpu(random(4, 5), random(4, 3), LAYER)
+
+
+def test_seeds_map_over_a_layer():
+    lhs, rhs = random(3, 4, 5), random(3, 5, 2)
+
+    def gradients(multiply):
+        def total(lhs, rhs):
+            return jnp.sum(jnp.sin(multiply(lhs, rhs, LAYER)))
+
+        return jax.vmap(jax.grad(total, argnums=(0, 1)))(lhs, rhs)
+
+    for got, wanted in zip(gradients(dot_on_cpu), gradients(lax.dot_general), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_gradient_that_nobody_asks_for_is_not_computed():
+    def products(*asked):
+        def total(lhs, rhs):
+            return jnp.sum(dot_on_cpu(lhs, rhs, LAYER) ** 2)
+
+        return str(jax.make_jaxpr(jax.grad(total, asked))(random(4, 5), random(5, 3))).count("dot_")
+
+    assert products(1) < products(0, 1)
+
+
+@pytest.mark.parametrize("place", ["cotangent", "kernel"])
+def test_nan_is_in_the_gradient_of_the_kernel(place):
+    lhs, rhs = random(4, 5), random(5, 3)
+    cotangent = random(4, 3)
+    (cotangent if place == "cotangent" else rhs)[1, 2] = np.nan
+    _, pull = jax.vjp(lambda lhs, rhs: dot_on_cpu(lhs, rhs, LAYER), lhs, rhs)
+    assert np.isnan(pull(cotangent)[1]).any()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -297,11 +297,14 @@ def test_max_pooling_passes_nan_on(ours):
 def test_the_config_turns_them_off():
     batch = {"image": np.zeros((8, 8, 8, 1), np.uint8), "label": np.zeros(8, int)}
     batch["mask"] = np.ones(8, bool)
-    programs = {}
+    programs, dense_layers = {}, {}
     for fast in (True, False):
         experiment = assemble(small_config(**{"train.fast_kernels": fast}), small_dataset())
         state = experiment.create_state()
         programs[fast] = str(jax.make_jaxpr(experiment.train_step)(state, batch))
+        scored = str(jax.make_jaxpr(experiment.eval_step)(state, batch))
+        dense_layers[fast] = scored.count("name=_product")
+    assert dense_layers == {True: 3, False: 0}
     assert "conv_general_dilated" in programs[False]
     assert "select_and_scatter" in programs[False]
     assert "conv_general_dilated" not in programs[True]
@@ -311,6 +314,7 @@ def test_the_config_turns_them_off():
 def test_each_backend_gets_its_own():
     assert kernels.for_backend("gpu").max_pool is kernels.max_pool_on_gpu
     assert kernels.for_backend("gpu").conv is kernels.PLAIN.conv
+    assert kernels.for_backend("gpu").dot_general is kernels.PLAIN.dot_general
     assert kernels.for_backend("tpu") == kernels.PLAIN
     for backend in ("cpu", "gpu"):
         assert kernels.for_backend(backend, fast=False) == kernels.PLAIN
