@@ -3,8 +3,8 @@
 Models are given these functions, and import none of them.
 
 On a CPU, XLA's convolutions are slow in the gradient of the weights and with large kernels: the
-functions of this package compute the same by matrix products and copies. It also copies the kernel
-of each dense layer in a step, which the product of this package spares it. On a GPU, XLA calls the
+functions of this package compute the same by matrix products and copies. In a step XLA also copies
+the kernel of each dense layer; the product of this package spares it that. On a GPU, XLA calls the
 vendor's convolutions, which need no help. On both, its gradient of max pooling is a scatter, and
 this package's is not.
 """
