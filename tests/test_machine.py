@@ -164,7 +164,7 @@ print(megabytes() - before)
 def test_a_long_compilation_keeps_little_memory():
     ended = run_code(COMPILING_A_STEP, environment={**ITS_OWN, "JAX_PLATFORMS": "cpu"})
     assert ended.code == 0, ended.errors
-    assert int(ended.shown) < 60
+    assert int(ended.shown) < 100  # without it: 170
 
 
 def test_a_run_without_a_writable_cache_goes_on(tmp_path):
