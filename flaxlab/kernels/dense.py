@@ -39,9 +39,14 @@ def dot_on_cpu(
     """
     given = precision, preferred_element_type, *options.values()
     summed, batched = (tuple(map(tuple, axes)) for axes in dimension_numbers)
-    of_a_layer = rhs.ndim == 2 and summed == ((lhs.ndim - 1,), (0,)) and batched == ((), ())
-    fits = lhs.size and lhs.dtype == rhs.dtype and lhs.shape[-1] == rhs.shape[0]
-    if not of_a_layer or not fits or any(value is not None for value in given):
+    of_a_layer = (
+        rhs.ndim == 2
+        and (summed, batched) == (((lhs.ndim - 1,), (0,)), ((), ()))
+        and lhs.shape[-1] == rhs.shape[0]
+        and lhs.dtype == rhs.dtype
+        and lhs.size
+    )
+    if not of_a_layer or any(value is not None for value in given):
         return lax.dot_general(
             lhs, rhs, dimension_numbers, precision, preferred_element_type, **options
         )
