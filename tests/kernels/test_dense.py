@@ -10,24 +10,19 @@ import pytest
 from jax import lax
 
 from flaxlab.kernels.dense import dot_on_cpu
+from tests.helpers import arrays
+from tests.helpers.arrays import value_and_gradients
 
 LAYER = (((1,), (0,)), ((), ()))
-
-
-def random(*shape, dtype="float32"):
-    return np.random.default_rng(shape).normal(size=shape).astype(dtype)
-
-
-def value_and_gradients(multiply, lhs, rhs, numbers):
-    value, pull = jax.vjp(lambda lhs, rhs: multiply(lhs, rhs, numbers), lhs, rhs)
-    return value, *pull(jnp.asarray(random(*value.shape, dtype=value.dtype)))
+random = functools.partial(arrays.random, dtype="float32")
 
 
 def check_as_lax(lhs, rhs, numbers, **tolerance):
-    expected = value_and_gradients(lax.dot_general, lhs, rhs, numbers)
-    for got, wanted in zip(
-        value_and_gradients(dot_on_cpu, lhs, rhs, numbers), expected, strict=True
-    ):
+    ours, expected = (
+        value_and_gradients(functools.partial(multiply, dimension_numbers=numbers), lhs, rhs)
+        for multiply in (dot_on_cpu, lax.dot_general)
+    )
+    for got, wanted in zip(ours, expected, strict=True):
         assert (got.shape, got.dtype) == (wanted.shape, wanted.dtype)
         np.testing.assert_allclose(
             got.astype("float32"), wanted.astype("float32"), **tolerance or {"rtol": 1e-5}
@@ -52,6 +47,7 @@ def test_a_layer_in_bfloat16_is_what_lax_says():
         ((2, 4, 5), (2, 5, 3), (((2,), (1,)), ((0,), (0,)))),  # a batch of products
         ((4, 5), (5,), LAYER),
         ((0, 5), (5, 3), LAYER),
+        ((), (), (((), ()), ((), ()))),  # of two numbers
     ],
 )
 def test_other_products_are_what_lax_says(left, right, numbers):
@@ -103,7 +99,8 @@ def test_nan_is_in_the_gradient_of_the_kernel(place):
 def test_no_gradient_hides_what_is_not_finite(bad):
     lhs, rhs = random(4, 5), random(5, 3)
     lhs[1, 2] = bad
-    value, of_inputs, of_kernel = value_and_gradients(dot_on_cpu, lhs, rhs, LAYER)
+    layer = functools.partial(dot_on_cpu, dimension_numbers=LAYER)
+    value, of_inputs, of_kernel = value_and_gradients(layer, lhs, rhs)
     assert not np.isfinite(value[1]).any()
     assert np.isfinite(of_inputs).all()
     assert not np.isfinite(of_kernel[2]).any()

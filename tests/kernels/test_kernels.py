@@ -16,24 +16,11 @@ from flaxlab import kernels
 from flaxlab.batches.order import train_batches
 from flaxlab.kernels import patches, winograd
 from flaxlab.training.experiment import assemble
+from tests.helpers.arrays import random, value_and_gradients
 from tests.helpers.runs import small_config, small_dataset
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 many = settings(max_examples=25, deadline=None)
-
-
-def random(*shape, dtype="float64", seed=0):
-    return np.random.default_rng((seed, *shape)).normal(size=shape).astype(dtype)
-
-
-def value_and_gradients(function, *arrays):
-    def run(*arrays):
-        value, pull = jax.vjp(function, *arrays)
-        # An uneven cotangent: a sum alone would not see pixels that change places.
-        cotangent = jnp.cos(jnp.arange(value.size, dtype=value.dtype)).reshape(value.shape)
-        return value, *pull(cotangent)
-
-    return [np.asarray(array) for array in jax.jit(run)(*arrays)]
 
 
 @pytest.mark.parametrize(
