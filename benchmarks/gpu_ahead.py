@@ -111,10 +111,7 @@ class Compiled:
 
 
 def compile_ahead(
-    experiment: str,
-    overrides: Sequence[str] = (),
-    devices: int = 1,
-    known: dict[str, Program] | None = None,
+    experiment: str, overrides: Sequence[str], devices: int, known: dict[str, Program]
 ) -> Compiled:
     """Compiles an experiment for GPUs that are not there.
 
@@ -148,7 +145,6 @@ def compile_ahead(
     options = {"xla_gpu_deterministic_ops": bool(config.train.deterministic)}
     train = resident_batches(trained, image, 1, size, described)
     test = resident_batches(tested, image, -(-tested // scored), scored, described)
-    known = {} if known is None else known
 
     def read(program: Any, batches: Batches) -> Program:
         lowered = program.lower(state, totals, batches)

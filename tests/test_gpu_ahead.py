@@ -79,15 +79,11 @@ def large_scatters(program):
     return [name for name in program["scatters"] if SMALL_SCATTER not in name]
 
 
-def flop_of_layers(config):
-    layers = models.layer_table(models.build(config.model, 10), config.data.image_shape)
-    return [row.flops for row in layers if row.flops]
-
-
 def flop_of_programs(name):
     """The FLOP of a step and of the scores, as the layers' direct sums have them."""
     config = resolve_config(experiment_file(name, []), [])
-    first, *others = flop_of_layers(config)
+    layers = models.layer_table(models.build(config.model, 10), config.data.image_shape)
+    first, *others = (row.flops for row in layers if row.flops)
     # Nobody asks for the gradient of the images.
     step = config.train.batch_size * (2 * first + 3 * sum(others))
     batches = {"digits": 1}.get(config.data.name, 20) * (2 if config.data.test_flips else 1)

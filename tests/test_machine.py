@@ -134,7 +134,6 @@ COMPILING_A_STEP = """
 import re
 from pathlib import Path
 from flaxlab import machine
-from flaxlab.machine import return_compilers_memory
 import jax
 from flaxlab.config.find import experiment_file
 from flaxlab.data.shape import resolve_config
@@ -143,7 +142,7 @@ from flaxlab.models import build
 def megabytes():
     return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
 
-return_compilers_memory()
+machine.return_compilers_memory()
 machine._LONG_COMPILATION = 0
 config = resolve_config(experiment_file("vgg_default", []), [])
 model, key = build(config.model, 10), jax.random.key(0)
